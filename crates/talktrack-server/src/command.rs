@@ -21,6 +21,7 @@ pub(crate) mod completions;
 pub(crate) mod man;
 mod schema;
 mod lookup;
+mod api_client;
 
 use std::process::ExitCode;
 

@@ -13,7 +13,7 @@ use futures_util::future::join_all;
 use serde::Serialize;
 use talktrack::clock::{Clock as _, SystemClock};
 use talktrack::store::SessionFilter;
-use talktrack::{Deletion, DeletionCounts, NotDurable, ReadError, SessionReceipt};
+use talktrack::{Deletion, DeletionCounts, ErrorCode, NotDurable, ReadError, SessionReceipt};
 use tokio::time::timeout;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -345,7 +345,7 @@ fn not_noted(error: &std::io::Error) -> Problem {
     tracing::error!("cannot record the deletion of a user: {error}");
     Problem::new(
         StatusCode::SERVICE_UNAVAILABLE,
-        "journal_full",
+        ErrorCode::JournalFull,
         "the server cannot write the deletion to its disk now",
     )
 }

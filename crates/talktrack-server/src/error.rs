@@ -8,7 +8,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::Value;
-use talktrack::{NotDurable, ReadError, Reason, Refused};
+use talktrack::{ErrorCode, NotDurable, ReadError, Reason, Refused};
 use utoipa::openapi::{Content, Ref, RefOr, Response as Described, ResponseBuilder};
 use utoipa::{IntoResponses, ToSchema};
 
@@ -69,8 +69,7 @@ const PROBLEM_JSON: &str = "application/problem+json";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Problem {
     status: StatusCode,
-    /// One of the error codes of the protocol, if one fits.
-    code: Option<&'static str>,
+    code: ErrorCode,
     detail: String,
     /// After how many seconds the client should retry.
     retry_after: Option<u32>,
@@ -79,18 +78,13 @@ pub(crate) struct Problem {
 }
 
 impl Problem {
-    pub(crate) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code: Some(code), detail: detail.into(), retry_after: None, acks: None }
-    }
-
-    /// Makes a problem without an error code of the protocol.
-    pub(crate) fn without_code(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, code: None, detail: detail.into(), retry_after: None, acks: None }
+    pub(crate) fn new(status: StatusCode, code: ErrorCode, detail: impl Into<String>) -> Self {
+        Self { status, code, detail: detail.into(), retry_after: None, acks: None }
     }
 
     /// Makes the problem for a missing or invalid field.
     pub(crate) fn invalid(detail: impl fmt::Display) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "invalid_message", detail.to_string())
+        Self::new(StatusCode::BAD_REQUEST, ErrorCode::InvalidMessage, detail.to_string())
     }
 
     /// Converts the problem to that of a request with several parts, none of which was accepted.
@@ -109,7 +103,7 @@ impl Problem {
 
     /// Makes the problem for something that does not exist.
     pub(crate) fn not_found(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not_found", detail)
+        Self::new(StatusCode::NOT_FOUND, ErrorCode::NotFound, detail)
     }
 
     /// Makes the problem for a session that does not exist or that the caller may not know of. It is the same for an
@@ -136,7 +130,7 @@ impl Problem {
     /// Makes the problem for an unavailable store, of conversations or of recordings. The client should retry after
     /// `retry_after` seconds.
     pub(crate) fn store_away(detail: &str, retry_after: u32) -> Self {
-        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", detail);
+        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::StoreUnavailable, detail);
         Self { retry_after: Some(retry_after), ..problem }
     }
 
@@ -149,9 +143,9 @@ impl Problem {
         self.retry_after
     }
 
-    /// Returns the error code, or `internal` if none fits.
-    pub(crate) fn code(&self) -> &'static str {
-        self.code.unwrap_or("internal")
+    /// Returns the error code.
+    pub(crate) fn code(&self) -> ErrorCode {
+        self.code
     }
 
     /// Returns the description in words.
@@ -161,28 +155,28 @@ impl Problem {
 
     /// Makes the problem for an unauthenticated caller.
     pub(crate) fn unauthorized(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
+        Self::new(StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized, detail)
     }
 
     /// Makes the problem for a caller without permission.
     pub(crate) fn forbidden(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
+        Self::new(StatusCode::FORBIDDEN, ErrorCode::Forbidden, detail)
     }
 
     /// Makes the problem for a temporarily missing resource. The client should retry after `retry_after` seconds.
     pub(crate) fn unavailable(detail: impl Into<String>, retry_after: u32) -> Self {
-        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "internal", detail);
+        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Internal, detail);
         Self { retry_after: Some(retry_after), ..problem }
     }
 
     /// Makes the problem for an exceeded limit. The client should retry after `retry_after` seconds.
     pub(crate) fn busy(status: StatusCode, detail: impl Into<String>, retry_after: u32) -> Self {
-        Self { retry_after: Some(retry_after), ..Self::new(status, "rate_limited", detail) }
+        Self { retry_after: Some(retry_after), ..Self::new(status, ErrorCode::RateLimited, detail) }
     }
 
     /// Makes the problem for a server that is shutting down.
     pub(crate) fn shutting_down() -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "shutting_down", "the server is shutting down")
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::ShuttingDown, "the server is shutting down")
     }
 }
 
@@ -231,10 +225,9 @@ pub(crate) struct ProblemDocument {
     title: &'static str,
     #[schema(example = 400)]
     status: u16,
-    /// One of the error codes of the protocol, if one fits.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, example = "invalid_message")]
-    code: Option<&'static str>,
+    /// One of the error codes of the protocol.
+    #[schema(value_type = String, example = "invalid_message")]
+    code: ErrorCode,
     /// A description for people. The wording may change.
     #[schema(example = "content: missing")]
     detail: String,

@@ -20,6 +20,7 @@ use std::time::Duration;
 use axum::http::{HeaderMap, StatusCode};
 use metrics::counter;
 use parking_lot::Mutex;
+use talktrack::ErrorCode;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use uuid::Uuid;
 
@@ -280,7 +281,7 @@ impl Limits {
         let detail = format!(
             "this user's dead letters take {most} bytes or more (dead_letter_bytes_per_user): the store refuses what this user writes"
         );
-        Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "journal_full", detail))
+        Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::JournalFull, detail))
     }
 
     /// Counts one more WebSocket or listener of this account until the returned place is dropped.

@@ -11,6 +11,7 @@ use axum::http::header::{
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use talktrack::ErrorCode;
 use tokio::time::timeout;
 
 use crate::error::Problem;
@@ -85,7 +86,7 @@ async fn run_with_timeout(state: &AppState, request: Request, next: Next) -> Res
         Ok(answer) => answer,
         Err(_) => {
             let detail = format!("the request took longer than {deadline:?} (request_timeout)");
-            Problem::new(StatusCode::REQUEST_TIMEOUT, "timeout", detail).into_response()
+            Problem::new(StatusCode::REQUEST_TIMEOUT, ErrorCode::Timeout, detail).into_response()
         }
     }
 }

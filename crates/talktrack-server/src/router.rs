@@ -7,6 +7,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderName, Method, StatusCode, Uri, header};
 use axum::middleware::from_fn_with_state;
 use axum::routing::get;
+use talktrack::ErrorCode;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
@@ -115,5 +116,6 @@ async fn report_not_found(uri: Uri) -> Problem {
 }
 
 async fn report_wrong_method(method: Method, uri: Uri) -> Problem {
-    Problem::without_code(StatusCode::METHOD_NOT_ALLOWED, format!("{} does not support {method}", uri.path()))
+    let detail = format!("{} does not support {method}", uri.path());
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, ErrorCode::Unsupported, detail)
 }

@@ -7,7 +7,7 @@ mod lingering_close;
 
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -178,6 +178,18 @@ fn raise_descriptor_limit(config: &Config) {
         Ok(_) => {}
         Err(error) => tracing::warn!(%error, "cannot raise the limit of open files"),
     }
+}
+
+/// Returns the address at which this machine reaches the server that uses the data directory, if one has left its address
+/// there.
+pub(crate) fn read_listen_address(data_dir: &Path) -> Option<SocketAddr> {
+    let mut address: SocketAddr = fs::read_to_string(data_dir.join(LISTEN_FILE)).ok()?.trim().parse().ok()?;
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    Some(address)
 }
 
 /// The file that tells other programs the address. It exists while the server runs.

@@ -14,9 +14,9 @@ use axum::extract::{Extension, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
-use talktrack::NewSession;
 use talktrack::error::Invalid;
 use talktrack::message::MAX_EXTERNAL_ID_BYTES;
+use talktrack::{ErrorCode, NewSession};
 use uuid::Uuid;
 
 use crate::access::{self, SessionName};
@@ -70,7 +70,7 @@ pub(crate) async fn connect(
     let upgrade = upgrade.map_err(|rejection| {
         Problem::new(
             rejection.status(),
-            "invalid_message",
+            ErrorCode::InvalidMessage,
             format!("this address expects a WebSocket: {rejection}"),
         )
     })?;

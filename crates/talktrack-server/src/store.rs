@@ -1,15 +1,12 @@
 //! Opens the store that the settings name: for writing through a tracker, or for reading.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use talktrack::clock::{Clock as _, Seq, SystemClock};
 use talktrack::store::postgres::PostgresStore;
 use talktrack::store::sqlite::SqliteReader;
-use talktrack::store::{MessageRow, Read, Store};
-use talktrack::{NotedStore, OpenError, Options, ReadError, Redirect, Tracker};
-use uuid::Uuid;
+use talktrack::store::{Read, Store};
+use talktrack::{NotedStore, OpenError, Options, Redirect, Tracker};
 
 use crate::config::{Config, Database};
 use crate::error::Failure;
@@ -17,10 +14,6 @@ use crate::visible;
 
 /// The number of rows that are read at once: enough to be fast, and few enough to keep memory use constant.
 pub(crate) const PAGE: usize = 500;
-
-/// How long a message may reach the database after later ones, in microseconds: lanes and nodes do not wait for each
-/// other.
-const LOOK_BACK: Seq = 10_000_000;
 
 /// Opens the data directory with the store behind it.
 ///
@@ -162,65 +155,4 @@ pub(crate) fn expect_file(path: &Path) -> Result<(), Failure> {
         "{} does not exist; start the server with `talktrack serve`, or name another directory with --data-dir",
         path.display()
     )))
-}
-
-/// Follows messages as they are written, from now on or from the first one.
-pub(crate) struct MessageTail {
-    stored: StoreReader,
-    place: TailPosition,
-}
-
-/// The position of a follower.
-enum TailPosition {
-    /// In a file: the order of writing.
-    Row(i64),
-    /// In a database, in which later messages may arrive first: the order of acceptance, and the ids seen recently.
-    Seq { began: Seq, page: Seq, newest: Seq, seen: BTreeSet<(Seq, Uuid)> },
-}
-
-impl MessageTail {
-    pub(crate) async fn open(stored: StoreReader, since_start: bool) -> Result<Self, ReadError> {
-        let place = match &stored {
-            StoreReader::File(reader) => {
-                TailPosition::Row(if since_start { 0 } else { reader.end().await? })
-            }
-            StoreReader::Postgres(_) => {
-                let from = if since_start { Seq::MIN } else { SystemClock.now().as_micros() };
-                TailPosition::Seq { began: from, page: from, newest: from, seen: BTreeSet::new() }
-            }
-        };
-        Ok(Self { stored, place })
-    }
-
-    /// True if the follower of a file is before the first row: nothing has been written yet, or it started from the
-    /// first message. Always false for a database.
-    pub(crate) fn is_at_the_beginning(&self) -> bool {
-        matches!(self.place, TailPosition::Row(0))
-    }
-
-    /// Returns the next messages, and true if there may be more already.
-    pub(crate) async fn next(&mut self) -> Result<(Vec<MessageRow>, bool), ReadError> {
-        match (&self.stored, &mut self.place) {
-            (StoreReader::File(reader), TailPosition::Row(place)) => {
-                let (rows, next) = reader.written_since(*place, PAGE).await?;
-                *place = next;
-                let more = rows.more;
-                Ok((rows.rows, more))
-            }
-            (StoreReader::Postgres(store), TailPosition::Seq { began, page, newest, seen }) => {
-                let found = store.accepted_since(*page, PAGE).await?;
-                let (mut rows, more) = (found.rows, found.more);
-                let last = rows.last().and_then(|row| row.seq).unwrap_or(*page);
-                *newest = last.max(*newest);
-                rows.retain(|row| seen.insert((row.seq.unwrap_or(0), row.id)));
-                // Reads page by page up to the newest message, then again from a little before it.
-                let back = newest.saturating_sub(LOOK_BACK).max(*began);
-                let next = if rows.is_empty() { last } else { last.saturating_sub(1).max(*page) };
-                *page = if more { next } else { back };
-                *seen = seen.split_off(&(back.min(*page), Uuid::nil()));
-                Ok((rows, more))
-            }
-            _ => Ok((Vec::new(), false)),
-        }
-    }
 }

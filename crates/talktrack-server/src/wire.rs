@@ -13,5 +13,5 @@ mod reason;
 pub(crate) use frame::{ClientFrame, Frame, SessionStartFrame};
 pub(crate) use line::{EndLine, MessageLine, RecordLine, StartLine};
 pub(crate) use reason::reason_of_end;
-pub(crate) use reference::{FrameRef, INVALID_JSON, INVALID_MESSAGE, WireError};
+pub(crate) use reference::{FrameRef, WireError};
 pub(crate) use server_frame::{Ack, AckWriter, ServerFrame};

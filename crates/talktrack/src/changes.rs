@@ -65,6 +65,16 @@ pub struct Changes {
     pub is_gap_free: bool,
 }
 
+impl Changes {
+    /// Keeps only the first changes. The others are read again with the next call.
+    pub fn truncate(&mut self, length: usize) {
+        if let Some(first) = self.changes.get(length) {
+            self.next = first.seq - 1;
+        }
+        self.changes.truncate(length);
+    }
+}
+
 impl ChangeKind {
     fn code(self) -> u8 {
         match self {

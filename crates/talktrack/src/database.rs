@@ -36,6 +36,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/sqlite/0012_message_deletions.sql"),
     include_str!("../migrations/sqlite/0013_users_of_deleted_sessions.sql"),
     include_str!("../migrations/sqlite/0014_letter_sizes.sql"),
+    include_str!("../migrations/sqlite/0015_sessions_of_status.sql"),
 ];
 
 /// The number of pages in the WAL after which a commit checkpoints it. The default of 1,000 checkpoints several times a

@@ -4,6 +4,8 @@
 use std::borrow::Cow;
 use std::path::PathBuf;
 
+use crate::error_code::ErrorCode;
+
 /// A field that violates the contract, and how.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {problem}")]
@@ -70,14 +72,14 @@ pub enum Reason {
 
 impl Reason {
     /// Returns the code that the wire protocol, the HTTP API and the counter use.
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> ErrorCode {
         match self {
-            Self::Invalid(_) => "invalid_message",
-            Self::TooLarge { .. } | Self::MetadataTooLarge { .. } => "too_large",
-            Self::QueueFull => "queue_full",
-            Self::JournalFull | Self::FilesReplaced => "journal_full",
-            Self::Forked => "internal",
-            Self::ShuttingDown => "shutting_down",
+            Self::Invalid(_) => ErrorCode::InvalidMessage,
+            Self::TooLarge { .. } | Self::MetadataTooLarge { .. } => ErrorCode::TooLarge,
+            Self::QueueFull => ErrorCode::QueueFull,
+            Self::JournalFull | Self::FilesReplaced => ErrorCode::JournalFull,
+            Self::Forked => ErrorCode::Unsupported,
+            Self::ShuttingDown => ErrorCode::ShuttingDown,
         }
     }
 }
@@ -126,15 +128,15 @@ pub enum NotDurable {
 
 impl NotDurable {
     /// Returns the code that the wire protocol, the HTTP API and the counter use.
-    pub fn code(self) -> &'static str {
+    pub fn code(self) -> ErrorCode {
         match self {
-            Self::IdConflict => "id_conflict",
-            Self::NotTheirs | Self::OtherUser => "forbidden",
-            Self::UnknownSession => "session_not_found",
-            Self::MetadataTooLarge => "too_large",
-            Self::Deleted => "deleted",
-            Self::Stopped => "shutting_down",
-            Self::Forgotten => "internal",
+            Self::IdConflict => ErrorCode::IdConflict,
+            Self::NotTheirs | Self::OtherUser => ErrorCode::Forbidden,
+            Self::UnknownSession => ErrorCode::SessionNotFound,
+            Self::MetadataTooLarge => ErrorCode::TooLarge,
+            Self::Deleted => ErrorCode::Deleted,
+            Self::Stopped => ErrorCode::ShuttingDown,
+            Self::Forgotten => ErrorCode::Timeout,
         }
     }
 }

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use crate::books::{Books, count_refusal};
 use crate::error::Reason;
+use crate::error_code::ErrorCode;
 
 /// A snapshot of the health. `None` means that there is no problem. A text describes the problem, in the words of the
 /// log.
@@ -80,9 +81,9 @@ impl HealthState {
     }
 
     /// Counts a refusal by the code of its reason, in [`Health`] and in the exported metrics.
-    pub(crate) fn count_refusal(&self, code: &'static str) {
-        *self.refused.lock().entry(code).or_default() += 1;
-        count_refusal(code);
+    pub(crate) fn count_refusal(&self, code: ErrorCode) {
+        *self.refused.lock().entry(code.as_str()).or_default() += 1;
+        count_refusal(code.as_str());
     }
 
     pub(crate) fn set_outbox(&self) {

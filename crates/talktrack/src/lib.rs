@@ -146,6 +146,7 @@ pub mod message;
 pub mod stored;
 pub mod json;
 pub mod error;
+mod error_code;
 pub mod clock;
 
 pub use books::Books;
@@ -153,6 +154,7 @@ pub use changes::{Change, ChangeKind, Changes};
 pub use clock::Timestamp;
 pub use database::FILE_NAME as DATABASE_FILE;
 pub use error::{NotDurable, OpenError, ReadError, Reason, Refused};
+pub use error_code::ErrorCode;
 pub use health::Health;
 pub use json::{JsonArray, JsonObject};
 pub use message::{Author, Kind, Message, Role, TurnMetrics};

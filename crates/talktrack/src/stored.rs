@@ -4,7 +4,7 @@
 use std::cmp::Ordering;
 use std::fmt;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use crate::clock::Timestamp;
@@ -154,6 +154,22 @@ impl<T: Serialize> Serialize for Stored<T> {
     }
 }
 
+/// Reads what [`Serialize`] writes. Text of a JSON column that is not JSON cannot be told from a JSON string: both become
+/// text.
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Stored<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = <&RawValue>::deserialize(deserializer)?;
+        if let Ok(value) = serde_json::from_str(raw.get()) {
+            return Ok(Self::Known(value));
+        }
+        Ok(match serde_json::from_str::<Option<Box<str>>>(raw.get()) {
+            Ok(Some(text)) => Self::Text(text),
+            Ok(None) => Self::Null,
+            Err(_) => Self::Json(raw.get().into()),
+        })
+    }
+}
+
 /// Serializes an optional number. JSON cannot express `NaN` and the infinities, so these become text in PostgreSQL's
 /// spelling.
 ///
@@ -264,6 +280,13 @@ impl Serialize for StoredTime {
             Self::Null => serializer.serialize_none(),
             _ => serializer.collect_str(self),
         }
+    }
+}
+
+impl<'de> Deserialize<'de> for StoredTime {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Option::<String>::deserialize(deserializer)?;
+        Ok(text.map_or(Self::Null, |text| Self::from_text(&text)))
     }
 }
 

@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use crate::clock::{Now, Timestamp};
 use crate::error::{Reason, Refused};
+use crate::error_code::ErrorCode;
 use crate::event_log;
 use crate::health::Health;
 use crate::journal::Shared;
@@ -147,7 +148,7 @@ impl Tracker {
 
     /// Counts a refusal that happened before the message reached the tracker, under the code of its reason. The tracker
     /// counts its own refusals in the same counters.
-    pub fn count_refusal(&self, code: &'static str) {
+    pub fn count_refusal(&self, code: ErrorCode) {
         self.inner.shared.health.count_refusal(code);
     }
 

@@ -17,7 +17,7 @@ pub(crate) fn run() -> Outcome<()> {
     let sessions = millions * 1_000_000 / TURNS;
     let dir = tempfile::tempdir()?;
     drop(Server::start(dir.path(), &[])?);
-    fill(&dir.path().join("talktrack.db"), sessions)?;
+    fill(&dir.path().join("talktrack.db"), Filling { sessions, turns: TURNS, users: USERS })?;
     let server = Server::start(dir.path(), &[])?;
     let user = |number: u64| Uuid::from_u128(u128::from(number % USERS));
     let session = |number: u64| session_id(number * 7_919 % sessions);
@@ -62,7 +62,7 @@ fn transcript_page(database: &Path) -> Outcome<String> {
     Ok(format!("/sessions/{id}"))
 }
 
-fn session_id(number: u64) -> Uuid {
+pub(crate) fn session_id(number: u64) -> Uuid {
     Uuid::from_u128(u128::from(number.wrapping_mul(0x9E37_79B9_7F4A_7C15)) << 64 | u128::from(number))
 }
 
@@ -82,8 +82,17 @@ fn latencies(server: &Server, path: &dyn Fn(u64) -> String, requests: u64) -> Ou
     Ok([percentile(&times, 50), percentile(&times, 99)])
 }
 
-/// Writes sessions of [`TURNS`] messages, as if they had arrived one after the other.
-fn fill(path: &Path, sessions: u64) -> Outcome<()> {
+/// What a database is filled with.
+#[derive(Clone, Copy)]
+pub(crate) struct Filling {
+    pub(crate) sessions: u64,
+    /// The number of messages of each session.
+    pub(crate) turns: u64,
+    pub(crate) users: u64,
+}
+
+/// Writes the sessions, as if their messages had arrived one after the other.
+pub(crate) fn fill(path: &Path, Filling { sessions, turns, users }: Filling) -> Outcome<()> {
     let mut database = Database::open(path)?;
     database.execute_batch("PRAGMA synchronous = OFF; PRAGMA cache_size = -1000000;")?;
     let tx = database.transaction()?;
@@ -98,9 +107,9 @@ fn fill(path: &Path, sessions: u64) -> Outcome<()> {
         )?;
         for number in 0..sessions {
             let (id, user) =
-                (session_id(number).to_string(), Uuid::from_u128(u128::from(number % USERS)).to_string());
+                (session_id(number).to_string(), Uuid::from_u128(u128::from(number % users)).to_string());
             let second = |turn: u64| {
-                let at = number * TURNS + turn;
+                let at = number * turns + turn;
                 let (day, rest) = (1 + at / 86_400 % 28, at % 86_400);
                 format!(
                     "{}-{:02}-{day:02}T{:02}:{:02}:{:02}.000000Z",
@@ -111,10 +120,10 @@ fn fill(path: &Path, sessions: u64) -> Outcome<()> {
                     rest % 60
                 )
             };
-            session.execute(params![id, user, second(0), TURNS])?;
-            for turn in 0..TURNS {
+            session.execute(params![id, user, second(0), turns])?;
+            for turn in 0..turns {
                 let role = if turn.is_multiple_of(2) { "user" } else { "assistant" };
-                let seq = i64::try_from(number * TURNS + turn)?;
+                let seq = i64::try_from(number * turns + turn)?;
                 message.execute(params![
                     Uuid::new_v4().to_string(),
                     id,
@@ -127,7 +136,7 @@ fn fill(path: &Path, sessions: u64) -> Outcome<()> {
             }
         }
     }
-    let rows = i64::try_from(sessions * TURNS)?;
+    let rows = i64::try_from(sessions * turns)?;
     tx.execute("UPDATE books SET durable = ?1, stored = ?1, inserted = ?1, last_seq = ?1", [rows])?;
     tx.commit()?;
     database.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")?;

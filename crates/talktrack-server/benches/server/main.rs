@@ -8,6 +8,7 @@ mod flood;
 mod fairness;
 mod listeners;
 mod lists;
+mod lookups;
 mod tokens;
 
 #[expect(clippy::unwrap_used, reason = "shared with the tests, where that is how a test ends")]
@@ -20,7 +21,7 @@ use bed::Outcome;
 type Group = fn() -> Outcome<()>;
 
 fn main() -> Outcome<()> {
-    let groups: [(&str, Group); 7] = [
+    let groups: [(&str, Group); 8] = [
         ("socket", socket::run),
         ("http", http::run),
         ("flood", flood::run),
@@ -28,6 +29,7 @@ fn main() -> Outcome<()> {
         ("listeners", listeners::run),
         ("tokens", tokens::run),
         ("lists", lists::run),
+        ("lookups", lookups::run),
     ];
     let chosen: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
     let is_chosen = |name: &str| chosen.is_empty() || chosen.iter().any(|word| word == name);

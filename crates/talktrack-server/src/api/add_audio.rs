@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use metrics::counter;
 use serde::Serialize;
+use talktrack::ErrorCode;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -117,7 +118,7 @@ fn check_headers(headers: &HeaderMap, limit: u64) -> Result<(), Problem> {
     // another origin may send the upload. For a plain form it would not.
     if !content_type.get(..6).is_some_and(|start| start.eq_ignore_ascii_case("audio/")) {
         let detail = "the body must be a recording, and Content-Type must begin with audio/";
-        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_message", detail));
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorCode::Unsupported, detail));
     }
     match told(header::CONTENT_LENGTH).parse::<u64>() {
         Ok(length) if length > limit => Err(too_large(limit)),
@@ -173,17 +174,17 @@ async fn store_upload(
 
 fn no_audio() -> Problem {
     let detail = "the bytes are not audio of a known format: WAV, Ogg, WebM, MP3, MP4, FLAC, AAC (ADTS)";
-    Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_message", detail)
+    Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorCode::Unsupported, detail)
 }
 
 fn quota_is_full((setting, limit): (&'static str, u64)) -> Problem {
     counter!(LIMITED, "limit" => setting).increment(1);
     let detail =
         format!("recordings may take at most {limit} bytes ({setting}); delete sessions to make room");
-    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::TooLarge, detail)
 }
 
 fn too_large(limit: u64) -> Problem {
     let detail = format!("a recording may have at most {limit} bytes (max_audio_bytes)");
-    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::TooLarge, detail)
 }

@@ -13,7 +13,7 @@ use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use talktrack::store::sqlite::Replayed;
-use talktrack::{Author, Message, NotDurable, Receipt, Timestamp};
+use talktrack::{Author, ErrorCode, Message, NotDurable, Receipt, Timestamp};
 use tokio::time::{Instant, sleep};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
@@ -82,9 +82,9 @@ pub(crate) struct MessageAck {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = WhatWasWrong)]
 pub(crate) struct AckError {
-    /// One of the error codes of the protocol, or `internal`.
-    #[schema(example = "id_conflict")]
-    code: &'static str,
+    /// One of the error codes of the protocol.
+    #[schema(value_type = String, example = "id_conflict")]
+    code: ErrorCode,
     /// A description for people. The wording may change.
     message: String,
 }
@@ -168,7 +168,7 @@ fn split_array(text: &str) -> Result<Vec<&str>, Problem> {
         1..=MAX_MESSAGES => Ok(texts.into_iter().map(RawValue::get).collect()),
         count => Err(Problem::new(
             StatusCode::PAYLOAD_TOO_LARGE,
-            "too_large",
+            ErrorCode::TooLarge,
             format!("an array may have at most {MAX_MESSAGES} messages, not {count}"),
         )),
     }
@@ -242,13 +242,13 @@ async fn wait_until_stored(state: &AppState, receipt: &Receipt) -> Result<(), Pr
             Replayed::DeadAgain(letter) => {
                 let why = letter.detail.unwrap_or(letter.reason);
                 let detail = format!("the store refuses the message ({why}); it is now a dead letter");
-                return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_message", detail));
+                return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, ErrorCode::Rejected, detail));
             }
             Replayed::Deleted => return Err(NotDurable::Deleted.into()),
             Replayed::Pending if Instant::now() < deadline => sleep(STORE_POLL_INTERVAL).await,
             Replayed::Pending => {
                 let detail = "the message is durable, and will be stored once the store accepts it";
-                return Err(Problem::new(StatusCode::GATEWAY_TIMEOUT, "store_unavailable", detail));
+                return Err(Problem::new(StatusCode::GATEWAY_TIMEOUT, ErrorCode::StoreUnavailable, detail));
             }
         }
     }

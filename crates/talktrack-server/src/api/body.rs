@@ -3,12 +3,13 @@
 use axum::body::{Body, HttpBody as _};
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
+use talktrack::ErrorCode;
 
 use super::incoming::Incoming;
 use crate::error::Problem;
 use crate::limits::{Account, BodyPermit};
 use crate::state::AppState;
-use crate::wire::{Frame, INVALID_JSON, WireError};
+use crate::wire::{Frame, WireError};
 
 /// JSON text that is not parsed yet.
 pub(crate) struct JsonText {
@@ -43,7 +44,7 @@ impl FromRequest<AppState> for JsonText {
     async fn from_request(request: Request, state: &AppState) -> Result<Self, Problem> {
         if !is_json(request.headers()) {
             let detail = "the body must be JSON, and Content-Type must be application/json";
-            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, INVALID_JSON, detail));
+            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorCode::Unsupported, detail));
         }
         let limit = state.config().max_body_bytes;
         let detail = format!("the body may have at most {limit} bytes (max_body_bytes)");
@@ -51,8 +52,9 @@ impl FromRequest<AppState> for JsonText {
         let (bytes, room) = read(request.into_body(), state, limit, &detail).await?;
         state.limits().take_bytes(account.as_ref(), bytes.len())?;
         let text = String::from_utf8(bytes);
-        let text =
-            text.map_err(|_| Problem::new(StatusCode::BAD_REQUEST, INVALID_JSON, "the body must be UTF-8"))?;
+        let text = text.map_err(|_| {
+            Problem::new(StatusCode::BAD_REQUEST, ErrorCode::InvalidJson, "the body must be UTF-8")
+        })?;
         Ok(Self { text, _room: room })
     }
 }
@@ -70,7 +72,7 @@ pub(crate) async fn read(
     limit: usize,
     detail: &str,
 ) -> Result<(Vec<u8>, Option<BodyPermit>), Problem> {
-    let too_large = || Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail);
+    let too_large = || Problem::new(StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::TooLarge, detail);
     if body.size_hint().lower() > limit as u64 {
         return Err(too_large());
     }

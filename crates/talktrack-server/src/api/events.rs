@@ -11,6 +11,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde::Deserialize;
+use talktrack::ErrorCode;
 use talktrack::clock::Seq;
 use tokio::time::{Instant, Interval, interval_at, sleep_until};
 use utoipa::IntoParams;
@@ -77,7 +78,7 @@ pub(crate) async fn stream_events(
     let Some(place) = state.events().acquire_permit() else {
         let most = state.config().max_listeners;
         let detail = format!("all {most} allowed listeners are connected (max_listeners); try again later");
-        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "rate_limited", detail));
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::RateLimited, detail));
     };
     let listener =
         Listener::start(place, filter, after).await.map_err(|error| Problem::store_unavailable(&error))?;
@@ -151,8 +152,8 @@ impl Feed {
         let Self { listener, stopping, alive, lease, .. } = self;
         let next = tokio::select! {
             biased;
-            () = stopping.wait() => return Err(Last(closing_event("shutting_down", "the server is shutting down"))),
-            why = wait_until_over(lease) => return Err(Last(closing_event("unauthorized", &why))),
+            () = stopping.wait() => return Err(Last(closing_event(ErrorCode::ShuttingDown, "the server is shutting down"))),
+            why = wait_until_over(lease) => return Err(Last(closing_event(ErrorCode::Unauthorized, &why))),
             next = listener.next() => next,
             _ = alive.tick() => return Ok(position_event(listener.untold_place())),
         };
@@ -162,7 +163,7 @@ impl Feed {
             NextEvents::Gap(after, place) => Ok(gap_event(after, place)),
             NextEvents::TooSlow => Err(too_slow()),
             NextEvents::Unknown => Err(Last(closing_event(
-                "store_unavailable",
+                ErrorCode::StoreUnavailable,
                 "only the store knows the user of the next event, and it is unavailable; connect again later",
             ))),
         }
@@ -186,7 +187,7 @@ async fn wait_until_over(lease: &mut Lease) -> String {
 fn too_slow() -> Last {
     tracing::debug!("a listener reads events too slowly, and is disconnected");
     Last(closing_event(
-        "too_slow",
+        ErrorCode::Timeout,
         "you read events too slowly; connect again, and continue after your last event",
     ))
 }

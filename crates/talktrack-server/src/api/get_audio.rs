@@ -6,6 +6,7 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use talktrack::ErrorCode;
 
 use super::range::RequestedRange;
 use super::requests::Recording;
@@ -140,7 +141,7 @@ fn has_etag(tags: &str, etag: &str) -> bool {
 
 fn out_of_range(size: u64) -> Response {
     let detail = format!("the recording has {size} bytes");
-    let problem = Problem::without_code(StatusCode::RANGE_NOT_SATISFIABLE, detail);
+    let problem = Problem::new(StatusCode::RANGE_NOT_SATISFIABLE, ErrorCode::InvalidMessage, detail);
     ([(header::CONTENT_RANGE, format!("bytes */{size}"))], problem).into_response()
 }
 

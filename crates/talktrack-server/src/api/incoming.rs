@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::body::{Body, BodyDataStream, Bytes};
 use axum::http::StatusCode;
 use futures_util::StreamExt as _;
+use talktrack::ErrorCode;
 use tokio::time::{Instant, timeout};
 
 use crate::error::Problem;
@@ -50,7 +51,11 @@ impl Incoming {
 }
 
 fn too_slow() -> Problem {
-    Problem::without_code(StatusCode::REQUEST_TIMEOUT, "the body does not arrive, or arrives too slowly")
+    Problem::new(
+        StatusCode::REQUEST_TIMEOUT,
+        ErrorCode::Timeout,
+        "the body does not arrive, or arrives too slowly",
+    )
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 
 mod live;
 mod delivery;
-mod api;
 mod timing;
 mod outline;
 mod rhythm;
@@ -17,11 +16,11 @@ use talktrack::clock::{Clock as _, SystemClock};
 use uuid::Uuid;
 
 use super::Outcome;
+use super::api_client::ApiClient;
 use super::client::connection::Server;
 use crate::config::{Secret, TOKEN_VARIABLE};
 use crate::error::Failure;
 use crate::output;
-use api::ApiClient;
 use delivery::Delivered;
 use outline::Outline;
 use scripts::Script;

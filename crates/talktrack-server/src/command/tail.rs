@@ -1,29 +1,40 @@
-//! `talktrack tail`: shows messages as they are written, until Ctrl-C.
+//! `talktrack tail`: shows messages as they become durable, until Ctrl-C.
+
+mod change_feed;
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use talktrack::store::MessageRow;
 use tokio::signal::unix::{SignalKind, signal};
 use uuid::Uuid;
 
 use super::Outcome;
-use super::lookup::{self, HOW_TO_BEGIN};
+use super::lookup::HOW_TO_BEGIN;
 use super::show;
-use crate::config::DataLocation;
+use crate::config::{DataLocation, Secret, TOKEN_VARIABLE};
 use crate::output::{self, Output, Stop};
-use crate::store::MessageTail;
 use crate::terminal::View;
+use change_feed::{ChangeFeed, FeedItem};
 
-/// How often the store is polled: often enough for a person, and rarely enough to cost nothing.
-const PAUSE: Duration = Duration::from_millis(200);
+/// Printed if some of the requested changes have been removed.
+const GAP: &str = "talktrack: older changes are no longer kept; `talktrack export` has the messages";
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Without --url, the command follows the server that uses the data directory, or the file of the data \
+    directory. It shows each message that is added or revised, as it is then."
+)]
 pub(crate) struct TailArgs {
-    /// Begin with the first stored message instead of the next one
+    /// Begin with the oldest change that is kept (of the newest 200,000) instead of the next one
     #[arg(long)]
     since_start: bool,
+    /// Follow the server at this URL instead of a data directory
+    #[arg(long, value_name = "URL", conflicts_with_all = ["data_dir", "database_url"])]
+    url: Option<String>,
+    /// The API key (scope read) or user token to authenticate with
+    #[arg(long, value_name = "TOKEN", env = TOKEN_VARIABLE, hide_env_values = true)]
+    token: Option<Secret>,
     /// Print one JSON object per line
     #[arg(long)]
     json: bool,
@@ -43,25 +54,19 @@ pub(crate) async fn run(args: TailArgs) -> Outcome {
 }
 
 async fn follow_messages(args: TailArgs) -> Result<(), Stop> {
-    let mut tail = MessageTail::open(lookup::open_store(&args.location)?, args.since_start).await?;
-    if tail.is_at_the_beginning() && !args.json {
+    let mut feed = ChangeFeed::open(&args).await?;
+    if !args.json && feed.is_empty().await? {
         eprintln!("{HOW_TO_BEGIN}; waiting");
     }
     let (mut output, view) = (Output::stdout(), View::for_stdout());
     let mut session = None;
     loop {
-        let (rows, more) = tail.next().await?;
-        for row in &rows {
-            if args.json {
-                output.write_json(row)?
-            } else {
-                print_message(&mut output, row, view, &mut session)?
-            }
+        match feed.next().await? {
+            FeedItem::Message(row) if args.json => output.write_json(&row)?,
+            FeedItem::Message(row) => print_message(&mut output, &row, view, &mut session)?,
+            FeedItem::Gap => eprintln!("{GAP}"),
         }
         output.flush()?;
-        if !more {
-            tokio::time::sleep(PAUSE).await;
-        }
     }
 }
 

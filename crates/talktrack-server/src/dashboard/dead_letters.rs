@@ -7,6 +7,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
+use talktrack::ErrorCode;
 use talktrack::clock::Seq;
 
 use super::format::{format_count, group_digits};
@@ -236,12 +237,9 @@ fn to_u64(number: usize) -> u64 {
 }
 
 fn not_there() -> Problem {
-    Problem::without_code(
-        StatusCode::NOT_FOUND,
-        "there is no such dead letter; it may have been replayed or dropped",
-    )
+    Problem::not_found("there is no such dead letter; it may have been replayed or dropped")
 }
 
 fn internal_error(error: &dyn std::fmt::Display) -> Problem {
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "internal", error.to_string())
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Internal, error.to_string())
 }

@@ -4,6 +4,7 @@ use askama::Template;
 use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, RETRY_AFTER};
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use talktrack::ErrorCode;
 
 use super::assets;
 use super::format::short_id;
@@ -92,8 +93,8 @@ pub(super) fn render_page(status: StatusCode, page: &impl Template) -> Response 
         Ok(html) => html,
         Err(error) => {
             tracing::error!(%error, "a page cannot be rendered");
-            return Problem::without_code(StatusCode::INTERNAL_SERVER_ERROR, "the page cannot be rendered")
-                .into_response();
+            let (status, detail) = (StatusCode::INTERNAL_SERVER_ERROR, "the page cannot be rendered");
+            return Problem::new(status, ErrorCode::Internal, detail).into_response();
         }
     };
     // Browsers send the origin of a form only to this server.

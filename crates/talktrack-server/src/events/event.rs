@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use axum::body::Bytes;
 use serde::Serialize;
 use serde_json::json;
-use talktrack::ChangeKind;
 use talktrack::clock::Seq;
+use talktrack::{ChangeKind, ErrorCode};
 use uuid::Uuid;
 
 /// A durable change, encoded once for all listeners.
@@ -50,7 +50,7 @@ fn event_name(kind: ChangeKind) -> &'static str {
 }
 
 /// Encodes the last event of a stream, with the reason. The codes are those of the protocol.
-pub(crate) fn closing_event(code: &str, message: &str) -> Bytes {
+pub(crate) fn closing_event(code: ErrorCode, message: &str) -> Bytes {
     format_event(None, "closing", &json!({"code": code, "message": message})).into()
 }
 

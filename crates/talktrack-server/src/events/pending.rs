@@ -134,15 +134,11 @@ pub(super) fn message_event(
     stored: Option<&MessageRow>,
     session: Option<&SessionRow>,
 ) -> Option<Event> {
-    let JournalRecord { record, first } = waiting;
-    let stamped = record.message()?;
-    let owner = stamped.owner.or(session.map(|row| row.user_id.unwrap_or_default()));
-    let mut row = MessageRow::from_stamped(stamped, record.seq, owner);
-    // A revision corrects what was said, not when: it keeps the time and place of the first revision.
-    let first = first.as_ref().and_then(|first| Some((first.message()?.created_at.into(), Some(first.seq))));
-    let stored = stored.filter(|stored| stored.session_id == row.session_id);
-    if let Some(place) = stored.map(|stored| (stored.created_at.clone(), stored.seq)).or(first) {
-        (row.created_at, row.seq) = place;
+    let record = &waiting.record;
+    let owner = record.message()?.owner.or(session.map(|row| row.user_id.unwrap_or_default()));
+    let mut row = waiting.message_row(owner)?;
+    if let Some(stored) = stored.filter(|stored| stored.session_id == row.session_id) {
+        (row.created_at, row.seq) = (stored.created_at.clone(), stored.seq);
     }
     Some(Event::new(record.seq, kind, row.session_id, owner, &row))
 }

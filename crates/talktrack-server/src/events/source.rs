@@ -8,7 +8,7 @@ use serde_json::json;
 use talktrack::clock::Seq;
 use talktrack::store::sqlite::{JournalRecord, SqliteReader};
 use talktrack::store::{MessageRow, Read, SessionRow};
-use talktrack::{Change, ChangeKind, Durability, ReadError, SessionRef, Tracker};
+use talktrack::{Change, ChangeKind, Changes, Durability, ReadError, SessionRef, Tracker};
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -53,13 +53,6 @@ struct LookedUp {
     messages: HashMap<Uuid, MessageRow>,
 }
 
-/// Keeps only the first `first` changes, and returns the position to continue from.
-fn cut_at(changes: &mut Vec<Change>, first: usize, next: Seq) -> Seq {
-    let next = changes.get(first).map_or(next, |change| change.seq - 1);
-    changes.truncate(first);
-    next
-}
-
 impl Source {
     pub(super) fn new(tracker: Tracker, file: SqliteReader, is_remote: bool) -> Self {
         let rows: Arc<dyn Read> = if is_remote { tracker.reader() } else { Arc::new(file.clone()) };
@@ -81,21 +74,23 @@ impl Source {
     /// # Errors
     /// Fails if the file or the store cannot be read before the first event of the page.
     pub(super) async fn read_page(&self, place: Seq) -> Result<EventPage, ReadError> {
-        let read = self.file.changes_since(place, AT_ONCE).await?;
-        let (mut changes, mut next) = (read.changes, read.next);
-        let gap = (!read.is_gap_free).then(|| changes.first().map_or(next, |first| first.seq - 1));
-        let (waiting, looked_up) = self.read_waiting(&changes).await?;
-        next = cut_at(&mut changes, looked_up, next);
+        let mut read = self.file.changes_since(place, AT_ONCE).await?;
+        let gap = (!read.is_gap_free).then(|| read.changes.first().map_or(read.next, |first| first.seq - 1));
+        let (waiting, looked_up) = self.read_waiting(&read.changes).await?;
+        read.truncate(looked_up);
         let mut known = LookedUp { waiting, ..LookedUp::default() };
-        if let Err(error) = self.look_up(&changes, &mut known).await {
+        if let Err(error) = self.look_up(&read.changes, &mut known).await {
             // The leading changes that do not need the store are not held up by it.
-            let ready = changes.iter().take_while(|change| known.waiting.contains_key(&change.seq)).count();
-            changes.truncate(ready);
-            next = changes.last().ok_or(error)?.seq;
+            let waits = |change: &&Change| known.waiting.contains_key(&change.seq);
+            read.truncate(read.changes.iter().take_while(waits).count());
+            if read.changes.is_empty() {
+                return Err(error);
+            }
         }
-        if let Some(unread) = changes.iter().position(|change| known.unread.contains(&change.seq)) {
-            next = cut_at(&mut changes, unread, next);
+        if let Some(unread) = read.changes.iter().position(|change| known.unread.contains(&change.seq)) {
+            read.truncate(unread);
         }
+        let Changes { changes, mut next, .. } = read;
         let (mut events, mut bytes): (Vec<Arc<Event>>, usize) = (Vec::with_capacity(changes.len()), 0);
         for change in changes {
             if bytes >= PAGE_BYTES {

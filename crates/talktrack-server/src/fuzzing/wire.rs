@@ -6,8 +6,7 @@ use talktrack::{Message, Timestamp};
 use uuid::Uuid;
 
 use crate::wire::{
-    AckWriter, ClientFrame, Frame, INVALID_MESSAGE, MessageLine, RecordLine, ServerFrame, SessionStartFrame,
-    WireError,
+    AckWriter, ClientFrame, Frame, MessageLine, RecordLine, ServerFrame, SessionStartFrame, WireError,
 };
 
 /// The maximum length of an error message. It must be a readable line for any input.
@@ -108,7 +107,7 @@ fn record_of(frame: &ClientFrame) -> (String, ClientFrame) {
 
 fn can_be_answered(error: WireError) {
     let WireError { code, message, reference } = error;
-    assert!(code == "invalid_json" || code == INVALID_MESSAGE, "{code}");
+    assert!(code == "invalid_json" || code == "invalid_message", "{code}");
     assert!(!message.is_empty() && !message.contains(char::is_control), "not a line: {message:?}");
     assert!(message.len() <= LONGEST_ERROR, "too long: {message}");
     reads_back_from_the_server(&ServerFrame::Error { code: code.into(), message, reference });

@@ -1,6 +1,6 @@
 //! The presence of a connection in its session: from the session's start until the connection ends.
 
-use talktrack::{Author, Claim, NewSession, NotDurable, SessionRef, Started, Tracker};
+use talktrack::{Author, Claim, ErrorCode, NewSession, NotDurable, SessionRef, Started, Tracker};
 
 use crate::access;
 use crate::auth::Caller;
@@ -29,7 +29,7 @@ impl ConnectionGuard {
         state: &AppState,
         caller: &Caller,
         session: NewSession,
-    ) -> Result<(Self, Started), (&'static str, String)> {
+    ) -> Result<(Self, Started), (ErrorCode, String)> {
         let met = access::check_store(state, caller, session).await;
         let session = met.map_err(|problem| (problem.code(), problem.into_detail()))?;
         let tracker = state.tracker();

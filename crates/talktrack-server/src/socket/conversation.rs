@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::extract::ws::close_code;
 use talktrack::error::Reason;
-use talktrack::{ClaimRefusal, Durability, NewSession, NotDurable, Started};
+use talktrack::{ClaimRefusal, Durability, ErrorCode, NewSession, NotDurable, Started};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::connection_guard::ConnectionGuard;
@@ -21,7 +21,7 @@ use crate::auth::{Caller, Lease, Notice};
 use crate::limits::Meter;
 use crate::state::{AppState, Stopping};
 use crate::turns::Pace;
-use crate::wire::{self, FrameRef, INVALID_MESSAGE, ServerFrame};
+use crate::wire::{self, FrameRef, ServerFrame};
 
 /// How long the last answers and the close handshake may take when the connection must end.
 const LAST_WORDS: Duration = Duration::from_secs(20);
@@ -133,7 +133,7 @@ impl Conversation {
         let why = access::mask_refusal(&self.caller, why);
         self.send_error(why.code(), why.to_string(), None).await?;
         self.peer.flush().await?;
-        Ok(Ending::Close(close_code::POLICY, why.code()))
+        Ok(Ending::Close(close_code::POLICY, why.code().as_str()))
     }
 
     /// Tells the client that the store dropped acknowledged records. The connection stays open.
@@ -152,7 +152,9 @@ impl Conversation {
     ) -> Result<(), Disconnected> {
         let reason = match wire::reason_of_end(reason) {
             Ok(reason) => reason,
-            Err(invalid) => return self.reject_frame(INVALID_MESSAGE, invalid.to_string(), reference).await,
+            Err(invalid) => {
+                return self.reject_frame(ErrorCode::InvalidMessage, invalid.to_string(), reference).await;
+            }
         };
         let receipt = match self.guard.tracker.end_session(self.guard.session, &reason) {
             Ok(receipt) => receipt,
@@ -228,8 +230,8 @@ impl Conversation {
     /// Sends all pending answers and the reason why the connection ends, then closes it.
     async fn close_unauthorized(mut self, why: String) -> Result<(), Disconnected> {
         self.send_all_acks().await?;
-        self.send_error("unauthorized", why, None).await?;
-        self.peer.close(close_code::POLICY, "unauthorized").await;
+        self.send_error(ErrorCode::Unauthorized, why, None).await?;
+        self.peer.close(close_code::POLICY, ErrorCode::Unauthorized.as_str()).await;
         Ok(())
     }
 
@@ -241,7 +243,7 @@ impl Conversation {
                 self.alarm.as_mut().reset(Instant::now());
                 Ok(())
             }
-            Err(why) => self.reject_frame("unauthorized", why, reference).await,
+            Err(why) => self.reject_frame(ErrorCode::Unauthorized, why, reference).await,
         }
     }
 
@@ -292,7 +294,7 @@ impl Conversation {
     /// Answers a frame that never reached the tracker, and counts the refusal.
     async fn reject_frame(
         &mut self,
-        code: &'static str,
+        code: ErrorCode,
         message: impl Into<String>,
         reference: Option<FrameRef>,
     ) -> Result<(), Disconnected> {
@@ -302,10 +304,10 @@ impl Conversation {
 
     async fn send_error(
         &mut self,
-        code: &str,
+        code: ErrorCode,
         message: String,
         reference: Option<FrameRef>,
     ) -> Result<(), Disconnected> {
-        self.peer.feed(ServerFrame::Error { code: code.to_owned(), message, reference }.to_text()).await
+        self.peer.feed(ServerFrame::Error { code: code.to_string(), message, reference }.to_text()).await
     }
 }

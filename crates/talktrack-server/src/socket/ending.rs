@@ -1,6 +1,7 @@
 //! How a connection ends.
 
 use axum::extract::ws::close_code;
+use talktrack::ErrorCode;
 
 use super::peer::{Disconnected, Peer};
 use crate::wire::ServerFrame;
@@ -24,15 +25,15 @@ impl From<Disconnected> for Ending {
 }
 
 /// Tells the client why the session cannot be started, and closes the connection.
-pub(super) async fn reject_connection(mut peer: Peer, code: &'static str, message: String) {
+pub(super) async fn reject_connection(mut peer: Peer, code: ErrorCode, message: String) {
     let close = match code {
-        "forbidden" | "session_not_found" | "deleted" => close_code::POLICY,
-        "shutting_down" => close_code::AWAY,
-        "queue_full" | "journal_full" => close_code::AGAIN,
+        ErrorCode::Forbidden | ErrorCode::SessionNotFound | ErrorCode::Deleted => close_code::POLICY,
+        ErrorCode::ShuttingDown => close_code::AWAY,
+        ErrorCode::QueueFull | ErrorCode::JournalFull => close_code::AGAIN,
         _ => close_code::ERROR,
     };
-    let error = ServerFrame::Error { code: code.to_owned(), message, reference: None };
+    let error = ServerFrame::Error { code: code.to_string(), message, reference: None };
     if peer.feed(error.to_text()).await.is_ok() {
-        peer.close(close, code).await;
+        peer.close(close, code.as_str()).await;
     }
 }

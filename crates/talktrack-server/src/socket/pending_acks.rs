@@ -73,6 +73,6 @@ impl PendingAcks {
 }
 
 fn error_frame(ack: PendingAck, why: NotDurable) -> String {
-    let (code, message, reference) = (why.code().to_owned(), why.to_string(), ack.reference);
+    let (code, message, reference) = (why.code().to_string(), why.to_string(), ack.reference);
     ServerFrame::Error { code, message, reference }.to_text()
 }

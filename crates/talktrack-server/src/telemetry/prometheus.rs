@@ -2,6 +2,7 @@
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use talktrack::ErrorCode;
 
 use crate::error::Failure;
 
@@ -11,19 +12,19 @@ pub(super) const LOG_LINES_LOST: &str = "talktrack_log_lines_lost_total";
 const REFUSED: &str = "talktrack_messages_refused_total";
 
 /// Every refusal reason, so that each is exported from the start with the value zero.
-const REASONS: &[&str] = &[
-    "invalid_json",
-    "invalid_message",
-    "id_conflict",
-    "too_large",
-    "queue_full",
-    "journal_full",
-    "rate_limited",
-    "unauthorized",
-    "forbidden",
-    "session_not_found",
-    "deleted",
-    "shutting_down",
+const REASONS: &[ErrorCode] = &[
+    ErrorCode::InvalidJson,
+    ErrorCode::InvalidMessage,
+    ErrorCode::IdConflict,
+    ErrorCode::TooLarge,
+    ErrorCode::QueueFull,
+    ErrorCode::JournalFull,
+    ErrorCode::RateLimited,
+    ErrorCode::Unauthorized,
+    ErrorCode::Forbidden,
+    ErrorCode::SessionNotFound,
+    ErrorCode::Deleted,
+    ErrorCode::ShuttingDown,
 ];
 
 /// Buckets from a commit on a fast disk to one that hangs.
@@ -46,7 +47,7 @@ pub(super) fn install_recorder() -> Result<PrometheusHandle, Failure> {
         .map_err(Failure::new)?;
     describe_metrics();
     for reason in REASONS {
-        counter!(REFUSED, "reason" => *reason).absolute(0);
+        counter!(REFUSED, "reason" => reason.as_str()).absolute(0);
     }
     Ok(handle)
 }

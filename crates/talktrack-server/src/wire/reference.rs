@@ -4,11 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::value::RawValue;
-
-/// The error code for a text that is not a JSON object.
-pub(crate) const INVALID_JSON: &str = "invalid_json";
-/// The error code for a JSON object that is not a valid frame.
-pub(crate) const INVALID_MESSAGE: &str = "invalid_message";
+use talktrack::ErrorCode;
 
 /// The maximum length of a `ref` in bytes. It is kept in memory until the answer.
 const MAX_REF_BYTES: usize = 256;
@@ -67,8 +63,8 @@ impl<'de> Deserialize<'de> for FrameRef {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub(crate) struct WireError {
-    /// [`INVALID_JSON`] or [`INVALID_MESSAGE`].
-    pub(crate) code: &'static str,
+    /// [`ErrorCode::InvalidJson`] if the text is not a JSON object, otherwise [`ErrorCode::InvalidMessage`].
+    pub(crate) code: ErrorCode,
     /// The field and what is wrong with it: `content: missing`.
     pub(crate) message: String,
     /// The frame's `ref`, if it was readable.
@@ -77,10 +73,10 @@ pub(crate) struct WireError {
 
 impl WireError {
     pub(crate) fn json(message: impl Into<String>) -> Self {
-        Self { code: INVALID_JSON, message: message.into(), reference: None }
+        Self { code: ErrorCode::InvalidJson, message: message.into(), reference: None }
     }
 
     pub(super) fn message(message: impl Into<String>, reference: Option<FrameRef>) -> Self {
-        Self { code: INVALID_MESSAGE, message: message.into(), reference }
+        Self { code: ErrorCode::InvalidMessage, message: message.into(), reference }
     }
 }

@@ -1,10 +1,9 @@
 //! The commands that show stored data, and those that import and export it.
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt as _, BufReader};
 use uuid::Uuid;
 
-use crate::harness::{Client, Home, Output, text, within};
+use crate::harness::{Client, Home, Output, Tail, text};
 
 /// Control characters that clear the screen, rename the window, reverse the text and ring the bell.
 const NASTY: &str = "\u{1b}[2J\u{1b}]0;owned\u{7}\u{9b}31m \u{202e}evil\u{202c} \r overwritten";
@@ -79,32 +78,6 @@ async fn without_data_every_looking_command_says_where_it_looked() {
 }
 
 #[tokio::test]
-async fn tail_shows_messages_as_they_are_written() {
-    let home = Home::new();
-    let server = home.serve(&[]).await;
-    let mut client = Client::new(&server).await;
-    client.say("before").await;
-    let data_dir = home.data_dir();
-    let mut command =
-        home.command(&["tail", "--json", "--since-start", "--data-dir", data_dir.to_str().unwrap()]);
-    let mut tail = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(tail.stdout.take().unwrap()).lines();
-    let mut next = async || -> Value {
-        let line = within("a line of the tail", lines.next_line()).await.unwrap().unwrap();
-        serde_json::from_str(&line).unwrap()
-    };
-    assert_eq!(next().await["content"], "before");
-    for content in ["now", "and now"] {
-        client.say(content).await;
-        let row = next().await;
-        assert_eq!((&row["content"], &row["session_id"]), (&json!(content), &json!(client.session)));
-    }
-    let pid = nix::unistd::Pid::from_raw(tail.id().unwrap().cast_signed());
-    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
-    assert_eq!(within("the tail ends", tail.wait()).await.unwrap().code(), Some(0));
-}
-
-#[tokio::test]
 async fn escape_sequences_never_reach_the_terminal() {
     let home = Home::new();
     let server = home.serve(&[]).await;
@@ -117,13 +90,11 @@ async fn escape_sequences_never_reach_the_terminal() {
     client.track(message).await;
     client.send(json!({"type": "session.update", "metadata": {NASTY: NASTY}})).await;
     client.end(NASTY).await;
-    let (session, data_dir) = (client.session.to_string(), home.data_dir());
-    let mut command = home.command(&["tail", "--since-start", "--data-dir", data_dir.to_str().unwrap()]);
-    let mut tail = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(tail.stdout.take().unwrap()).lines();
+    let session = client.session.to_string();
+    let mut tail = Tail::start(&home, &["--since-start"]);
     let mut shown = String::new();
     while !shown.contains("overwritten") {
-        shown += &within("a line of the tail", lines.next_line()).await.unwrap().unwrap();
+        shown += &tail.line().await;
     }
     for command in [&["show", &session][..], &["sessions"], &["verify"]] {
         shown += &home.look(command).await.succeeded().stdout;

@@ -7,6 +7,7 @@ mod http;
 mod listener;
 pub(crate) mod remote;
 mod server;
+mod tail;
 mod talkers;
 mod wait;
 
@@ -16,5 +17,6 @@ pub(crate) use home::{Home, Output};
 pub(crate) use http::{HttpAnswer, Request, request, upgrade};
 pub(crate) use listener::{Listener, Told};
 pub(crate) use server::Server;
+pub(crate) use tail::Tail;
 pub(crate) use talkers::{Oracle, gapless};
 pub(crate) use wait::{DEADLINE, until, until_told, until_within, within};

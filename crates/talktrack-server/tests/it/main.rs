@@ -29,6 +29,7 @@ mod logs;
 mod audit_log;
 mod replay;
 mod commands;
+mod tail;
 mod demo;
 mod dead_letters;
 mod deletion;

@@ -5,12 +5,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use talktrack_testbed::{Database, Postgres, Proxy};
-use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
-use tokio::process::{Child, ChildStdout};
 use uuid::Uuid;
 
 use crate::harness::remote::{arrives, migrated, select};
-use crate::harness::{Client, Home, Output, Server, until, within};
+use crate::harness::{Client, Home, Output, Server, Tail, until};
 
 /// Longer than a command that reads may wait for an unavailable database.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -60,35 +58,6 @@ fn normalised(shown: &str) -> String {
     shown.lines().map(line).collect()
 }
 
-/// A `talktrack tail --json` process on this database. Dropping it ends the process.
-struct Tail {
-    _process: Child,
-    lines: Lines<BufReader<ChildStdout>>,
-}
-
-impl Tail {
-    fn start(home: &Home, arguments: &[&str]) -> Self {
-        let data_dir = home.data_dir();
-        let all = [&["tail", "--json", "--data-dir", data_dir.to_str().unwrap()], arguments].concat();
-        let mut process = home.command(&all).stdout(std::process::Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        Self { _process: process, lines }
-    }
-
-    async fn next(&mut self) -> Value {
-        let line = within("a line of the tail", self.lines.next_line()).await.unwrap().unwrap();
-        serde_json::from_str(&line).unwrap()
-    }
-
-    async fn take(mut self, count: usize) -> Vec<Value> {
-        let mut rows = Vec::new();
-        while rows.len() < count {
-            rows.push(self.next().await);
-        }
-        rows
-    }
-}
-
 #[tokio::test]
 async fn what_is_looked_at_is_the_same_as_with_sqlite() {
     let both = Both::with_fixtures().await;
@@ -127,9 +96,10 @@ async fn what_is_looked_at_is_the_same_as_with_sqlite() {
         rows.sort_by_key(|row| row["id"].to_string());
         rows
     };
-    let local = Tail::start(&both.local, &["--since-start"]).take(count).await;
+    let local = Tail::start(&both.local, &["--json", "--since-start"]).take(count).await;
     let url = both.database.url();
-    let remote = Tail::start(&both.remote, &["--since-start", "--database-url", &url]).take(count).await;
+    let arguments = ["--json", "--since-start", "--database-url", &url];
+    let remote = Tail::start(&both.remote, &arguments).take(count).await;
     assert_eq!(by_id(remote), by_id(local));
 }
 
@@ -180,38 +150,11 @@ async fn an_import_that_the_database_does_not_take_says_so_and_the_next_one_brin
 }
 
 #[tokio::test]
-async fn tail_shows_messages_as_they_are_stored_each_once() {
-    let (home, database) = (Home::new(), migrated(Postgres::shared()).await);
-    let server = home.serve_on(&database.url()).await;
-    let (mut one, mut other) = (Client::new(&server).await, Client::new(&server).await);
-    one.say("before").await;
-    arrives(&database, one.session, &["before"]).await;
-    let mut tail = Tail::start(&home, &["--since-start", "--database-url", &database.url()]);
-    assert_eq!(tail.next().await["content"], "before");
-    for number in 0..20 {
-        let speaker = if number % 2 == 0 { &mut one } else { &mut other };
-        speaker.say(&number.to_string()).await;
-        let row = tail.next().await;
-        assert_eq!(
-            (&row["content"], &row["session_id"]),
-            (&json!(number.to_string()), &json!(speaker.session))
-        );
-    }
-}
-
-#[tokio::test]
 async fn a_database_that_is_down_or_does_not_answer_is_told_in_one_line_and_soon() {
     let (home, database) = (Home::new(), migrated(Postgres::shared()).await);
     let proxy = Proxy::to(Postgres::shared().port());
     let (url, id) = (database.url_at(proxy.port()), Uuid::new_v4().to_string());
-    let commands = [
-        &["sessions"][..],
-        &["show", &id],
-        &["export"],
-        &["tail", "--since-start"],
-        &["verify"],
-        &["doctor"],
-    ];
+    let commands = [&["sessions"][..], &["show", &id], &["export"], &["verify"], &["doctor"]];
     for break_it in [Proxy::cut, Proxy::hang] {
         break_it(&proxy);
         let began = Instant::now();

@@ -51,7 +51,7 @@ async fn doctor_names_each_difference_with_the_sql_that_mends_it_and_exits_with_
     run(&home, &database, &["migrate"]).await.succeeded();
     database.psql(
         "ALTER TABLE conversation_messages DROP audio_url, ALTER user_id SET NOT NULL, ADD CHECK (role IN ('user', 'bot'));
-         DROP INDEX conversation_messages_by_seq",
+         DROP INDEX conversation_messages_by_time",
     );
     let found = run(&home, &database, &["doctor"]).await;
     assert_eq!((found.code, found.stderr.as_str()), (Some(1), ""));
@@ -67,8 +67,8 @@ ALTER TABLE public.conversation_messages DROP CONSTRAINT \"conversation_messages
 ALTER TABLE public.conversation_messages ADD COLUMN audio_url text;
 GRANT INSERT (audio_url) ON public.conversation_messages TO authenticated;
 
--- Could not find the index 'conversation_messages_by_seq' of 'conversation_messages'
-CREATE INDEX IF NOT EXISTS conversation_messages_by_seq ON public.conversation_messages USING brin (seq) WITH (autosummarize = on);
+-- Could not find the index 'conversation_messages_by_time' of 'conversation_messages'
+CREATE INDEX IF NOT EXISTS conversation_messages_by_time ON public.conversation_messages (created_at);
 
 ";
     assert_eq!(found.stdout, expected);
@@ -196,6 +196,6 @@ ALTER TABLE public.conversation_messages SET LOGGED;
     let objects = run(&home, &database, &["doctor", "--json"]).await.succeeded().json_lines();
     assert_eq!((objects.len(), &objects[0]["warning"]), (1, &json!(true)));
     run(&home, &database, &["migrate"]).await.succeeded();
-    database.psql("DROP INDEX conversation_messages_by_seq");
+    database.psql("DROP INDEX conversation_messages_by_time");
     assert_eq!(run(&home, &database, &["doctor"]).await.code, Some(1), "beside a difference");
 }

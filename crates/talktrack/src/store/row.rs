@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::clock::Seq;
@@ -81,7 +81,7 @@ pub const PREVIEW_CHARS: usize = 200;
 
 /// A row of `conversation_messages`. Another program may have written it: values that talktrack does not
 /// know are kept unchanged.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the columns of the schema, described there")]
 pub struct MessageRow {
     pub id: Uuid,

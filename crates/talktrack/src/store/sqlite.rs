@@ -5,6 +5,7 @@ mod sessions;
 mod audit;
 mod rows;
 mod read;
+mod session_list;
 mod session_preview;
 mod journal_records;
 mod pending;
@@ -17,6 +18,7 @@ mod search;
 pub(crate) mod search_index;
 pub(crate) mod rollup;
 mod derived;
+mod reader_pool;
 
 pub use dead_letters::{BooksCheck, DeadLetter, Replayed};
 pub(crate) use deleted::{is_refused, note_deleted, note_deleted_claim};

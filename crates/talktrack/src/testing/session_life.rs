@@ -258,7 +258,7 @@ pub async fn session_metadata_do_not_grow_without_bound(setup: Setup) {
         update.expect("they fit").await.expect("durable");
     }
     let refused = trial.tracker().update_session(SESSION, added("fifth", 10_000)).expect_err("too long");
-    assert_eq!((refused.reason.code(), refused.returned), ("too_large", added("fifth", 10_000)));
+    assert_eq!((refused.reason.code().as_str(), refused.returned), ("too_large", added("fifth", 10_000)));
     let resumed = NewSession { metadata: Some(added("fifth", 10_000)), ..new() };
     let refused = trial.tracker().start_session(resumed).expect_err("too long");
     assert_eq!(refused.reason.code(), "too_large");

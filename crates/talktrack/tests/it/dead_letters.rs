@@ -299,7 +299,7 @@ async fn a_record_that_cannot_be_taken_now_is_handed_back() {
     drop(tracker);
     let tracker = setup.open(Options { max_message_bytes: 10, ..setup.options() }).unwrap();
     let refused = tracker.replay_record(record.clone()).expect_err("refused");
-    assert_eq!((refused.reason.code(), &refused.returned), ("too_large", &record));
+    assert_eq!((refused.reason.code().as_str(), &refused.returned), ("too_large", &record));
     tracker.refuse_new_work();
     let refused = tracker.replay_record(record.clone()).expect_err("refused");
     assert_eq!((refused.reason, refused.returned), (Reason::ShuttingDown, record));

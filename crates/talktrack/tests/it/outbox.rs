@@ -249,7 +249,7 @@ async fn an_outbox_that_has_grown_to_its_limit_refuses_until_there_is_room() {
         taken += 1;
         assert!(taken < 30, "20,000 bytes are full after 30,000");
     };
-    assert_eq!((&refused.reason, refused.reason.code()), (&Reason::JournalFull, "journal_full"));
+    assert_eq!((&refused.reason, refused.reason.code().as_str()), (&Reason::JournalFull, "journal_full"));
     assert_eq!(refused.returned, message(text(taken)), "the very message comes back");
     assert!(taken >= 10, "20,000 bytes hold more than {taken} messages of 1,000");
     let keys = JsonObject::parse(r#"{"a":1}"#).unwrap();

@@ -133,7 +133,10 @@ async fn an_invalid_message_is_refused_with_the_name_of_its_field() {
     ];
     for (problem, message) in invalid {
         let refused = refusal(&tracker, message.clone());
-        assert_eq!((refused.to_string().as_str(), refused.reason.code()), (problem, "invalid_message"));
+        assert_eq!(
+            (refused.to_string().as_str(), refused.reason.code().as_str()),
+            (problem, "invalid_message")
+        );
         assert_eq!(refused.returned, message, "{problem}");
     }
     let valid = [

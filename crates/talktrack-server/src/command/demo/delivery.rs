@@ -9,11 +9,11 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use talktrack::{Status, Timestamp};
 
-use super::api::ApiClient;
 use super::outline::Outline;
 use super::scripts::ScriptLine;
 use super::speech::{self, Clip};
 use super::timing::{self, TimedMessage};
+use crate::command::api_client::ApiClient;
 use crate::error::Failure;
 
 /// The result of delivering a conversation.

@@ -1,15 +1,15 @@
 //! Handles incoming frames one after the other. Each message waits for its turn.
 
 use axum::extract::ws::close_code;
-use talktrack::Message;
 use talktrack::json::{JsonObject, MAX_SESSION_METADATA};
+use talktrack::{ErrorCode, Message};
 use tokio::time::{Instant, sleep_until};
 
 use super::Conversation;
 use crate::socket::ending::Ending;
 use crate::socket::peer::Received;
 use crate::turns::Waiting;
-use crate::wire::{ClientFrame, Frame, FrameRef, INVALID_MESSAGE, ServerFrame};
+use crate::wire::{ClientFrame, Frame, FrameRef, ServerFrame};
 
 /// The maximum number of frames that are handled before other events of the connection.
 const BURST: usize = 64;
@@ -34,15 +34,15 @@ impl Conversation {
     async fn handle_received(&mut self, received: Received) -> Result<(), Ending> {
         match received {
             Received::Text(text) => self.handle_frame(&text).await,
-            Received::Binary => {
-                Ok(self.reject_frame(INVALID_MESSAGE, "a frame must be text, not binary", None).await?)
-            }
+            Received::Binary => Ok(self
+                .reject_frame(ErrorCode::InvalidMessage, "a frame must be text, not binary", None)
+                .await?),
             Received::PingOrPong => {
                 self.keep_alive();
                 Ok(())
             }
             Received::TooLarge => {
-                self.reject_frame("too_large", "a frame must be at most 1 MiB", None).await?;
+                self.reject_frame(ErrorCode::TooLarge, "a frame must be at most 1 MiB", None).await?;
                 Err(Ending::Close(close_code::SIZE, "a frame must be at most 1 MiB"))
             }
             Received::NotUtf8 => Err(Ending::Close(close_code::INVALID, "text must be UTF-8")),
@@ -59,10 +59,10 @@ impl Conversation {
         };
         if named.is_some_and(|named| named != session_id) {
             let problem = "session_id: is not the session of this connection";
-            return Ok(self.reject_frame(INVALID_MESSAGE, problem, reference).await?);
+            return Ok(self.reject_frame(ErrorCode::InvalidMessage, problem, reference).await?);
         }
         if let Err(wait) = self.meter.take(text.len()) {
-            return Ok(self.reject_frame("rate_limited", wait.describe(), reference).await?);
+            return Ok(self.reject_frame(ErrorCode::RateLimited, wait.describe(), reference).await?);
         }
         let writes = matches!(body, ClientFrame::Message(_) | ClientFrame::SessionUpdate { .. });
         if writes && let Err(problem) = self.meter.check_dead_letters() {
@@ -76,7 +76,7 @@ impl Conversation {
             ClientFrame::SessionEnd { reason, .. } => Ok(self.end_session(reason, reference).await?),
             ClientFrame::SessionStart(_) => {
                 let problem = "type: session.start is only for files; a connection starts its session itself";
-                Ok(self.reject_frame(INVALID_MESSAGE, problem, reference).await?)
+                Ok(self.reject_frame(ErrorCode::InvalidMessage, problem, reference).await?)
             }
             ClientFrame::Auth { token } => Ok(self.renew_token(token.reveal(), reference).await?),
             ClientFrame::Ping => {

@@ -13,11 +13,11 @@ async fn bytes_tell_what_they_are_and_what_is_no_audio_is_refused() {
     let session = session(&server).await;
     for body in [&b"<!doctype html><script>alert(1)</script>"[..], b"RIFF", b"\0", &[0; 100_000]] {
         let answer = send(&server, session, "audio/wav", body).await;
-        assert_eq!(answer.problem(415), "invalid_message", "{answer:?}");
+        assert_eq!(answer.problem(415), "unsupported", "{answer:?}");
     }
     for content_type in ["text/plain", "application/x-www-form-urlencoded", "audio", ""] {
         let answer = send(&server, session, content_type, &wav(100)).await;
-        assert_eq!(answer.problem(415), "invalid_message", "{answer:?}");
+        assert_eq!(answer.problem(415), "unsupported", "{answer:?}");
     }
     assert_eq!(send(&server, session, "audio/wav", &[]).await.problem(400), "invalid_message");
     assert!(!home.data_dir().join("audio").exists(), "nothing was kept");

@@ -68,7 +68,7 @@ async fn a_listener_that_reads_on_too_late_is_told_why_it_is_cut_off() {
     loop {
         let told = slow.next().await.expect("the reason comes before the end");
         if told.name == "closing" {
-            assert_eq!(told.data["code"], "too_slow");
+            assert_eq!(told.data["code"], "timeout");
             break;
         }
     }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -12,6 +13,21 @@ use super::{Database, Server};
 
 /// After this time a command counts as hanging.
 const COMMAND_DEADLINE: Duration = Duration::from_secs(180);
+
+static CATCH_SIGINT: Once = Once::new();
+
+/// Lets the commands of the tests start with the default action of SIGINT, if this process was started with SIGINT
+/// ignored (`nohup make test &`). A program inherits an ignored signal, but not a handler.
+fn catch_sigint() {
+    /// The bit of SIGINT (2) in the mask of ignored signals.
+    const SIGINT_BIT: u64 = 1 << 1;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
+    if ignored & SIGINT_BIT != 0 {
+        signal_hook::flag::register(signal_hook::consts::SIGINT, Arc::default()).unwrap();
+    }
+}
 
 /// The working directory of one test. Dropping it deletes the directory, so it must outlive the servers that run in it.
 pub(crate) struct Home(TempDir);
@@ -64,6 +80,7 @@ impl Home {
 
     /// Builds a command that runs the binary in this directory with an empty environment.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        CATCH_SIGINT.call_once(catch_sigint);
         let mut command = Command::new(env!("CARGO_BIN_EXE_talktrack"));
         command.args(arguments).env_clear().current_dir(self.0.path());
         command.stdin(Stdio::null()).kill_on_drop(true);

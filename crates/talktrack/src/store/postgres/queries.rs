@@ -147,13 +147,6 @@ FROM unnest($1::uuid[]) AS wanted (id) CROSS JOIN LATERAL (
   ORDER BY created_at DESC, coalesce(seq, 0) DESC, id DESC LIMIT 1
 ) AS last";
 
-/// Messages in the order of acceptance, for callers that follow new messages.
-pub(super) const ACCEPTED_SINCE: &str = page_of_messages!(
-    "WHERE seq > $1::int8 AND id IS NOT NULL AND session_id IS NOT NULL",
-    "seq, id",
-    "$2::int8"
-);
-
 /// Sessions with a wrong count: below the number of rows that talktrack wrote, or above the number of all
 /// rows. Other programs may write rows too, with or without counting them.
 pub(super) const ODD_SESSIONS: &str = "

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use crate::clock::{Seq, Timestamp};
+use crate::clock::Timestamp;
 use crate::error::ReadError;
 use crate::json::JsonObject;
 use crate::record::Status;
@@ -15,10 +15,10 @@ use crate::search::{Hit, Query, SearchCursor, SearchError, SearchFilter};
 use crate::stats::{Stats, StatsError, TimeRange};
 use crate::store::postgres::PostgresStore;
 use crate::store::postgres::queries::{
-    ACCEPTED_SINCE, COUNTS, DELETED_SESSIONS, FIRST_MESSAGES, INACTIVE_SESSIONS, LAST_SAID_AT,
-    MATCHING_SESSIONS, MESSAGES, MESSAGES_BY_ID, MESSAGES_WITHOUT_TIME, NEWEST_MATCHING_SESSIONS,
-    ODD_SESSIONS, ORPHANS, SESSION, SESSION_BY_NAME, SESSION_PREVIEWS, SESSIONS, SESSIONS_AMONG,
-    SESSIONS_BY_ID, SESSIONS_BY_PREFIX, SESSIONS_OF_USER_AT, VISIBLE_MESSAGES,
+    COUNTS, DELETED_SESSIONS, FIRST_MESSAGES, INACTIVE_SESSIONS, LAST_SAID_AT, MATCHING_SESSIONS, MESSAGES,
+    MESSAGES_BY_ID, MESSAGES_WITHOUT_TIME, NEWEST_MATCHING_SESSIONS, ODD_SESSIONS, ORPHANS, SESSION,
+    SESSION_BY_NAME, SESSION_PREVIEWS, SESSIONS, SESSIONS_AMONG, SESSIONS_BY_ID, SESSIONS_BY_PREFIX,
+    SESSIONS_OF_USER_AT, VISIBLE_MESSAGES,
 };
 use crate::store::postgres::rows::{
     SESSION_COLUMNS, get, get_time, is_full, message_page, session_page, session_preview, session_row,
@@ -58,18 +58,6 @@ impl PostgresStore {
             }
             rows = page.rows.into_iter().map(Ok).collect();
         }
-    }
-
-    /// Returns messages of all sessions that were accepted after this `seq`, in the order of acceptance.
-    /// Messages of other sessions and nodes may appear later than some with a higher `seq`, so a caller
-    /// that follows new messages must look back a little.
-    ///
-    /// # Errors
-    /// If the database cannot answer now.
-    pub async fn accepted_since(&self, seq: Seq, limit: usize) -> Result<Page<MessageRow>, ReadError> {
-        let statement =
-            Statement::new(ACCEPTED_SINCE).with(seq, Type::INT8).with(row_limit(limit), Type::INT8);
-        message_page(&self.run_query(statement).await?, limit)
     }
 }
 

@@ -188,7 +188,7 @@ impl SqliteReader {
     /// If SQLite cannot read the file.
     pub async fn replay_outcome(&self, receipt: &Receipt) -> Result<Replayed, ReadError> {
         let receipt = receipt.clone();
-        self.run_query(move |connection| {
+        self.look_up(move |connection| {
             // The order matters: a record that has left the journal is in its final place.
             if is_pending(connection, receipt.seq(), receipt.id())? {
                 return Ok(Replayed::Pending);

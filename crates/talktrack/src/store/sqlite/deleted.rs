@@ -149,7 +149,7 @@ impl SqliteReader {
     /// # Errors
     /// If SQLite cannot read the file.
     pub async fn is_deleted(&self, session_id: Uuid) -> Result<bool, ReadError> {
-        self.run_query(move |connection| is_deleted(connection, session_id)).await
+        self.look_up(move |connection| is_deleted(connection, session_id)).await
     }
 
     /// True if the journal or the dead letters hold a record of the session.
@@ -160,7 +160,7 @@ impl SqliteReader {
         let sql = "SELECT EXISTS (SELECT 1 FROM journal WHERE session_id = ?1) \
                    OR EXISTS (SELECT 1 FROM dead_letters WHERE session_id = ?1)";
         let id = UuidText::new(session_id);
-        self.run_query(move |connection| connection.query_row(sql, [id.as_str()], |row| row.get(0))).await
+        self.look_up(move |connection| connection.query_row(sql, [id.as_str()], |row| row.get(0))).await
     }
 
     /// Returns the sessions of this user that have records in the journal. Reads the whole journal.
@@ -182,7 +182,7 @@ impl SqliteReader {
         let sql = "SELECT EXISTS (SELECT 1 FROM pending WHERE session_id IS NULL AND message_id IS NULL \
                    AND json_valid(body) AND body ->> '$.body.delete_user.user_id' = ?1)";
         let id = UuidText::new(user_id);
-        self.run_query(move |connection| connection.query_row(sql, [id.as_str()], |row| row.get(0))).await
+        self.look_up(move |connection| connection.query_row(sql, [id.as_str()], |row| row.get(0))).await
     }
 
     /// Returns the `seq` of each dead letter of this user.

@@ -2,6 +2,7 @@
 //! damaged, it is rebuilt. Commits do not wait for the disk: after a power cut a derived file may be older,
 //! but it is consistent.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -10,6 +11,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::database;
 use crate::permissions::make_private_file;
+use crate::store::sqlite::reader_pool::PooledConnection;
 
 /// The write lock is held while a file is replaced by an empty one of the same name, the read lock while a
 /// file is opened. SQLite finds the `-wal` and `-shm` files by name, and its file locks do not protect
@@ -17,10 +19,48 @@ use crate::permissions::make_private_file;
 /// of the two could truncate it under the other (SIGBUS).
 static FILE_REPLACEMENT: RwLock<()> = RwLock::new(());
 
-/// Opens a derived file for reading. `open` must read something, so that all of its files are open.
-pub(super) fn open_to_read<T>(open: impl FnOnce() -> T) -> T {
-    let _shared = FILE_REPLACEMENT.read();
-    open()
+/// A connection that has a derived file open for reading.
+#[derive(Debug)]
+pub(super) struct DerivedReader {
+    connection: Connection,
+    file: PathBuf,
+    /// The inode of the file that the connection has open. Another file may have replaced it since.
+    inode: u64,
+}
+
+impl DerivedReader {
+    /// Opens the file. `connect` must read something from it, so that all of its files are open.
+    ///
+    /// # Errors
+    /// If the file does not exist, or if `connect` fails.
+    pub(super) fn open(
+        file: PathBuf,
+        connect: impl FnOnce(&Path) -> rusqlite::Result<Connection>,
+    ) -> rusqlite::Result<Self> {
+        let _shared = FILE_REPLACEMENT.read();
+        let connection = connect(&file)?;
+        let inode = read_inode(&file).ok_or_else(|| rusqlite::Error::InvalidPath(file.clone()))?;
+        Ok(Self { connection, file, inode })
+    }
+
+    /// The path of the derived file.
+    pub(super) fn file(&self) -> &Path {
+        &self.file
+    }
+}
+
+impl PooledConnection for DerivedReader {
+    fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    fn is_current(&self) -> bool {
+        read_inode(&self.file) == Some(self.inode)
+    }
+}
+
+fn read_inode(path: &Path) -> Option<u64> {
+    fs::metadata(path).ok().map(|found| found.ino())
 }
 
 /// The properties of a derived file.

@@ -71,6 +71,22 @@ pub struct JournalRecord {
     pub first: Option<Record>,
 }
 
+impl JournalRecord {
+    /// Returns the row that this message will have in the store, or `None` if the record is no message. `owner` is the
+    /// user of the session, if that is known and the record does not name it.
+    pub fn message_row(&self, owner: Option<Uuid>) -> Option<MessageRow> {
+        let stamped = self.record.message()?;
+        let mut row = MessageRow::from_stamped(stamped, self.record.seq, stamped.owner.or(owner));
+        // A revision corrects what was said, not when: it keeps the time and place of the first revision.
+        if let Some(first) = &self.first
+            && let Some(said) = first.message()
+        {
+            (row.created_at, row.seq) = (said.created_at.into(), Some(first.seq));
+        }
+        Some(row)
+    }
+}
+
 fn first_revision(connection: &Connection, record: &Record) -> rusqlite::Result<Option<Record>> {
     let Some(stamped) = record.message().filter(|stamped| stamped.message.revision > 0) else {
         return Ok(None);

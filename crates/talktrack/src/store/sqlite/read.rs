@@ -1,7 +1,10 @@
 //! Reads rows from the file while the journal writes to it.
 
+use std::num::NonZero;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -13,11 +16,13 @@ use crate::database::{self, UuidText, column_or_null, parse_time};
 use crate::error::ReadError;
 use crate::search::{Hit, SearchCursor, SearchError, SearchFilter};
 use crate::stats::{Stats, StatsError, TimeRange};
+use crate::store::sqlite::derived::DerivedReader;
+use crate::store::sqlite::reader_pool::ReaderPool;
 use crate::store::sqlite::rows::{
     MESSAGE_COLUMNS, REMEDY, SESSION_COLUMNS, has_id, message_row, note_damage, read_session, session_row,
 };
 use crate::store::sqlite::search::{self, Searchers};
-use crate::store::sqlite::stats::StatsQueries;
+use crate::store::sqlite::session_list::{self, SessionList};
 use crate::store::sqlite::{audit, deleted, journal_records, session_preview};
 use crate::store::{
     Audit, DeletedSession, MessageCursor, MessageRow, Page, Read, Rows, SessionCursor, SessionFilter,
@@ -27,14 +32,8 @@ use crate::store::{
 const HAS_ID: &str = has_id!("session_id");
 const HAS_MESSAGE_ID: &str = has_id!("id");
 
-/// Sessions after the one with this id in a list, newest first. Used if a cursor cannot carry the last
-/// row's start: the query looks it up. NULL sorts last.
-const BEFORE_ROW: &str = "EXISTS (SELECT 1 FROM conversation_sessions AS last WHERE last.session_id = ? AND CASE \
-     WHEN conversation_sessions.started_at IS last.started_at THEN conversation_sessions.session_id < last.session_id \
-     ELSE last.started_at IS NOT NULL \
-       AND (conversation_sessions.started_at IS NULL OR conversation_sessions.started_at < last.started_at) END)";
-
-/// Messages after the one with the id `?4` in a transcript, in the same way. NULL sorts first.
+/// Messages after the one with the id `?4` in a transcript. Used if a cursor cannot carry the last row's
+/// time: the query looks it up. NULL sorts first.
 const AFTER_ROW: &str = "EXISTS (SELECT 1 FROM conversation_messages AS last WHERE last.id = ?4 AND CASE \
      WHEN conversation_messages.created_at IS last.created_at \
        THEN (coalesce(conversation_messages.seq, 0), conversation_messages.id) > (coalesce(last.seq, 0), last.id) \
@@ -44,9 +43,14 @@ const AFTER_ROW: &str = "EXISTS (SELECT 1 FROM conversation_messages AS last WHE
 /// Reads a talktrack SQLite file. Several readers may use the file while one process writes it.
 #[derive(Debug, Clone)]
 pub struct SqliteReader {
-    connection: Arc<Mutex<Connection>>,
+    database: Arc<Path>,
+    /// Looks up single rows by their keys. Writes to sessions that are not in memory wait for these look-ups, so no
+    /// other query uses this connection.
+    lookups: Arc<Mutex<Connection>>,
+    /// Runs all other queries. A slow one keeps one connection and one core busy.
+    pool: Arc<ReaderPool<Connection>>,
     searchers: Arc<Searchers>,
-    pub(super) stats_queries: Arc<StatsQueries>,
+    pub(super) rollups: Arc<ReaderPool<DerivedReader>>,
     /// The only user who may read through this clone. `None`: no restriction.
     viewer: Option<Uuid>,
 }
@@ -57,10 +61,20 @@ impl SqliteReader {
     /// # Errors
     /// If the file does not exist, or if SQLite cannot read it.
     pub fn open(path: &Path) -> Result<Self, ReadError> {
-        let connection = Arc::new(Mutex::new(database::open_to_read(path)?));
-        let searchers = Arc::new(Searchers::new(path.to_owned()));
-        let stats_queries = Arc::new(StatsQueries::new(path));
-        Ok(Self { connection, searchers, stats_queries, viewer: None })
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        Ok(Self {
+            database: path.into(),
+            lookups: Arc::new(Mutex::new(database::open_to_read(path)?)),
+            pool: Arc::new(ReaderPool::new(cores)),
+            searchers: Arc::new(Searchers::new(path.to_owned())),
+            rollups: Arc::new(ReaderPool::new(cores)),
+            viewer: None,
+        })
+    }
+
+    /// The path of the file.
+    pub(super) fn database(&self) -> &Path {
+        &self.database
     }
 
     /// The only user who may read through this reader. `None`: no restriction.
@@ -68,77 +82,70 @@ impl SqliteReader {
         self.viewer
     }
 
-    /// Returns messages after a place in the order in which they were written (0 is the beginning), and the
-    /// place to continue from.
-    ///
-    /// # Errors
-    /// If SQLite cannot read the file.
-    pub async fn written_since(
-        &self,
-        place: i64,
-        limit: usize,
-    ) -> Result<(Page<MessageRow>, i64), ReadError> {
-        self.run_query(move |connection| {
-            let sql = format!(
-                "SELECT {MESSAGE_COLUMNS}, rowid FROM conversation_messages WHERE rowid > ?1 AND {HAS_MESSAGE_ID} \
-                 AND {HAS_ID} ORDER BY rowid LIMIT ?2"
-            );
-            let mut statement = connection.prepare_cached(&sql)?;
-            let mut next = place;
-            let read = |row: &rusqlite::Row<'_>| {
-                next = row.get(17)?;
-                message_row(row)
-            };
-            let page = Page::fill(statement.query_map(params![place, limit], read)?, limit)?;
-            Ok((page, next))
-        })
-        .await
-    }
-
-    /// Returns the place after the newest message, for [`Self::written_since`].
-    ///
-    /// # Errors
-    /// If SQLite cannot read the file.
-    pub async fn end(&self) -> Result<i64, ReadError> {
-        self.run_query(|connection| {
+    /// Returns the number of the newest row of messages, or 0 if there is none.
+    pub(super) async fn newest_row(&self) -> Result<i64, ReadError> {
+        self.look_up(|connection| {
             connection
                 .query_row("SELECT coalesce(max(rowid), 0) FROM conversation_messages", [], |row| row.get(0))
         })
         .await
     }
 
-    /// Runs a query on a thread that may block.
+    /// Looks up rows by their keys, on the connection that is kept for this. A query whose cost grows with the size
+    /// of the file belongs to [`Self::run_query`].
+    pub(super) async fn look_up<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, ReadError> {
+        let lookups = Arc::clone(&self.lookups);
+        let answer = tokio::task::spawn_blocking(move || {
+            let connection = lookups.lock();
+            query(&connection).map_err(|error| to_read_error(&connection, error))
+        });
+        answer.await.map_err(|stopped| ReadError(stopped.to_string()))?
+    }
+
+    /// Runs a query on a connection of the pool. Waits while as many other queries run as the machine has cores.
     pub(super) async fn run_query<T: Send + 'static>(
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, ReadError> {
-        let connection = Arc::clone(&self.connection);
-        let answer =
-            tokio::task::spawn_blocking(move || query_noting_damage(&connection.lock(), query)).await;
-        answer.map_err(|stopped| ReadError(stopped.to_string()))?
+        let query =
+            |connection: &Connection| query(connection).map_err(|error| to_read_error(connection, error));
+        self.run_within(None, query).await
+    }
+
+    /// Runs a query on a connection of the pool, and interrupts it after `timeout`.
+    pub(super) async fn run_within<T, E>(
+        &self,
+        timeout: Option<Duration>,
+        query: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<ReadError> + Send + 'static,
+    {
+        let database = Arc::clone(&self.database);
+        let open = move || Ok(database::open_to_read(&database).map_err(ReadError::from)?);
+        self.pool.run(timeout, open, query).await
     }
 }
 
-/// Runs a query. If the query finds damage, this notes it for the next start of the process that writes the
-/// file.
-fn query_noting_damage<T>(
-    connection: &Connection,
-    query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
-) -> Result<T, ReadError> {
-    query(connection).map_err(|error| {
-        if !database::is_damage(&error) {
-            return error.into();
-        }
-        note_damage(connection, &error.to_string());
-        ReadError(format!("the database file is damaged ({error}); {REMEDY}"))
-    })
+/// Converts the error of a query. If it says that the file is damaged, this notes it for the next start of the
+/// process that writes the file.
+pub(super) fn to_read_error(connection: &Connection, error: rusqlite::Error) -> ReadError {
+    if !database::is_damage(&error) {
+        return error.into();
+    }
+    note_damage(connection, &error.to_string());
+    ReadError(format!("the database file is damaged ({error}); {REMEDY}"))
 }
 
 #[async_trait]
 impl Rows for SqliteReader {
     async fn session(&self, session_id: Uuid) -> Result<Option<SessionRow>, ReadError> {
         let viewer = self.viewer;
-        let row = self.run_query(move |connection| read_session(connection, session_id)).await?;
+        let row = self.look_up(move |connection| read_session(connection, session_id)).await?;
         Ok(row.filter(|row| viewer.is_none_or(|viewer| row.user_id == Some(viewer))))
     }
 
@@ -152,20 +159,7 @@ impl Rows for SqliteReader {
         let user = filter.user_id.or(viewer);
         let matching = filter.matching.clone();
         let list = move |connection: &Connection, found: Option<(&str, String)>| {
-            let page = |place, limit| session_page(connection, &filter, viewer, found.as_ref(), place, limit);
-            let mut rows = match after.map(|cursor| (cursor.started_at.known(), cursor.session_id)) {
-                None => return page(ListPosition::Start, limit),
-                Some((None, id)) => return page(ListPosition::AfterSession(id), limit),
-                Some((Some(at), id)) => page(ListPosition::Before(at, id), limit)?,
-            };
-            // A comparison with NULL is true for no row, so rows with NULL are listed last, by a query of
-            // their own.
-            if !rows.more {
-                let last = page(ListPosition::NullStart, limit - rows.len())?;
-                rows.more = last.more;
-                rows.rows.extend(last);
-            }
-            Ok(rows)
+            session_list::read_page(connection, &SessionList { filter, viewer, found }, after, limit)
         };
         let Some(query) = matching else {
             return self.run_query(move |connection| list(connection, None)).await;
@@ -186,7 +180,7 @@ impl Rows for SqliteReader {
             return Ok(None);
         }
         let name = external_id.to_owned();
-        self.run_query(move |connection| {
+        self.look_up(move |connection| {
             let sql = format!(
                 "SELECT {SESSION_COLUMNS} FROM conversation_sessions WHERE user_id = ?1 AND external_id = ?2 AND {HAS_ID} \
                  ORDER BY started_at DESC, session_id DESC LIMIT 1"
@@ -298,12 +292,12 @@ impl Read for SqliteReader {
             let id = UuidText::new(session_id);
             connection.prepare_cached(sql)?.query_row([id.as_str()], |row| column_or_null(row, 0, parse_time))
         };
-        self.run_query(last).await
+        self.look_up(last).await
     }
 
     async fn deleted_sessions(&self, ids: &[Uuid]) -> Result<Vec<DeletedSession>, ReadError> {
         let ids = ids.to_vec();
-        self.run_query(move |connection| deleted::find_deleted(connection, &ids)).await
+        self.look_up(move |connection| deleted::find_deleted(connection, &ids)).await
     }
 
     async fn stats(&self, range: &TimeRange) -> Result<Stats, StatsError> {
@@ -320,62 +314,43 @@ impl Read for SqliteReader {
     }
 }
 
-/// The part of a list that a page is taken from.
-#[derive(Clone, Copy)]
-enum ListPosition {
-    Start,
-    Before(Timestamp, Uuid),
-    AfterSession(Uuid),
-    NullStart,
-}
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
 
-fn session_page(
-    connection: &Connection,
-    filter: &SessionFilter,
-    viewer: Option<Uuid>,
-    found: Option<&(&str, String)>,
-    place: ListPosition,
-    limit: usize,
-) -> rusqlite::Result<Page<SessionRow>> {
-    let mut conditions = Conditions::default();
-    conditions.add("user_id = ?", viewer.map(|user| [user.to_string()]));
-    conditions.add("user_id = ?", filter.user_id.map(|user| [user.to_string()]));
-    conditions.add("status = ?", filter.status.map(|status| [status.as_str().to_owned()]));
-    conditions.add("started_at >= ?", filter.since.map(|since| [since.to_string()]));
-    conditions.add("started_at < ?", filter.until.map(|until| [until.to_string()]));
-    match place {
-        ListPosition::Start => {}
-        ListPosition::Before(at, id) => {
-            conditions.add("(started_at, session_id) < (?, ?)", Some([at.to_string(), id.to_string()]));
+    use super::*;
+    use crate::database::{FILE_NAME, create_file};
+
+    #[tokio::test]
+    async fn look_ups_do_not_wait_for_queries_of_the_pool() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join(FILE_NAME);
+        create_file(&file).unwrap();
+        let reader = SqliteReader::open(&file).unwrap();
+        let (runs, running) = mpsc::channel();
+        let slow: Vec<_> = (0..2 * thread::available_parallelism().unwrap().get())
+            .map(|_| {
+                let (reader, runs, (release, released)) = (reader.clone(), runs.clone(), mpsc::channel());
+                let query = async move {
+                    let held = move |_: &Connection| {
+                        runs.send(()).unwrap();
+                        Ok(released.recv())
+                    };
+                    reader.run_query(held).await
+                };
+                (release, tokio::spawn(query))
+            })
+            .collect();
+        while running.try_recv().is_err() {
+            tokio::task::yield_now().await;
         }
-        ListPosition::AfterSession(id) => conditions.add(BEFORE_ROW, Some([id.to_string()])),
-        ListPosition::NullStart => conditions.add("started_at IS NULL", Some([])),
-    }
-    if let Some((condition, value)) = found {
-        conditions.add(condition, Some([value.clone()]));
-    }
-    let sql = format!(
-        "SELECT {SESSION_COLUMNS} FROM conversation_sessions WHERE {HAS_ID}{} \
-         ORDER BY started_at DESC, session_id DESC LIMIT {limit}",
-        conditions.sql
-    );
-    let mut statement = connection.prepare_cached(&sql)?;
-    Page::fill(statement.query_map(rusqlite::params_from_iter(conditions.values), session_row)?, limit)
-}
-
-/// The conditions of a list. A condition without values is left out.
-#[derive(Default)]
-struct Conditions {
-    sql: String,
-    values: Vec<String>,
-}
-
-impl Conditions {
-    fn add<const N: usize>(&mut self, condition: &str, values: Option<[String; N]>) {
-        if let Some(values) = values {
-            self.sql.push_str(" AND ");
-            self.sql.push_str(condition);
-            self.values.extend(values);
+        // More queries than the pool allows are running or wait, and none of them ends before the look-ups do.
+        assert_eq!(reader.session(Uuid::nil()).await.unwrap(), None);
+        assert_eq!(reader.session_by_external_id(Uuid::nil(), "a").await.unwrap(), None);
+        assert_eq!(reader.last_said_at(Uuid::nil()).await.unwrap(), None);
+        for (release, query) in slow {
+            release.send(()).unwrap();
+            query.await.unwrap().unwrap().unwrap();
         }
     }
 }

@@ -19,14 +19,15 @@ pub(super) const MESSAGE_COLUMNS: &str = "id, session_id, user_id, role, content
      revision, interrupted, content_generated, parts, metrics, extra";
 
 /// A condition: the column holds an id in talktrack's spelling. A row without one cannot be addressed;
-/// `verify` reports it.
+/// `verify` reports it. Without `likely`, SQLite expects the condition to hold for few rows, and then sorts all
+/// rows instead of reading the first ones in the order of an index.
 macro_rules! has_id {
     ($column:literal) => {
         concat!(
-            "typeof(", $column, ") = 'text' AND length(", $column, ") = 36 AND ", $column, " GLOB \
+            "typeof(", $column, ") = 'text' AND length(", $column, ") = 36 AND likely(", $column, " GLOB \
              '[0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f]-[0-9a-f][0-9a-f][0-9a-f][0-9a-f]-\
              [0-9a-f][0-9a-f][0-9a-f][0-9a-f]-[0-9a-f][0-9a-f][0-9a-f][0-9a-f]-[0-9a-f][0-9a-f][0-9a-f][0-9a-f]\
-             [0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f]'"
+             [0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f]')"
         )
     };
 }

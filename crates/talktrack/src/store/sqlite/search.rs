@@ -1,19 +1,19 @@
 //! Full-text search: the index finds the rows, the rows give the text.
 
-use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-use rusqlite::{Connection, ErrorCode, InterruptHandle, Row, params_from_iter};
-use tokio::sync::Semaphore;
+use rusqlite::{Connection, ErrorCode, Row, params_from_iter};
 use uuid::Uuid;
 
 use crate::database::{self, column, parse_uuid, text};
+use crate::error::ReadError;
 use crate::search::{Hit, Query, SearchCursor, SearchError, SearchFilter};
+use crate::store::sqlite::derived::DerivedReader;
+use crate::store::sqlite::reader_pool::{PooledConnection as _, ReaderPool};
 use crate::store::sqlite::rows::{has_id, read_time, read_word};
-use crate::store::sqlite::{derived, search_index};
+use crate::store::sqlite::search_index;
 use crate::store::{Page, SEARCHED_BYTES};
 
 /// The number of searches that run at the same time. Further searches wait.
@@ -21,132 +21,52 @@ const MAX_CONCURRENT: usize = 4;
 /// The longest time that a search may take.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A pool of connections that have both the database and the index open.
+/// Runs queries on connections that have both the database and the index open.
 #[derive(Debug)]
 pub(super) struct Searchers {
     database: PathBuf,
-    idle: Mutex<Vec<Searcher>>,
-    permits: Arc<Semaphore>,
-}
-
-#[derive(Debug)]
-struct Searcher {
-    connection: Connection,
-    /// The inode of the index that the connection has open. The index may have been rebuilt since.
-    inode: u64,
+    pool: Arc<ReaderPool<DerivedReader>>,
 }
 
 impl Searchers {
     pub(super) fn new(database: PathBuf) -> Self {
-        Self { database, idle: Mutex::default(), permits: Arc::new(Semaphore::new(MAX_CONCURRENT)) }
+        Self { database, pool: Arc::new(ReaderPool::new(MAX_CONCURRENT)) }
     }
 
-    /// Runs a query on both files, on a thread that may block, and interrupts the query after
-    /// [`QUERY_TIMEOUT`].
+    /// Runs a query on both files.
     pub(super) async fn run_query<T: Send + 'static>(
-        self: &Arc<Self>,
+        &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, SearchError> {
-        // Held until the query is finished, even if the caller has stopped waiting. The semaphore is never
-        // closed.
-        let permit = Arc::clone(&self.permits).acquire_owned().await;
-        let pool = Arc::clone(self);
-        let searcher = run_blocking(move || pool.open_searcher()).await?;
-        let interrupt = Interrupt(Some(searcher.connection.get_interrupt_handle()));
-        let pool = Arc::clone(self);
-        let answer = run_blocking(move || {
-            let answer = query(&searcher.connection);
-            let answer = pool.take_back(searcher, answer);
-            drop(permit);
-            answer
-        });
-        interrupt.or_interrupt_after(QUERY_TIMEOUT, answer).await
-    }
-
-    fn open_searcher(&self) -> Result<Searcher, SearchError> {
-        let path = search_index::path_of(&self.database);
-        let missing = || SearchError::NoIndex("the search index is not there yet; try again soon".into());
-        let inode = std::fs::metadata(&path).map_err(|_| missing())?.ino();
-        let idle = std::mem::take(&mut *self.idle.lock());
-        let mut fit = idle.into_iter().filter(|searcher| searcher.inode == inode);
-        let found = fit.next();
-        self.idle.lock().extend(fit);
-        if let Some(searcher) = found {
-            return Ok(searcher);
-        }
-        let connection =
-            database::open_to_read(&self.database).map_err(|error| database_error(error.to_string()))?;
-        let attached = derived::open_to_read(|| {
-            connection.execute("ATTACH ?1 AS search", [path.to_string_lossy()])?;
-            connection.query_row("SELECT 1 FROM search.state", [], |_| Ok(()))
-        });
-        // If the index is incomplete, it has just been created.
-        attached.map_err(|_| missing())?;
-        Ok(Searcher { connection, inode })
-    }
-
-    fn take_back<T>(&self, searcher: Searcher, answer: rusqlite::Result<T>) -> Result<T, SearchError> {
-        match answer {
-            Ok(answer) => {
-                self.idle.lock().push(searcher);
-                Ok(answer)
-            }
-            Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => {
-                Err(SearchError::TooBroad)
-            }
-            Err(error) => {
-                if database::is_damage(&error) {
-                    // Either file may be damaged. The writer of the index checks this file.
-                    database::mark_suspect(&search_index::path_of(&self.database), &error.to_string());
-                }
-                Err(database_error(error.to_string()))
-            }
-        }
-    }
-}
-
-/// Interrupts a query on request, or when the caller drops the future.
-pub(super) struct Interrupt(pub(super) Option<InterruptHandle>);
-
-impl Interrupt {
-    /// Waits for the answer, and interrupts the query if it takes longer than `patience`.
-    pub(super) async fn or_interrupt_after<T>(
-        mut self,
-        limit: Duration,
-        answer: impl Future<Output = T>,
-    ) -> T {
-        let mut answer = std::pin::pin!(answer);
-        let answer = match tokio::time::timeout(limit, &mut answer).await {
-            Ok(answer) => answer,
-            Err(_) => {
-                self.now();
-                answer.await
-            }
+        let database = self.database.clone();
+        let open = move || open_searcher(&database);
+        let query = |searcher: &DerivedReader| {
+            query(searcher.connection()).map_err(|error| to_search_error(searcher, &error))
         };
-        self.0 = None;
-        answer
-    }
-
-    fn now(&mut self) {
-        self.0.take().iter().for_each(InterruptHandle::interrupt);
+        self.pool.run(Some(QUERY_TIMEOUT), open, query).await
     }
 }
 
-impl Drop for Interrupt {
-    fn drop(&mut self) {
-        self.now();
+fn open_searcher(database: &Path) -> Result<DerivedReader, SearchError> {
+    let connection = database::open_to_read(database).map_err(ReadError::from)?;
+    let opened = DerivedReader::open(search_index::path_of(database), |index| {
+        connection.execute("ATTACH ?1 AS search", [index.to_string_lossy()])?;
+        connection.query_row("SELECT 1 FROM search.state", [], |_| Ok(()))?;
+        Ok(connection)
+    });
+    // If the index is incomplete, it has just been created.
+    opened.map_err(|_| SearchError::NoIndex("the search index is not there yet; try again soon".into()))
+}
+
+fn to_search_error(searcher: &DerivedReader, error: &rusqlite::Error) -> SearchError {
+    if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) {
+        return SearchError::TooBroad;
     }
-}
-
-async fn run_blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, SearchError> + Send + 'static,
-) -> Result<T, SearchError> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|stopped| Err(database_error(stopped.to_string())))
-}
-
-fn database_error(words: String) -> SearchError {
-    SearchError::Read(crate::error::ReadError(words))
+    if database::is_damage(error) {
+        // Either file may be damaged. The writer of the index checks this file.
+        database::mark_suspect(searcher.file(), &error.to_string());
+    }
+    ReadError(error.to_string()).into()
 }
 
 /// Returns the expression to match in the index.

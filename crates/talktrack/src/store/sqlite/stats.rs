@@ -1,12 +1,10 @@
 //! Reads statistics: for all users from the rollup, for one user from the rows, for dead letters from their
 //! index.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, params};
-use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::changes;
@@ -16,93 +14,48 @@ use crate::error::ReadError;
 use crate::message::Role;
 use crate::record::Status;
 use crate::stats::{Lag, Stats, StatsCounter, StatsError, TimeRange};
-use crate::store::sqlite::search::Interrupt;
-use crate::store::sqlite::{SqliteReader, derived, rollup};
+use crate::store::sqlite::derived::DerivedReader;
+use crate::store::sqlite::read::to_read_error;
+use crate::store::sqlite::reader_pool::PooledConnection as _;
+use crate::store::sqlite::{SqliteReader, rollup};
 
-/// The number of queries that run at the same time. Further queries wait.
-const MAX_CONCURRENT: usize = 2;
 /// The longest time that a query may take.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The highest number of unprocessed changes that is reported.
 const MOST_CHANGES: usize = 10_000;
 
-/// Runs queries for statistics.
-#[derive(Debug)]
-pub(super) struct StatsQueries {
-    database: PathBuf,
-    permits: Arc<Semaphore>,
-}
-
-impl StatsQueries {
-    pub(super) fn new(database: &Path) -> Self {
-        Self { database: database.to_owned(), permits: Arc::new(Semaphore::new(MAX_CONCURRENT)) }
-    }
-
-    /// Runs a query on a connection of its own, so that no other reader waits, and interrupts the query
-    /// after [`QUERY_TIMEOUT`].
-    async fn run<T: Send + 'static>(
-        self: &Arc<Self>,
-        open: impl FnOnce(&Path) -> Result<Connection, StatsError> + Send + 'static,
-        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, StatsError> {
-        // Held until the query is finished, even if the caller has stopped waiting. The semaphore is never
-        // closed.
-        let permit = Arc::clone(&self.permits).acquire_owned().await;
-        let path = self.database.clone();
-        let rollup_path = rollup::path_of(&path);
-        let connection = run_blocking(move || open(&path)).await?;
-        let interrupt = Interrupt(Some(connection.get_interrupt_handle()));
-        let answer = run_blocking(move || {
-            let answer =
-                query(&connection).map_err(|error| to_stats_error(&connection, &rollup_path, &error));
-            drop(permit);
-            answer
-        });
-        interrupt.or_interrupt_after(QUERY_TIMEOUT, answer).await
-    }
-}
-
-async fn run_blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, StatsError> + Send + 'static,
-) -> Result<T, StatsError> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|stopped| Err(ReadError(stopped.to_string()).into()))
-}
-
-fn to_stats_error(connection: &Connection, rollup_path: &Path, error: &rusqlite::Error) -> StatsError {
-    if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) {
-        return StatsError::TooMuch;
-    }
-    if database::is_damage(error)
-        && let Some(path) = connection.path().map(Path::new)
-    {
-        // The process that writes the file checks it.
-        database::mark_suspect(path, &error.to_string());
-        if path == rollup_path {
-            return StatsError::NotCounted(
-                "the stored statistics are damaged, and are counted again; try again soon".into(),
-            );
-        }
-    }
-    ReadError(error.to_string()).into()
-}
-
-fn open_database(path: &Path) -> Result<Connection, StatsError> {
-    Ok(database::open_to_read(path).map_err(ReadError::from)?)
-}
-
-fn open_rollup(database: &Path) -> Result<Connection, StatsError> {
-    let missing = || StatsError::NotCounted("nothing is counted yet; try again soon".into());
+fn open_rollup(database: &Path) -> Result<DerivedReader, StatsError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let opened = derived::open_to_read(|| {
-        let connection = Connection::open_with_flags(rollup::path_of(database), flags)?;
+    let opened = DerivedReader::open(rollup::path_of(database), |file| {
+        let connection = Connection::open_with_flags(file, flags)?;
         connection.busy_timeout(QUERY_TIMEOUT)?;
         connection.pragma_update(None, "query_only", true)?;
         rollup::read_checkpoint(&connection).map(|_| connection)
     });
     // If the file is incomplete, it has just been created.
-    opened.map_err(|_| missing())
+    opened.map_err(|_| StatsError::NotCounted("nothing is counted yet; try again soon".into()))
+}
+
+fn to_rollup_error(reader: &DerivedReader, error: &rusqlite::Error) -> StatsError {
+    if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) {
+        return StatsError::TooMuch;
+    }
+    if database::is_damage(error) {
+        // The process that writes the file checks it.
+        database::mark_suspect(reader.file(), &error.to_string());
+        return StatsError::NotCounted(
+            "the stored statistics are damaged, and are counted again; try again soon".into(),
+        );
+    }
+    ReadError(error.to_string()).into()
+}
+
+fn to_count_error(connection: &Connection, error: rusqlite::Error) -> StatsError {
+    if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) {
+        return StatsError::TooMuch;
+    }
+    to_read_error(connection, error).into()
 }
 
 impl SqliteReader {
@@ -118,8 +71,13 @@ impl SqliteReader {
                 rollup::read_buckets(&tx, range.resolution(), &range.bucket_numbers())?,
             ))
         };
-        let (checkpoint, stale_buckets, found) = self.stats_queries.run(open_rollup, query).await?;
-        let newest = self.end().await?;
+        let database = self.database().to_owned();
+        let open = move || open_rollup(&database);
+        let query = move |reader: &DerivedReader| {
+            query(reader.connection()).map_err(|error| to_rollup_error(reader, &error))
+        };
+        let (checkpoint, stale_buckets, found) = self.rollups.run(Some(QUERY_TIMEOUT), open, query).await?;
+        let newest = self.newest_row().await?;
         let messages = newest.saturating_sub(checkpoint.row).max(0).unsigned_abs();
         let since = move |connection: &Connection| {
             changes::count_kinds_since(connection, &rollup::RECOMPUTED_KINDS, checkpoint.change, MOST_CHANGES)
@@ -137,9 +95,10 @@ impl SqliteReader {
         if self.viewer().is_some_and(|viewer| viewer != user_id) {
             return Ok(StatsCounter::new(range).into_stats());
         }
-        self.stats_queries
-            .run(open_database, move |connection| count_user_rows(connection, user_id, range))
-            .await
+        let count = move |connection: &Connection| {
+            count_user_rows(connection, user_id, range).map_err(|error| to_count_error(connection, error))
+        };
+        self.run_within(Some(QUERY_TIMEOUT), count).await
     }
 
     /// Returns, for each bucket of a range, the number of this data directory's messages that became dead

@@ -303,6 +303,11 @@ pub(super) const INDEXES: [Index; 12] = [
         definition: "(started_at DESC, session_id DESC)",
     },
     Index {
+        name: "conversation_sessions_of_status",
+        table: SESSIONS,
+        definition: "(status, started_at DESC, session_id DESC)",
+    },
+    Index {
         name: "conversation_sessions_open",
         table: SESSIONS,
         definition: "(session_id) WHERE status = 'active'",
@@ -316,11 +321,6 @@ pub(super) const INDEXES: [Index; 12] = [
         name: "conversation_messages_interrupted",
         table: MESSAGES,
         definition: "(session_id) WHERE interrupted",
-    },
-    Index {
-        name: "conversation_messages_by_seq",
-        table: MESSAGES,
-        definition: "USING brin (seq) WITH (autosummarize = on)",
     },
     Index { name: "conversation_messages_by_time", table: MESSAGES, definition: "(created_at)" },
     Index { name: "conversation_search_words", table: SEARCH, definition: "USING gin (words)" },

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::{Client, Method, StatusCode};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use rustls::crypto::ring;
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
+use talktrack::clock::Seq;
 
 use crate::config::Secret;
 use crate::error::Failure;
@@ -14,6 +15,9 @@ use crate::{terminal, tls};
 
 /// The time limit of a request. It is longer than a server takes for any request made here.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// The time limit for connecting to the server.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The maximum number of attempts while the server asks to retry later.
 const ATTEMPTS: usize = 20;
@@ -49,7 +53,7 @@ impl ApiClient {
         };
         let client = Client::builder()
             .tls_backend_preconfigured(Arc::unwrap_or_clone(tls))
-            .timeout(REQUEST_TIMEOUT)
+            .connect_timeout(CONNECT_TIMEOUT)
             .build();
         Ok(Self { client: client.map_err(Failure::new)?, url: url.trim_end_matches('/').to_owned(), token })
     }
@@ -84,10 +88,7 @@ impl ApiClient {
         body: Vec<u8>,
     ) -> Result<ApiResponse, Failure> {
         for _ in 0..ATTEMPTS {
-            let mut request = self.client.request(method.clone(), format!("{}{path}", self.url));
-            if let Some(token) = &self.token {
-                request = request.bearer_auth(token.reveal());
-            }
+            let request = self.request(method.clone(), path).timeout(REQUEST_TIMEOUT);
             let request = request.header("content-type", content_type).body(body.clone());
             let answer = request.send().await.map_err(|error| self.out_of_reach(&error))?;
             let status = answer.status();
@@ -102,6 +103,32 @@ impl ApiClient {
             }
         }
         Err(Failure::new(format_args!("{} still has no room after {ATTEMPTS} attempts", self.url)))
+    }
+
+    /// Opens the stream of the events after the one with this id; without an id, of the events from now on.
+    pub(super) async fn open_events(&self, after: Option<Seq>) -> Result<Response, NoEvents> {
+        let after = after.map_or_else(String::new, |after| format!("?last_event_id={after}"));
+        let sent = self.request(Method::GET, &format!("/v1/events{after}")).send().await;
+        let response = sent.map_err(|error| NoEvents::Unavailable(self.out_of_reach(&error)))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let body = serde_json::from_str(&response.text().await.unwrap_or_default()).unwrap_or_default();
+        let failure = ApiResponse { status, body }.into_refusal();
+        Err(match status {
+            StatusCode::TOO_MANY_REQUESTS => NoEvents::Unavailable(failure),
+            status if status.is_server_error() => NoEvents::Unavailable(failure),
+            _ => NoEvents::Refused(failure),
+        })
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = self.client.request(method, format!("{}{path}", self.url));
+        match &self.token {
+            Some(token) => request.bearer_auth(token.reveal()),
+            None => request,
+        }
     }
 
     fn out_of_reach(&self, error: &reqwest::Error) -> Failure {
@@ -122,17 +149,36 @@ impl ApiResponse {
         if self.status.is_success() && self.status != StatusCode::MULTI_STATUS {
             return Ok(self.body);
         }
+        Err(self.into_refusal())
+    }
+
+    fn into_refusal(self) -> Failure {
         let first = self.body["acks"]
             .as_array()
             .into_iter()
             .flatten()
             .find_map(|ack| ack["error"]["message"].as_str());
         let words = first.or(self.body["detail"].as_str()).unwrap_or("check the URL");
-        Err(Failure::new(format_args!(
+        Failure::new(format_args!(
             "the server refused the request ({}): {}",
             self.status.as_u16(),
             terminal::escape_line(words)
-        )))
+        ))
+    }
+}
+
+/// Why a server does not stream its events.
+pub(super) enum NoEvents {
+    /// It cannot be reached, or has no room now. A later attempt may succeed.
+    Unavailable(Failure),
+    /// It refuses this caller.
+    Refused(Failure),
+}
+
+impl NoEvents {
+    pub(super) fn into_failure(self) -> Failure {
+        let (Self::Unavailable(failure) | Self::Refused(failure)) = self;
+        failure
     }
 }
 

@@ -1,0 +1,137 @@
+//! The change feed that `talktrack tail` follows: the events of a server, or the changes in the file of a data directory.
+//! Both have the same places in the order of changes, so one continues after the other.
+
+mod event_stream;
+mod file_feed;
+
+use std::time::Duration;
+
+use talktrack::ReadError;
+use talktrack::clock::Seq;
+use talktrack::store::MessageRow;
+
+use super::TailArgs;
+use crate::command::api_client::{ApiClient, NoEvents};
+use crate::error::Failure;
+use crate::serve;
+use event_stream::{EventStream, StreamItem};
+use file_feed::FileFeed;
+
+/// How often the file is read: often enough for a person, and rarely enough to cost nothing.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
+
+/// The pause before the next connection to a server.
+const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
+
+/// What comes next in the feed.
+pub(super) enum FeedItem {
+    /// A message was added or revised. This is its row as it is now.
+    Message(Box<MessageRow>),
+    /// Some of the requested changes are no longer kept.
+    Gap,
+}
+
+pub(super) enum ChangeFeed {
+    /// The events of the server that `--url` names.
+    Server(ServerFeed),
+    /// The changes of a data directory: the events of the server that uses it, then those in its file.
+    DataDir { server: Option<ServerFeed>, file: FileFeed },
+}
+
+impl ChangeFeed {
+    /// Opens the feed after the newest change, or before the oldest one that is kept.
+    ///
+    /// # Errors
+    /// Fails if there is no such server, or no such data directory.
+    pub(super) async fn open(args: &TailArgs) -> Result<Self, Failure> {
+        let place = args.since_start.then_some(0);
+        if let Some(url) = &args.url {
+            let mut server = ServerFeed::new(url, args, place)?;
+            server.connect().await.map_err(NoEvents::into_failure)?;
+            return Ok(Self::Server(server));
+        }
+        let config = args.location.load()?;
+        let file = FileFeed::open(&config, place).await?;
+        let server = match serve::read_listen_address(&config.data_dir) {
+            None => None,
+            Some(address) => {
+                let mut server = ServerFeed::new(&format!("http://{address}"), args, Some(file.place))?;
+                // The server may be gone, or admit nobody without a token. The file has the same changes.
+                server.connect().await.is_ok().then_some(server)
+            }
+        };
+        Ok(Self::DataDir { server, file })
+    }
+
+    /// True if the data directory has no conversation yet.
+    pub(super) async fn is_empty(&self) -> Result<bool, ReadError> {
+        match self {
+            Self::Server(_) => Ok(false),
+            Self::DataDir { file, .. } => file.is_empty().await,
+        }
+    }
+
+    /// Waits for the next item.
+    pub(super) async fn next(&mut self) -> Result<FeedItem, Failure> {
+        match self {
+            Self::Server(server) => loop {
+                if let Some(item) = server.next().await {
+                    return Ok(item);
+                }
+                tokio::time::sleep(RECONNECT_PAUSE).await;
+                if let Err(NoEvents::Refused(failure)) = server.connect().await {
+                    return Err(failure);
+                }
+            },
+            Self::DataDir { server, file } => {
+                if let Some(following) = server {
+                    if let Some(item) = following.next().await {
+                        return Ok(item);
+                    }
+                    file.place = following.place.unwrap_or(file.place);
+                    *server = None;
+                }
+                loop {
+                    if let Some(item) = file.next().await? {
+                        return Ok(item);
+                    }
+                    tokio::time::sleep(POLL_INTERVAL).await;
+                }
+            }
+        }
+    }
+}
+
+/// The events of a server.
+pub(super) struct ServerFeed {
+    client: ApiClient,
+    /// The place of the last event. `None`: the feed begins with the next event.
+    place: Option<Seq>,
+    /// `None` if the connection has ended.
+    stream: Option<EventStream>,
+}
+
+impl ServerFeed {
+    fn new(url: &str, args: &TailArgs, place: Option<Seq>) -> Result<Self, Failure> {
+        Ok(Self { client: ApiClient::new(url, args.token.clone())?, place, stream: None })
+    }
+
+    async fn connect(&mut self) -> Result<(), NoEvents> {
+        self.stream = Some(EventStream::new(self.client.open_events(self.place).await?));
+        Ok(())
+    }
+
+    /// Returns the next item, or `None` if the stream has ended.
+    async fn next(&mut self) -> Option<FeedItem> {
+        loop {
+            let Some(StreamItem { place, item }) = self.stream.as_mut()?.next().await else {
+                self.stream = None;
+                return None;
+            };
+            self.place = place.or(self.place);
+            if item.is_some() {
+                return item;
+            }
+        }
+    }
+}
