@@ -120,8 +120,9 @@ check: ## checks formatting, lints, licences, and known vulnerabilities if their
 	@long=$$($(SUBJECTS) | LC_ALL=C.UTF-8 grep -E '.{73}') || exit 0; \
 	echo "a commit's subject has at most 72 characters; shorten: $$long" >&2; exit 1
 	cargo fmt --all --check
+	cargo xtask
 	cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked -p talktrack --no-deps --all-features
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked -p talktrack-core -p talktrack-postgres -p talktrack -p talktrack-testkit --no-deps --all-features
 	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
 	deploy/check
 	cargo deny --locked check bans licenses sources

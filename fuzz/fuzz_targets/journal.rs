@@ -4,5 +4,5 @@
 
 libfuzzer_sys::fuzz_target!(|damage: &[u8]| {
     let data_dir = tempfile::tempdir().expect("a temporary directory can be made");
-    talktrack::testing::damage::open_damaged(damage, data_dir.path());
+    talktrack_testkit::damage::open_damaged(damage, data_dir.path());
 });

@@ -31,11 +31,12 @@ pub(crate) use recording_store::Folder;
 pub(crate) use running::Ticket;
 pub(crate) use upload::Upload;
 
-use crate::config::Config;
-use crate::error::Failure;
 use quota::Usage;
 use recording_store::RecordingStore;
 use running::RunningUploads;
+
+use crate::config::Config;
+use crate::error::Failure;
 
 /// The maximum number of concurrent uploads. Each holds up to two parts in memory, of 5 MiB each with S3.
 const UPLOADS: usize = 16;

@@ -20,10 +20,11 @@ use parking_lot::Mutex;
 pub(crate) use entry::{Actor, Entry};
 pub(crate) use file::audit_files;
 
-use crate::config::AuditFiles;
-use crate::limits::neighbourhood;
 use file::AuditFile;
 use recent::Recent;
+
+use crate::config::AuditFiles;
+use crate::limits::neighbourhood;
 
 /// The maximum number of entries that wait for the disk.
 const WAITING: usize = 10_000;

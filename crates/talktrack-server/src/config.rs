@@ -22,13 +22,14 @@ use tracing::level_filters::LevelFilter;
 pub(crate) use api_key::{ApiKey, Scope, Scopes, check_name, parse_key_networks, parse_key_users};
 pub(crate) use audio::{AudioQuotas, AudioStore, S3};
 pub(crate) use flags::{DataLocation, KeyLocation, SettingFlags};
-pub(crate) use identity::{Identity, KeySettings, Secret, UserAccess};
+pub(crate) use identity::{Identity, KeySettings, UserAccess};
 pub(crate) use limits::{AuditFiles, CallerLimits, Network, Rate};
 pub(crate) use parse::duration as parse_duration;
 pub(crate) use settings::TOKEN_VARIABLE;
 
-use crate::error::Failure;
 use layers::Layers;
+
+use crate::error::Failure;
 
 /// The maximum size of a frame in bytes. It is fixed by the protocol, so that every client can rely on it.
 pub(crate) const MAX_FRAME_BYTES: usize = 1 << 20;

@@ -239,8 +239,13 @@ pub(crate) struct ProblemDocument {
 /// The error responses that every endpoint may return, for the OpenAPI description.
 impl IntoResponses for Problem {
     fn responses() -> BTreeMap<String, RefOr<Described>> {
-        let kinds =
-            [("4XX", "The request was refused; nothing is kept."), ("5XX", "The server cannot do this now.")];
+        let kinds = [
+            (
+                "4XX",
+                "The request was refused. Nothing is kept, except with 422: that message is a dead letter.",
+            ),
+            ("5XX", "The server cannot do this now."),
+        ];
         kinds
             .into_iter()
             .map(|(status, meaning)| (status.to_owned(), describe_response(meaning).into()))

@@ -19,8 +19,6 @@ mod dashboard;
 mod api;
 mod metered;
 mod transcript;
-mod jsonl;
-mod wire;
 mod schema;
 mod dead_letters;
 mod retention;

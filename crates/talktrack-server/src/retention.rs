@@ -117,10 +117,10 @@ async fn delete_sessions(
 }
 
 async fn removed_by(Deletion { here, in_store }: Deletion) -> Result<DeletionCounts, ReadError> {
-    let stopped = |why: NotDurable| ReadError(why.to_string());
+    let stopped = |why: NotDurable| ReadError::unavailable(why);
     let mut removed = here.durable().await.map_err(stopped)?;
     let Ok(in_store) = timeout(STORE_TIMEOUT, in_store.durable()).await else {
-        return Err(ReadError("the store does not answer".into()));
+        return Err(ReadError::unavailable("the store does not answer"));
     };
     removed += in_store.map_err(stopped)?;
     Ok(removed)
@@ -134,7 +134,7 @@ async fn delete_old_letters(state: &AppState, before: Timestamp) -> Result<u64, 
         if old.is_empty() {
             return Ok(removed);
         }
-        let stopped = |why: NotDurable| ReadError(why.to_string());
+        let stopped = |why: NotDurable| ReadError::unavailable(why);
         removed += state.tracker().delete_dead_letters(old).await.map_err(stopped)?.len() as u64;
         sleep(REST).await;
     }

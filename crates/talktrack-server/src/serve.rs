@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use control::ControlSocket;
 use talktrack::Tracker;
 use talktrack::store::sqlite::SqliteReader;
 use tokio::net::TcpListener;
@@ -22,16 +23,12 @@ use crate::audio::Audio;
 use crate::audit::{Actor, Entry};
 use crate::auth::KeyFile;
 use crate::config::Config;
-use crate::deletion;
 use crate::error::Failure;
 use crate::events::Events;
-use crate::letter_quota;
-use crate::retention;
 use crate::router::build_router;
 use crate::state::AppState;
-use crate::store;
 use crate::telemetry::Telemetry;
-use control::ControlSocket;
+use crate::{deletion, letter_quota, retention, store};
 
 /// The file in the data directory that contains the address that the server is bound to.
 const LISTEN_FILE: &str = "listen";
@@ -172,7 +169,8 @@ fn raise_descriptor_limit(config: &Config) {
     match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(limit) if limit < wanted => {
             tracing::warn!(
-                "only {limit} files may be open at once: max_connections and max_listeners cannot be reached (raise ulimit -n)"
+                "only {limit} files may be open at once: max_connections, max_http_connections and max_listeners cannot all be reached \
+                 (raise ulimit -n)"
             );
         }
         Ok(_) => {}

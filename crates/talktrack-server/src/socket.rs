@@ -13,6 +13,8 @@ use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{Extension, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use conversation::Conversation;
+use peer::Peer;
 use serde::Deserialize;
 use talktrack::error::Invalid;
 use talktrack::message::MAX_EXTERNAL_ID_BYTES;
@@ -25,8 +27,6 @@ use crate::config::{MAX_FRAME_BYTES, Scope};
 use crate::error::Problem;
 use crate::limits::ClientAddress;
 use crate::state::AppState;
-use conversation::Conversation;
-use peer::Peer;
 
 /// Bytes that are read from a socket at once. Each connection keeps this buffer for its whole life, and thousands of
 /// connections are idle most of the time.

@@ -80,7 +80,7 @@ impl From<NotOpened> for Failure {
 /// # Errors
 /// Names the store and the setting.
 pub(crate) async fn refuse_other_store(config: &Config) -> Result<(), Failure> {
-    let Some(noted) = NotedStore::from_file(&config.local_file())? else { return Ok(()) };
+    let Some(noted) = talktrack::read_noted_store(&config.local_file())? else { return Ok(()) };
     match other_store(config, &noted).await {
         Some(problem) => {
             let waiting = noted.waiting;
@@ -116,7 +116,7 @@ impl StoreReader {
         match &config.database {
             Database::File(_) => {
                 let reader = open_file(&config.local_file())?;
-                if let Some(noted) = NotedStore::from_file(&config.local_file())? {
+                if let Some(noted) = talktrack::read_noted_store(&config.local_file())? {
                     let words = noted.missing_address_message();
                     eprintln!(
                         "talktrack: this command reads only this file: {}",

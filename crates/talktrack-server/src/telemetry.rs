@@ -8,6 +8,8 @@ use std::io::{IsTerminal as _, stdout};
 use std::path::Path;
 use std::time::Duration;
 
+use format::Look;
+use log::{Log, Sink};
 use metrics::counter;
 use metrics_exporter_prometheus::PrometheusHandle;
 use talktrack::permissions;
@@ -16,8 +18,6 @@ use tracing_appender::non_blocking::{ErrorCounter, WorkerGuard};
 
 use crate::config::Config;
 use crate::error::Failure;
-use format::Look;
-use log::{Log, Sink};
 
 /// How often histograms are maintained and lost log lines are counted.
 const UPKEEP: Duration = Duration::from_secs(5);

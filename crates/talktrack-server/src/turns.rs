@@ -20,6 +20,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use flights::Flights;
 use parking_lot::Mutex;
 use talktrack::clock::Seq;
 use talktrack::{Durability, Tracker};
@@ -28,7 +29,6 @@ use tokio::time::{sleep, timeout_at};
 use uuid::Uuid;
 
 use crate::limits::{Account, neighbourhood};
-use flights::Flights;
 
 /// The weight that a sender may have in flight while others send. A commit of this many messages takes hardly longer
 /// than one of a single message.

@@ -30,7 +30,7 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     // Programs usually do this once per release and not at each start (`talktrack migrate` does the same). It may run
     // again at any time. What it leaves to an administrator comes back with the SQL for it.
     for difference in schema::migrate(&address.connect().await?).await? {
-        println!("left to do: {}: {}", difference.problem, difference.mend);
+        println!("left to do: {}: {}", difference.problem, difference.fix);
     }
 
     // The SQLite file in the data directory is the outbox: it holds what is durable until the database has it. So a

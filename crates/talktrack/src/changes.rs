@@ -7,10 +7,9 @@
 //! they became durable, and are not announced again.
 
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
+use talktrack_core::clock::{Seq, Timestamp};
+use talktrack_core::record::{Body, Record, Verdict};
 use uuid::Uuid;
-
-use crate::clock::{Seq, Timestamp};
-use crate::record::{Body, Record, Verdict};
 
 /// The number of changes that are kept, about 13 MB. A follower that is further behind has to read the tables
 /// themselves.

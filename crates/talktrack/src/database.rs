@@ -11,10 +11,10 @@ use std::time::{Duration, SystemTime};
 
 use rusqlite::types::{FromSqlError, Type, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, ffi};
+use talktrack_core::clock::Timestamp;
 use uuid::Uuid;
 
-use crate::clock::Timestamp;
-use crate::error::OpenError;
+use crate::error::{OpenError, ReadError};
 use crate::permissions::{make_private_file, private_file};
 
 /// The name of the file in the data directory. It is the store, or the outbox of a remote store.
@@ -22,21 +22,21 @@ pub const FILE_NAME: &str = "talktrack.db";
 
 /// The migrations. Each is applied once, in order. `PRAGMA user_version` holds the number of applied ones.
 const MIGRATIONS: &[&str] = &[
-    include_str!("../migrations/sqlite/0001_initial.sql"),
-    include_str!("../migrations/sqlite/0002_letters_taken_out.sql"),
-    include_str!("../migrations/sqlite/0003_changes.sql"),
-    include_str!("../migrations/sqlite/0004_deleted_sessions.sql"),
-    include_str!("../migrations/sqlite/0005_interruptions.sql"),
-    include_str!("../migrations/sqlite/0006_stats.sql"),
-    include_str!("../migrations/sqlite/0007_directory.sql"),
-    include_str!("../migrations/sqlite/0008_conflicts.sql"),
-    include_str!("../migrations/sqlite/0009_resend_window.sql"),
-    include_str!("../migrations/sqlite/0010_extra.sql"),
-    include_str!("../migrations/sqlite/0011_deletion_marks.sql"),
-    include_str!("../migrations/sqlite/0012_message_deletions.sql"),
-    include_str!("../migrations/sqlite/0013_users_of_deleted_sessions.sql"),
-    include_str!("../migrations/sqlite/0014_letter_sizes.sql"),
-    include_str!("../migrations/sqlite/0015_sessions_of_status.sql"),
+    include_str!("../migrations/0001_initial.sql"),
+    include_str!("../migrations/0002_letters_taken_out.sql"),
+    include_str!("../migrations/0003_changes.sql"),
+    include_str!("../migrations/0004_deleted_sessions.sql"),
+    include_str!("../migrations/0005_interruptions.sql"),
+    include_str!("../migrations/0006_stats.sql"),
+    include_str!("../migrations/0007_directory.sql"),
+    include_str!("../migrations/0008_conflicts.sql"),
+    include_str!("../migrations/0009_resend_window.sql"),
+    include_str!("../migrations/0010_extra.sql"),
+    include_str!("../migrations/0011_deletion_marks.sql"),
+    include_str!("../migrations/0012_message_deletions.sql"),
+    include_str!("../migrations/0013_users_of_deleted_sessions.sql"),
+    include_str!("../migrations/0014_letter_sizes.sql"),
+    include_str!("../migrations/0015_sessions_of_status.sql"),
 ];
 
 /// The number of pages in the WAL after which a commit checkpoints it. The default of 1,000 checkpoints several times a
@@ -267,6 +267,11 @@ pub(crate) fn is_damage(error: &rusqlite::Error) -> bool {
     let code = error.sqlite_error();
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
         || code.is_some_and(|code| code.extended_code == ffi::SQLITE_IOERR_SHORT_READ)
+}
+
+/// Converts the error of a query. It keeps the cause as text, which names neither rows nor values.
+pub(crate) fn read_error(error: rusqlite::Error) -> ReadError {
+    if is_damage(&error) { ReadError::damaged(error) } else { ReadError::unavailable(error) }
 }
 
 /// Leaves a mark next to the file that it may be damaged, so that the next start checks every page. If the mark cannot

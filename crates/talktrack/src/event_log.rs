@@ -3,9 +3,8 @@
 
 use std::path::Path;
 
+use talktrack_core::record::{DeadReason, DeletionCounts, Ended, Record, Verdict};
 use uuid::Uuid;
-
-use crate::record::{DeadReason, DeletionCounts, Ended, Record, Verdict};
 
 /// The target of these lines. The text format prints only their message.
 pub const TARGET: &str = "talktrack::life";
@@ -22,7 +21,7 @@ impl std::fmt::Display for ShortId {
 
 /// Logs what a record's verdict means for a person who reads the log.
 pub(crate) fn log_verdict(record: &Record, verdict: &Verdict) {
-    use crate::record::Body;
+    use talktrack_core::record::Body;
     match (&record.body, verdict) {
         (Body::Start(start), Verdict::Started { .. }) => log_start(start.session_id, start.user_id),
         (Body::Message(stamped), Verdict::Inserted | Verdict::Reopened(_) | Verdict::Revised) => {

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+use talktrack_core::books::Books;
+use talktrack_core::error::Reason;
+use talktrack_core::error_code::ErrorCode;
 use tokio::sync::watch;
 
-use crate::books::{Books, count_refusal};
-use crate::error::Reason;
-use crate::error_code::ErrorCode;
+use crate::metric_handles::count_refusal;
 
 /// A snapshot of the health. `None` means that there is no problem. A text describes the problem, in the words of the
 /// log.

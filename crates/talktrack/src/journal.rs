@@ -24,10 +24,11 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rusqlite::{Connection, TransactionBehavior, ffi};
+use talktrack_core::books::Books;
+use talktrack_core::clock::Seq;
+use talktrack_core::record::{Record, Reopened, Verdict};
 
-use crate::books::{Books, MetricHandles};
 use crate::changes::{self, Change};
-use crate::clock::Seq;
 use crate::database;
 use crate::error::OpenError;
 use crate::health::HealthState;
@@ -38,11 +39,11 @@ use crate::journal::purged::PurgedRecords;
 use crate::journal::replies::PendingDeletions;
 use crate::journal::reserve::DiskReserve;
 use crate::journal::window::WindowChange;
-use crate::noted_store::NotedStore;
+use crate::metric_handles::MetricHandles;
 use crate::options::{Options, Redirect};
 use crate::receipt::{Progress, Reply};
-use crate::record::{Record, Reopened, Verdict};
 use crate::retry::Backoff;
+use crate::store::NotedStore;
 use crate::store::{Store, sqlite};
 use crate::watched_files::WatchedFiles;
 use crate::writer::{LANES, LaneReport, StoreClaim, Writer};

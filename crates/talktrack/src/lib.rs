@@ -110,11 +110,11 @@
 //! | feature | default | adds |
 //! |---|---|---|
 //! | `postgres` | yes | [`store::postgres`]: PostgreSQL and Supabase as the store, and the migration of its tables |
-//! | `testing` | no | [`testing`]: the conformance suite for stores, a clock under the test's control, faults for [`store::memory`] |
+//!
+//! The crate `talktrack-testkit` has the conformance suite for stores, a store in memory, and a clock under the test's
+//! control.
 
 pub mod path_of_a_message;
-#[cfg(feature = "testing")]
-pub mod testing;
 
 // The path of a message.
 pub mod tracker;
@@ -138,33 +138,29 @@ pub mod permissions;
 pub mod event_log;
 mod receipt;
 mod health;
-mod books;
-pub mod search;
-pub mod stats;
-pub mod record;
-pub mod message;
-pub mod stored;
-pub mod json;
+mod metric_handles;
+mod now;
 pub mod error;
-mod error_code;
-pub mod clock;
 
-pub use books::Books;
+#[doc(inline)]
+pub use talktrack_core::{books, clock, error_code, json, message, record, search, stats, stored};
+
 pub use changes::{Change, ChangeKind, Changes};
-pub use clock::Timestamp;
 pub use database::FILE_NAME as DATABASE_FILE;
-pub use error::{NotDurable, OpenError, ReadError, Reason, Refused};
-pub use error_code::ErrorCode;
+pub use error::OpenError;
 pub use health::Health;
-pub use json::{JsonArray, JsonObject};
-pub use message::{Author, Kind, Message, Role, TurnMetrics};
-pub use noted_store::NotedStore;
+pub use noted_store::read_noted_store;
 pub use options::{Options, Redirect};
 pub use receipt::{Claim, ClaimRefusal, Deletion, Durability, Receipt, SessionReceipt, Started};
-pub use record::{DeletionCounts, Ended, Status};
 pub use salvage::quarantines;
 pub use session::SessionRef;
-pub use stored::{Stored, StoredTime};
+pub use store::NotedStore;
+#[doc(inline)]
+pub use talktrack_core::{
+    Author, Books, DeletionCounts, Ended, ErrorCode, Invalid, JsonArray, JsonObject, Kind, Message,
+    NotDurable, ReadError, ReadErrorKind, Reason, Refused, Role, Status, Stored, StoredTime, Timestamp,
+    TurnMetrics,
+};
 pub use tracker::{Closing, NewSession, Tracker};
 
 /// Compiles the example in the crate's README.

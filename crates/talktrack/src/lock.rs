@@ -6,7 +6,8 @@ use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::clock::Timestamp;
+use talktrack_core::clock::Timestamp;
+
 use crate::error::OpenError;
 use crate::permissions::{make_private_directory, private_file};
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::clock::{Clock, SystemClock};
+use talktrack_core::clock::{Clock, SystemClock};
 
 /// What happens to an outbox whose noted store differs from the store that the tracker is opened with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,6 +5,7 @@
 mod search_indexer;
 mod stats_rollup;
 mod recompute;
+mod file_projection;
 
 use std::path::Path;
 use std::pin::pin;
@@ -12,10 +13,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use metrics::{Gauge, gauge};
+use talktrack_core::books::Books;
 
-use crate::books::Books;
 use crate::health::HealthState;
 use crate::options::Options;
+use crate::projections::file_projection::FileProjection;
 use crate::projections::search_indexer::SearchIndexer;
 use crate::projections::stats_rollup::StatsRollup;
 use crate::store::{ErrorClass, Projection, Step, Store, StoreError};
@@ -53,11 +55,11 @@ pub(crate) fn enabled_projections(
 ) -> Vec<ScheduledProjection> {
     let search = || match store {
         Some(store) => store.search_indexer(),
-        None => Some(Box::new(SearchIndexer::new(database)) as Box<dyn Projection>),
+        None => Some(Box::new(FileProjection::<SearchIndexer>::new(database)) as Box<dyn Projection>),
     };
     let stats = || match store {
         Some(store) => store.stats_rollup(),
-        None => Some(Box::new(StatsRollup::new(database)) as Box<dyn Projection>),
+        None => Some(Box::new(FileProjection::<StatsRollup>::new(database)) as Box<dyn Projection>),
     };
     let projection = |projection, log| ScheduledProjection { projection, log, due: Instant::now(), saved: 0 };
     let search =

@@ -5,13 +5,13 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
+use talktrack_core::clock::{Seq, Timestamp};
+use talktrack_core::error::Reason;
+use talktrack_core::record::{Attempt, Body, Record};
 
-use crate::books::MetricHandles;
-use crate::clock::{Seq, Timestamp};
-use crate::error::Reason;
 use crate::journal::{Committed, DeleteDeadLetters, Entry, Journal};
+use crate::metric_handles::MetricHandles;
 use crate::receipt::Reply;
-use crate::record::{Attempt, Body, Record};
 
 /// The maximum number of messages in one commit.
 const BATCH_MESSAGES: usize = 1_000;

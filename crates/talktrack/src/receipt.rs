@@ -9,13 +9,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use talktrack_core::clock::Seq;
+use talktrack_core::error::NotDurable;
+use talktrack_core::record::{DeletionCounts, Ended};
 use tokio::sync::{oneshot, watch};
 use uuid::Uuid;
 
-use crate::clock::Seq;
-use crate::error::NotDurable;
 use crate::receipt::dropped::DroppedRecords;
-use crate::record::{DeletionCounts, Ended};
 
 /// The number of refusals after acceptance that are remembered for receipts that are awaited late.
 const REMEMBERED: usize = 65_536;
@@ -299,6 +299,15 @@ impl<T> SessionReceipt<T> {
     /// A [`NotDurable`] if the record was refused after acceptance.
     pub async fn durable(self) -> Result<T, NotDurable> {
         self.answer.await.unwrap_or(Err(NotDurable::Stopped))
+    }
+}
+
+impl<T: Send + 'static> IntoFuture for SessionReceipt<T> {
+    type Output = Result<T, NotDurable>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.durable())
     }
 }
 

@@ -10,14 +10,15 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::{Entry, OccupiedEntry};
+use talktrack_core::clock::{Seq, Timestamp};
+use talktrack_core::record::{Ended, Status};
+use talktrack_core::stored::StoredTime;
 use uuid::Uuid;
 
 pub(crate) use known_metadata::{KnownMetadata, MemberSizes};
 
-use crate::clock::{Now, Seq, Timestamp};
-use crate::record::{Ended, Status};
+use crate::now::Now;
 use crate::store::SessionRow;
-use crate::stored::StoredTime;
 
 #[derive(Debug, Default)]
 pub(crate) struct Registry {

@@ -13,19 +13,20 @@ mod lifecycle;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use talktrack_core::clock::Timestamp;
+use talktrack_core::error::{Reason, Refused};
+use talktrack_core::error_code::ErrorCode;
+use talktrack_core::message::{Author, Message};
+use talktrack_core::record::{Body, StampedMessage};
 use uuid::Uuid;
 
-use crate::clock::{Now, Timestamp};
-use crate::error::{Reason, Refused};
-use crate::error_code::ErrorCode;
 use crate::event_log;
 use crate::health::Health;
 use crate::journal::Shared;
-use crate::message::{Author, Message};
+use crate::now::Now;
 use crate::options::Options;
 use crate::queue::{Admission, Queue};
 use crate::receipt::{Durability, Receipt, Reply};
-use crate::record::{Body, StampedMessage};
 use crate::session::{Registry, SessionRef};
 use crate::store::Read;
 use crate::tracker::lifecycle::Threads;

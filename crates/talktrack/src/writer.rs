@@ -28,15 +28,16 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use futures_util::future::{join, join_all, join3, select};
+use talktrack_core::clock::Seq;
+use talktrack_core::record::{Record, RemovedRows, Verdict};
 use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::books::MetricHandles;
-use crate::clock::{Now, Seq};
 use crate::health::HealthState;
+use crate::metric_handles::MetricHandles;
+use crate::now::Now;
 use crate::options::Options;
-use crate::record::{Record, RemovedRows, Verdict};
 use crate::retry::Backoff;
 use crate::store::{DeliveryNumbers, Store};
 use crate::writer::breaker::Breaker;

@@ -56,7 +56,7 @@ impl Proxy {
     }
 
     /// Cuts the network after this many more bytes have been sent to the server, counted over all
-    /// connections. The next call of [`Proxy::cut`], [`Proxy::hang`], [`Proxy::mute`] or [`Proxy::mend`]
+    /// connections. The next call of [`Proxy::cut`], [`Proxy::hang`], [`Proxy::mute`] or [`Proxy::fix`]
     /// cancels this.
     pub fn cut_after(&self, bytes: usize) {
         self.switch.cut_after(bytes);
@@ -75,7 +75,7 @@ impl Proxy {
     }
 
     /// Passes on everything again, including bytes that a hang held back.
-    pub fn mend(&self) {
+    pub fn fix(&self) {
         self.switch.turn(Mode::Open);
     }
 

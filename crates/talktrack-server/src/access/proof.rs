@@ -182,8 +182,8 @@ async fn find_for_key(
     // Two users may claim a session until the store decides whose it is. A record of a key that acts for all users is
     // then written for the user of the stored row. A limited key is refused: its record could end up with a third user.
     let claimed = |claims: &[Uuid]| match claims {
-        [_, _, ..] if !caller.acts_for_all() => Err(Denied::Unavailable(ReadError(
-            "the store has not answered yet which user the session belongs to".into(),
+        [_, _, ..] if !caller.acts_for_all() => Err(Denied::Unavailable(ReadError::unavailable(
+            "the store has not answered yet which user the session belongs to",
         ))),
         claims => {
             let claim = if let [one] = claims { Some(*one) } else { None };
@@ -229,6 +229,6 @@ pub(super) async fn with_timeout(
 ) -> Result<Option<SessionRow>, Denied> {
     match timeout(LOOKUP_TIMEOUT, question).await {
         Ok(answer) => answer.map_err(Denied::Unavailable),
-        Err(_) => Err(Denied::Unavailable(ReadError("the store did not answer in time".into()))),
+        Err(_) => Err(Denied::Unavailable(ReadError::unavailable("the store did not answer in time"))),
     }
 }

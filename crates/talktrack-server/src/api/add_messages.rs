@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use talktrack::store::sqlite::Replayed;
 use talktrack::{Author, ErrorCode, Message, NotDurable, Receipt, Timestamp};
+use talktrack_protocol::{ClientFrame, Frame, FrameRef, WireError};
 use tokio::time::{Instant, sleep};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
@@ -26,7 +27,6 @@ use crate::auth::Caller;
 use crate::error::Problem;
 use crate::limits::ClientAddress;
 use crate::state::AppState;
-use crate::wire::{ClientFrame, Frame, FrameRef, WireError};
 
 /// The maximum number of messages in one request.
 const MAX_MESSAGES: usize = 1_000;

@@ -4,12 +4,12 @@ use axum::body::{Body, HttpBody as _};
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 use talktrack::ErrorCode;
+use talktrack_protocol::{Frame, WireError};
 
 use super::incoming::Incoming;
 use crate::error::Problem;
 use crate::limits::{Account, BodyPermit};
 use crate::state::AppState;
-use crate::wire::{Frame, WireError};
 
 /// JSON text that is not parsed yet.
 pub(crate) struct JsonText {

@@ -4,9 +4,9 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
-use talktrack::StoredTime;
 use talktrack::clock::{Clock as _, SystemClock};
-use talktrack::{Closing, Ended, NotDurable, Status, Timestamp};
+use talktrack::{Closing, Ended, NotDurable, Status, StoredTime, Timestamp};
+use talktrack_protocol::ClientFrame;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -16,7 +16,6 @@ use crate::access::{self, Granted, SessionName};
 use crate::auth::Caller;
 use crate::error::Problem;
 use crate::state::AppState;
-use crate::wire::{self, ClientFrame};
 
 /// A session whose end is durable.
 #[derive(Debug, Serialize, ToSchema)]
@@ -49,7 +48,7 @@ pub(crate) async fn end_session(
     let ClientFrame::SessionEnd { reason, ended_at, status } = body.frame("session.end")?.body else {
         return Err(Problem::invalid("type: must be session.end here, or left out"));
     };
-    let reason = wire::reason_of_end(reason).map_err(Problem::invalid)?;
+    let reason = talktrack_protocol::reason_of_end(reason).map_err(Problem::invalid)?;
     let granted = access::to_write(&state, &caller, &name).await?;
     let ended_at = ended_at.map(|claimed| state.tracker().session_time("ended_at", claimed)).transpose()?;
     let ended_at = ended_at.unwrap_or_else(|| SystemClock.now());

@@ -127,7 +127,7 @@ impl Export {
             let piece = self.write(&page, is_first);
             (piece, self)
         });
-        let (piece, export) = written.await.map_err(|error| ReadError(error.to_string()))?;
+        let (piece, export) = written.await.map_err(ReadError::unavailable)?;
         Ok(Some((piece.into(), export)))
     }
 

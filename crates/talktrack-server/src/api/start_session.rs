@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
 use talktrack::{NewSession, NotDurable, SessionRef};
+use talktrack_protocol::{ClientFrame, Frame, SessionStartFrame};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -14,7 +15,6 @@ use crate::access::{self, SessionName};
 use crate::auth::Caller;
 use crate::error::Problem;
 use crate::state::AppState;
-use crate::wire::{ClientFrame, Frame, SessionStartFrame};
 
 /// A session that is durable.
 #[derive(Debug, Serialize, ToSchema)]

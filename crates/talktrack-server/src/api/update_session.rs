@@ -5,6 +5,7 @@ use axum::http::StatusCode;
 use axum::{Extension, Json};
 use serde::Serialize;
 use talktrack::json::MAX_SESSION_METADATA;
+use talktrack_protocol::ClientFrame;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -15,7 +16,6 @@ use crate::auth::Caller;
 use crate::error::Problem;
 use crate::limits::ClientAddress;
 use crate::state::AppState;
-use crate::wire::ClientFrame;
 
 /// A session whose update is durable.
 #[derive(Debug, Serialize, ToSchema)]

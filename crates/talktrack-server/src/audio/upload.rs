@@ -1,11 +1,10 @@
 //! An upload of a recording. The recording is written in parts and becomes visible as a whole at the end, or not at
 //! all.
 
-use object_store::ObjectStore;
-use object_store::buffered::BufWriter;
 use std::sync::Arc;
 
-use object_store::{Attribute, Attributes};
+use object_store::buffered::BufWriter;
+use object_store::{Attribute, Attributes, ObjectStore};
 use tokio::io::AsyncWriteExt as _;
 
 use super::failure::Unavailable;

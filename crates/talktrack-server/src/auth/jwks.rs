@@ -151,7 +151,7 @@ impl Published {
 
 #[cfg(test)]
 mod tests {
-    use talktrack::testing::eventually;
+    use talktrack_testkit::eventually;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
     use tokio::sync::watch;

@@ -8,8 +8,8 @@ use rustls::crypto::ring;
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
 use talktrack::clock::Seq;
+use talktrack_protocol::Secret;
 
-use crate::config::Secret;
 use crate::error::Failure;
 use crate::{terminal, tls};
 

@@ -12,11 +12,12 @@ pub(super) mod connection;
 use std::num::NonZero;
 use std::path::PathBuf;
 
+use connection::{Server, SessionIdentity};
+use talktrack_protocol::Secret;
 use uuid::Uuid;
 
 use super::Outcome;
-use crate::config::{Secret, TOKEN_VARIABLE};
-use connection::{Server, SessionIdentity};
+use crate::config::TOKEN_VARIABLE;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]

@@ -12,10 +12,10 @@ use serde::Serialize;
 use talktrack::Timestamp;
 use talktrack::clock::Seq;
 use talktrack::store::sqlite::DeadLetter;
+use talktrack_protocol::RecordLine;
 use uuid::Uuid;
 
 use super::Outcome;
-use crate::wire::RecordLine;
 
 /// Printed if there are no dead letters.
 const NONE: &str = "no dead letters";

@@ -11,19 +11,20 @@ mod scripts;
 
 use std::process::ExitCode;
 
+use delivery::Delivered;
+use outline::Outline;
+use scripts::Script;
 use serde::Serialize;
 use talktrack::clock::{Clock as _, SystemClock};
+use talktrack_protocol::Secret;
 use uuid::Uuid;
 
 use super::Outcome;
 use super::api_client::ApiClient;
 use super::client::connection::Server;
-use crate::config::{Secret, TOKEN_VARIABLE};
+use crate::config::TOKEN_VARIABLE;
 use crate::error::Failure;
 use crate::output;
-use delivery::Delivered;
-use outline::Outline;
-use scripts::Script;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]

@@ -8,15 +8,15 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
+use importer::Importer;
 use talktrack::{OpenError, Tracker};
+use talktrack_protocol::jsonl::Lines;
 
 use super::Outcome;
 use crate::config::{Config, DataLocation, Database};
 use crate::error::Failure;
-use crate::jsonl::Lines;
 use crate::output;
 use crate::store::{self, NotOpened};
-use importer::Importer;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -65,7 +65,7 @@ async fn open_tracker(config: &Config) -> Result<Tracker, Failure> {
 async fn import_file(importer: &mut Importer, path: &Path) -> Result<(), Failure> {
     let mut lines = Lines::open(path)?;
     importer.begin_file();
-    while let Some(line) = lines.next()? {
+    while let Some(line) = lines.next_line()? {
         importer.import_line(&line).await?;
     }
     Ok(())

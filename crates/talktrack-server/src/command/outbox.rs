@@ -115,7 +115,7 @@ fn describe(noted: &NotedStore) -> String {
 
 fn read_noted_store(config: &Config) -> Result<Option<NotedStore>, Failure> {
     store::expect_file(&config.local_file())?;
-    Ok(NotedStore::from_file(&config.local_file())?)
+    Ok(talktrack::read_noted_store(&config.local_file())?)
 }
 
 async fn redirect_outbox(args: &RedirectOutboxArgs) -> Outcome {

@@ -25,6 +25,6 @@ pub(super) fn print_differences(output: &mut Output, differences: &[Difference])
     differences.iter().try_for_each(|difference| {
         let kind = if difference.warning { "Warning: " } else { "" };
         output.write_line(&format!("-- {kind}{}", terminal::escape_line(&difference.problem)))?;
-        output.write_line(&format!("{}\n", terminal::escape_text(&difference.mend)))
+        output.write_line(&format!("{}\n", terminal::escape_text(&difference.fix)))
     })
 }

@@ -4,17 +4,17 @@ mod change_feed;
 
 use std::process::ExitCode;
 
+use change_feed::{ChangeFeed, FeedItem};
 use talktrack::store::MessageRow;
+use talktrack_protocol::Secret;
 use tokio::signal::unix::{SignalKind, signal};
 use uuid::Uuid;
 
-use super::Outcome;
 use super::lookup::HOW_TO_BEGIN;
-use super::show;
-use crate::config::{DataLocation, Secret, TOKEN_VARIABLE};
+use super::{Outcome, show};
+use crate::config::{DataLocation, TOKEN_VARIABLE};
 use crate::output::{self, Output, Stop};
 use crate::terminal::View;
-use change_feed::{ChangeFeed, FeedItem};
 
 /// Printed if some of the requested changes have been removed.
 const GAP: &str = "talktrack: older changes are no longer kept; `talktrack export` has the messages";

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde::Serialize;
-use talktrack::NotedStore;
 use talktrack::store::{Audit, Read as _};
 
 use super::Outcome;
@@ -79,7 +78,7 @@ async fn read_audit(location: &DataLocation) -> Result<Audit, Failure> {
 
 async fn find_other_store(location: &DataLocation) -> Result<Option<String>, Failure> {
     let config = location.load()?;
-    match NotedStore::from_file(&config.local_file())? {
+    match talktrack::read_noted_store(&config.local_file())? {
         Some(noted) => Ok(store::other_store(&config, &noted).await),
         None => Ok(None),
     }

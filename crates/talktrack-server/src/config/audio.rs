@@ -1,6 +1,7 @@
 //! The settings of the store of recordings.
 
-use super::identity::Secret;
+use talktrack_protocol::Secret;
+
 use super::layers::Layers;
 use super::limits::unless_off;
 use super::parse;

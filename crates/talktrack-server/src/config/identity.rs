@@ -1,7 +1,8 @@
 //! The settings of authentication: API keys for servers, and the source of users' tokens.
 
-use std::fmt;
 use std::path::PathBuf;
+
+use talktrack_protocol::Secret;
 
 use super::api_key::ApiKey;
 use super::layers::Layers;
@@ -79,28 +80,6 @@ pub(super) fn parse_user_access(text: &str) -> Result<UserAccess, String> {
         "read+write" => Ok(UserAccess::Write),
         "read+write+delete" => Ok(UserAccess::Delete),
         _ => Err("must be read, read+write or read+write+delete".into()),
-    }
-}
-
-/// Text that `Debug` does not show.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Secret(String);
-
-impl Secret {
-    pub(crate) fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<&str> for Secret {
-    fn from(text: &str) -> Self {
-        Self(text.to_owned())
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(hidden)")
     }
 }
 

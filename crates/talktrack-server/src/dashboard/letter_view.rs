@@ -2,12 +2,11 @@
 
 use talktrack::clock::Seq;
 use talktrack::store::sqlite::DeadLetter;
+use talktrack_protocol::RecordLine;
 use uuid::Uuid;
 
 use super::format::Moment;
-use crate::dead_letters;
-use crate::terminal;
-use crate::wire::RecordLine;
+use crate::{dead_letters, terminal};
 
 /// How many characters of a letter the list shows.
 const GLIMPSE: usize = 1_000;
@@ -64,6 +63,7 @@ pub(super) fn explain_reason(reason: &str) -> &'static str {
     match reason {
         "unknown_session" => "no session with this id exists",
         "other_user" => "the session belongs to another user",
+        "forbidden" => "a user's token may revise only what a token wrote",
         "id_conflict" => "another message has this id",
         "data" => "the store refuses this row",
         "corrupt" => "its bytes have changed since it was accepted",

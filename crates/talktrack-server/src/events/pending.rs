@@ -101,7 +101,7 @@ fn claimed_by(record: &Record) -> Option<Uuid> {
 
 /// The error for a session whose user only the store knows. The store may answer a moment later.
 fn unknown_owner() -> ReadError {
-    ReadError("only the store knows the user of the session".into())
+    ReadError::unavailable("only the store knows the user of the session")
 }
 
 impl PendingRows {

@@ -134,7 +134,7 @@ impl Source {
             return Ok(());
         }
         let asked = timeout(STORE_TIMEOUT, self.read_rows(changes, known)).await;
-        match asked.unwrap_or_else(|_| Err(ReadError("the store did not answer in time".into()))) {
+        match asked.unwrap_or_else(|_| Err(ReadError::unavailable("the store did not answer in time"))) {
             Err(error) if is_needed => Err(error),
             _ => Ok(()),
         }

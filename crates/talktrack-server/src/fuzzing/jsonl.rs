@@ -6,13 +6,13 @@ use std::path::Path;
 use talktrack::store::sqlite::SqliteReader;
 use talktrack::store::{Read as _, Rows as _, SessionFilter};
 use talktrack::{DATABASE_FILE, Options, Tracker};
+use talktrack_protocol::jsonl::Lines;
+use talktrack_protocol::{ClientFrame, EndLine, Frame, FrameRef, MessageLine, StartLine};
 use uuid::Uuid;
 
 use crate::command::client::recording::ReplayInput;
 use crate::command::import::importer::Importer;
 use crate::command::import::tally::ImportTally;
-use crate::jsonl::Lines;
-use crate::wire::{ClientFrame, EndLine, Frame, FrameRef, MessageLine, StartLine};
 
 /// More rows than any fuzzer input has lines.
 const ALL: usize = 1_000_000;
@@ -50,7 +50,7 @@ pub fn jsonl(bytes: &[u8], data_dir: &Path) {
 fn lines(bytes: &[u8]) -> u64 {
     let mut lines = Lines::new(bytes, "input");
     let (mut count, mut last) = (0, 0);
-    while let Some(line) = lines.next().expect("bytes in memory can be read") {
+    while let Some(line) = lines.next_line().expect("bytes in memory can be read") {
         assert!(line.place.line > last, "{} comes after line {last}", line.place);
         assert!(
             line.text.is_err() || line.text.is_ok_and(|text| text.trim() == text && !text.contains('\n'))
@@ -79,7 +79,7 @@ async fn import(bytes: &[u8], data_dir: &Path) -> ImportTally {
     let tracker = Tracker::open(Options::new(data_dir)).expect("the directory is ours");
     let mut importer = Importer::new(tracker, true);
     let mut lines = Lines::new(bytes, "input");
-    while let Some(line) = lines.next().expect("bytes in memory can be read") {
+    while let Some(line) = lines.next_line().expect("bytes in memory can be read") {
         importer.import_line(&line).await.expect("a bad line stops nothing");
     }
     importer.finish().await.expect("everything is durable")
@@ -88,7 +88,7 @@ async fn import(bytes: &[u8], data_dir: &Path) -> ImportTally {
 /// Counts how often each content occurs in the input.
 fn said(bytes: &[u8]) -> HashMap<String, u64> {
     let (mut lines, mut said) = (Lines::new(bytes, "input"), HashMap::new());
-    while let Some(line) = lines.next().expect("bytes in memory can be read") {
+    while let Some(line) = lines.next_line().expect("bytes in memory can be read") {
         let frame = line.text.ok().and_then(|text| Frame::parse(text).ok());
         if let Some(ClientFrame::Message(message)) = frame.map(|frame| frame.body) {
             // No database stores a NUL character.

@@ -3,11 +3,10 @@
 
 use talktrack::record::{Body, Record, SessionEnd, SessionStart, SessionUpdate, Status};
 use talktrack::{Message, Timestamp};
-use uuid::Uuid;
-
-use crate::wire::{
+use talktrack_protocol::{
     AckWriter, ClientFrame, Frame, MessageLine, RecordLine, ServerFrame, SessionStartFrame, WireError,
 };
+use uuid::Uuid;
 
 /// The maximum length of an error message. It must be a readable line for any input.
 const LONGEST_ERROR: usize = 300;
@@ -110,7 +109,7 @@ fn can_be_answered(error: WireError) {
     assert!(code == "invalid_json" || code == "invalid_message", "{code}");
     assert!(!message.is_empty() && !message.contains(char::is_control), "not a line: {message:?}");
     assert!(message.len() <= LONGEST_ERROR, "too long: {message}");
-    reads_back_from_the_server(&ServerFrame::Error { code: code.into(), message, reference });
+    reads_back_from_the_server(&ServerFrame::Error { code: code.to_string(), message, reference });
 }
 
 fn reads_back_from_the_server(frame: &ServerFrame) {

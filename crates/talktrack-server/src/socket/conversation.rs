@@ -10,6 +10,7 @@ use std::time::Duration;
 use axum::extract::ws::close_code;
 use talktrack::error::Reason;
 use talktrack::{ClaimRefusal, Durability, ErrorCode, NewSession, NotDurable, Started};
+use talktrack_protocol::{FrameRef, ServerFrame};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::connection_guard::ConnectionGuard;
@@ -21,7 +22,6 @@ use crate::auth::{Caller, Lease, Notice};
 use crate::limits::Meter;
 use crate::state::{AppState, Stopping};
 use crate::turns::Pace;
-use crate::wire::{self, FrameRef, ServerFrame};
 
 /// How long the last answers and the close handshake may take when the connection must end.
 const LAST_WORDS: Duration = Duration::from_secs(20);
@@ -150,7 +150,7 @@ impl Conversation {
         reason: Option<String>,
         reference: Option<FrameRef>,
     ) -> Result<(), Disconnected> {
-        let reason = match wire::reason_of_end(reason) {
+        let reason = match talktrack_protocol::reason_of_end(reason) {
             Ok(reason) => reason,
             Err(invalid) => {
                 return self.reject_frame(ErrorCode::InvalidMessage, invalid.to_string(), reference).await;

@@ -2,9 +2,9 @@
 
 use axum::extract::ws::close_code;
 use talktrack::ErrorCode;
+use talktrack_protocol::ServerFrame;
 
 use super::peer::{Disconnected, Peer};
-use crate::wire::ServerFrame;
 
 /// Why a connection ends.
 pub(super) enum Ending {

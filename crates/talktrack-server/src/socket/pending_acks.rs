@@ -3,9 +3,8 @@
 use std::collections::VecDeque;
 
 use talktrack::{Durability, NotDurable, Receipt};
+use talktrack_protocol::{AckWriter, FrameRef, ServerFrame};
 use uuid::Uuid;
-
-use crate::wire::{AckWriter, FrameRef, ServerFrame};
 
 /// The maximum number of acks in one frame. It is large enough to be cheap, and with the longest `ref` values such a
 /// frame still fits into the write buffer.

@@ -1,9 +1,9 @@
 //! The frames of the protocol, one a line. Importing them again gives the same conversation.
 
 use talktrack::store::{MessageRow, SessionRow};
+use talktrack_protocol::{EndLine, MessageLine, StartLine};
 
 use super::{TranscriptWriter, write_json};
-use crate::wire::{EndLine, MessageLine, StartLine};
 
 pub(super) struct JsonlTranscript;
 

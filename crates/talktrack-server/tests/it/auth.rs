@@ -16,11 +16,11 @@ mod deletion;
 mod publisher;
 pub(crate) mod signing;
 
+use publisher::Publisher;
+use signing::{SigningKey, claims};
 use uuid::Uuid;
 
 use crate::harness::{Home, HttpAnswer, Output, Server, upgrade};
-use publisher::Publisher;
-use signing::{SigningKey, claims};
 
 /// A secret of the same length as those of Supabase.
 pub(crate) const SECRET: &str = "super-secret-jwt-token-with-at-least-32-characters-long";

@@ -1,14 +1,13 @@
 //! Connections with unusual behaviour: two on one session, other users, silent and slow clients, and clients that never
 //! read.
 
+use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use uuid::Uuid;
-
-use futures_util::{SinkExt as _, StreamExt as _};
 
 use crate::harness::{Client, Home, upgrade, user, within};
 

@@ -134,7 +134,7 @@ async fn a_database_that_is_away_follows_and_the_answer_says_so() {
     client.refused("deleted", 1).await;
     assert_eq!(said(&database, client.session), ["there already"]);
     server.kill().await;
-    proxy.mend();
+    proxy.fix();
     let server = home.serve_on(&url).await;
     let count = "SELECT count(*) AS n FROM conversation_sessions";
     until("the database follows", || (select(&database, count)[0]["n"] == 0).then_some(())).await;

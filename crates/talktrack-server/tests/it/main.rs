@@ -40,5 +40,3 @@ mod postgres_commands;
 mod node_order;
 
 mod faults;
-
-mod layout;

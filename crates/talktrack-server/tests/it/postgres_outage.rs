@@ -72,7 +72,7 @@ async fn a_database_that_is_down_from_the_start_keeps_nobody_waiting_and_a_stop_
     let mut client = Client::join(&server, session_id, client.user).await;
     client.say("three").await;
     assert_eq!(session(&database, session_id), None);
-    proxy.mend();
+    proxy.fix();
     arrives(&database, session_id, &["one", "two", "three"]).await;
     server.readiness(200).await;
     server.shows("talktrack_store_up", 1.0).await;
@@ -119,7 +119,7 @@ async fn a_database_that_hangs_halfway_holds_up_neither_acks_nor_a_stop() {
     let began = Instant::now();
     server.stop().await;
     assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
-    proxy.mend();
+    proxy.fix();
     let server = home.serve_on(&url).await;
     server.drained().await;
     assert_eq!(said(&database, client.session), ["one", "two"]);
@@ -148,7 +148,7 @@ async fn whether_the_server_is_killed_or_cut_off_or_both_nothing_acknowledged_is
         // The moment must be random, so the test sleeps instead of waiting for a condition.
         tokio::time::sleep(Duration::from_millis(random.u64(0..300))).await;
         server.kill().await;
-        proxy.mend();
+        proxy.fix();
         all_notice(talkers).await;
     }
     let server = home.serve_on(&url).await;
@@ -193,7 +193,7 @@ async fn readiness_tells_of_a_database_that_is_away_or_has_drifted_before_anybod
     let told = server.readiness(503).await;
     assert!(told.contains("store: the database cannot be reached"), "{told}");
     server.shows("talktrack_store_up", 0.0).await;
-    proxy.mend();
+    proxy.fix();
     let drifted = "Could not find the table 'public.conversation_sessions', and 6 more differences (run: talktrack migrate)";
     until_told("the tables are missed", async || {
         server.get("/readyz").await.body.contains(drifted).then_some(())

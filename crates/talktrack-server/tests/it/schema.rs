@@ -78,7 +78,7 @@ CREATE INDEX IF NOT EXISTS conversation_messages_by_time ON public.conversation_
         "table": "conversation_messages",
         "column": "audio_url",
         "problem": "Could not find the 'audio_url' column of 'conversation_messages'",
-        "mend": "ALTER TABLE public.conversation_messages ADD COLUMN audio_url text;\n\
+        "fix": "ALTER TABLE public.conversation_messages ADD COLUMN audio_url text;\n\
                  GRANT INSERT (audio_url) ON public.conversation_messages TO authenticated;"
     });
     assert_eq!(objects[2], audio_url);

@@ -3,13 +3,12 @@
 
 use std::time::Duration;
 
+use futures_util::SinkExt as _;
 use nix::sys::signal::Signal;
 use serde_json::json;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use uuid::Uuid;
-
-use futures_util::SinkExt as _;
 
 use crate::harness::{Client, Home, Output, acks_in, upgrade, user, within};
 

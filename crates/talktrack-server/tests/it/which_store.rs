@@ -52,7 +52,7 @@ impl Away {
 
     /// Restores the connection and asserts that every message is in its store once and none in the file's own tables.
     async fn comes_to_its_store(self, more: &[&str]) {
-        self.proxy.mend();
+        self.proxy.fix();
         let server = self.home.serve_on(&self.url()).await;
         let all = [&["stored", "waits 1", "waits 2"], more].concat();
         arrives(&self.store, self.session, &all).await;
@@ -247,7 +247,7 @@ async fn a_restored_dump_is_the_same_store_and_an_empty_one_of_the_same_name_is_
     let away = Away::with_backlog().await;
     away.store.psql("DELETE FROM conversation_store");
     Home::new().run(&["migrate", "--database-url", &away.store.url()]).await.succeeded();
-    away.proxy.mend();
+    away.proxy.fix();
     let server = away.home.serve_on(&away.url()).await;
     let told = server.readiness(503).await;
     assert!(told.contains("leads to another store"), "{told}");
@@ -288,14 +288,14 @@ async fn a_database_that_is_exchanged_while_the_server_runs_gets_nothing() {
     rename(&name, &old).await;
     rename(second.name(), &name).await;
     client.say("for the first").await;
-    proxy.mend();
+    proxy.fix();
     server.logged("leads to another store").await;
     server.readiness(503).await;
     assert_eq!(Postgres::shared().psql(&name, "SELECT count(*) FROM conversation_sessions"), "0");
     proxy.cut();
     rename(&name, second.name()).await;
     rename(&old, &name).await;
-    proxy.mend();
+    proxy.fix();
     arrives(&first, client.session, &["in the first", "for the first"]).await;
     server.readiness(200).await;
     server.stop().await;

@@ -52,7 +52,7 @@ pub(crate) fn track(bed: &Bed) -> Outcome<()> {
             place.proxy.hang();
         }
         report(if hangs { "PostgreSQL, hanging" } else { "PostgreSQL" }, &burst(&tracker)?, &sqlite);
-        place.proxy.mend();
+        place.proxy.fix();
         bed.runtime.block_on(tracker.flush_to_store())?;
     }
     Ok(())

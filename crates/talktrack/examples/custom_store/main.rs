@@ -5,9 +5,9 @@
 //! cargo run -p talktrack --example custom_store
 //! ```
 //!
-//! A real store must do more, and the conformance suite `talktrack::testing::conformance` (feature `testing`) checks it:
+//! A real store must do more, and the conformance suite `talktrack_testkit::conformance`  checks it:
 //! revisions, conflicting ids and owners, resumed sessions, metadata, deletions, several nodes, search and statistics.
-//! `talktrack::store::memory::MemoryStore` passes the suite and is the shortest complete store.
+//! `talktrack_testkit::memory::MemoryStore` passes the suite and is the shortest complete store.
 
 mod reading;
 

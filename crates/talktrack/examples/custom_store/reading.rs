@@ -16,7 +16,7 @@ use crate::ToyStore;
 
 /// Refuses a query. A wrong answer, such as an empty list, would be worse.
 fn refuse<T>() -> Result<T, ReadError> {
-    Err(ReadError("the toy store does not answer this query".to_owned()))
+    Err(ReadError::unsupported("the toy store does not answer this query"))
 }
 
 /// What a user may see. Every query hides the rows of other users.

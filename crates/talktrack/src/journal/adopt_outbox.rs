@@ -1,13 +1,13 @@
 //! Turns a file that was the outbox of a remote store into the store itself.
 
 use rusqlite::{Connection, Transaction};
+use talktrack_core::books::Books;
+use talktrack_core::clock::Seq;
+use talktrack_core::record::{Body, DeadReason, DeletionCounts, Record, SessionDelete, Verdict};
 
-use crate::books::Books;
-use crate::clock::Seq;
 use crate::event_log;
 use crate::journal::purge::{self, Scope};
 use crate::journal::{open, settled, window};
-use crate::record::{Body, DeadReason, DeletionCounts, Record, SessionDelete, Verdict};
 use crate::store::sqlite::{self, read_record};
 
 /// The maximum number of records in one transaction.

@@ -1,11 +1,12 @@
 //! After a commit: tells the receipts, the callers that await a result, the tracker and the log what became of each
 //! record.
 
-use crate::books::count_deletion;
-use crate::error::NotDurable;
+use talktrack_core::error::NotDurable;
+use talktrack_core::record::{DeadReason, Verdict};
+
 use crate::event_log;
 use crate::journal::{Entry, Journal};
-use crate::record::{DeadReason, Verdict};
+use crate::metric_handles::count_deletion;
 use crate::writer::{LaneReport, Settled};
 
 impl Journal {

@@ -1,14 +1,14 @@
 //! Appends new records to the journal of a remote store's outbox.
 
 use rusqlite::{CachedStatement, Transaction, params};
+use talktrack_core::books::Books;
+use talktrack_core::error::NotDurable;
+use talktrack_core::record::{Body, DeletionCounts, Record, SessionDelete, StampedMessage, Verdict};
 use uuid::Uuid;
 
-use crate::books::Books;
 use crate::database::UuidText;
-use crate::error::NotDurable;
 use crate::journal::purge::{self, Scope, TombstoneCache};
 use crate::journal::purged::PurgedRecords;
-use crate::record::{Body, DeletionCounts, Record, SessionDelete, StampedMessage, Verdict};
 use crate::store::sqlite::{self, read_record};
 use crate::writer::Writer;
 

@@ -1,12 +1,12 @@
 //! The dead letters, which the journal keeps in its own file.
 
 use rusqlite::{OptionalExtension, Transaction, params};
+use talktrack_core::books::Books;
+use talktrack_core::clock::{Clock, Seq, SystemClock};
+use talktrack_core::record::{Body, DeadReason, Record, Verdict};
 use tokio::sync::oneshot;
 
-use crate::books::Books;
-use crate::clock::{Clock, Seq, SystemClock};
 use crate::journal::purge::{self, Scope};
-use crate::record::{Body, DeadReason, Record, Verdict};
 
 /// Deletes dead letters that were replayed and are durable again, or that an operator dropped. The journal's thread is
 /// the only one that writes the file. It runs this maintenance task in its next transaction.

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rusqlite::{Connection, Transaction, params};
+use talktrack_core::books::Books;
+use talktrack_core::clock::{Clock, Seq, SystemClock, Timestamp};
+use talktrack_core::record::{Body, DeadReason, Record, SessionEnd, Verdict};
 use uuid::Uuid;
 
-use crate::books::Books;
 use crate::changes;
-use crate::clock::{Clock, Seq, SystemClock, Timestamp};
 use crate::database::{self, column_or_null, parse_uuid};
 use crate::event_log;
 use crate::health::{BACKLOG, HealthState};
@@ -18,7 +19,6 @@ use crate::journal::purged::PurgedRecords;
 use crate::journal::window::{self, Window, WindowChange};
 use crate::journal::{Entry, Shared};
 use crate::options::Options;
-use crate::record::{Body, DeadReason, Record, SessionEnd, Verdict};
 use crate::store::sqlite;
 use crate::store::sqlite::read_record;
 use crate::writer::{LANES, LaneReport, ReportSink, Settled, StoreClaim, Writer};

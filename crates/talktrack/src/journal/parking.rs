@@ -2,11 +2,11 @@
 //! there in order when the writer asks for them.
 
 use rusqlite::{Connection, params};
+use talktrack_core::clock::Seq;
+use talktrack_core::record::{DeadReason, Record, Verdict};
 
-use crate::clock::Seq;
 use crate::database::UuidText;
 use crate::journal::outbox::Outbox;
-use crate::record::{DeadReason, Record, Verdict};
 use crate::store::sqlite::read_record;
 use crate::writer::{FedSession, Writer};
 

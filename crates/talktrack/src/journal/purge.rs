@@ -5,16 +5,16 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
+use talktrack_core::books::Books;
+use talktrack_core::clock::Seq;
+use talktrack_core::record::{Body, DeletionCounts, Record, SessionDelete};
 use uuid::Uuid;
 
-use crate::books::Books;
-use crate::clock::Seq;
 use crate::database::{self, UuidText, column_or_null, parse_uuid};
 use crate::health::HealthState;
 use crate::journal::purged::PurgedRecords;
 use crate::journal::scrub::{ScrubPass, Turn};
 use crate::journal::window;
-use crate::record::{Body, DeletionCounts, Record, SessionDelete};
 use crate::store::DeletedSession;
 use crate::store::sqlite::{self, DeletedMessages, owner};
 use crate::writer::RemoteDeletions;

@@ -1,9 +1,9 @@
 //! Records that left the journal because their content was deleted.
 
 use rusqlite::Row;
+use talktrack_core::clock::Seq;
 use uuid::Uuid;
 
-use crate::clock::Seq;
 use crate::database::{column_or_null, parse_uuid};
 use crate::receipt::Progress;
 

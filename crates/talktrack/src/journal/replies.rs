@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
+use talktrack_core::clock::Seq;
+use talktrack_core::error::NotDurable;
+use talktrack_core::record::{Body, DeletionCounts, Ended, Record, Verdict};
 use tokio::sync::oneshot;
 
-use crate::clock::Seq;
-use crate::error::NotDurable;
 use crate::receipt::{DeletionSenders, Reply, Started};
-use crate::record::{Body, DeletionCounts, Ended, Record, Verdict};
 
 /// The callers that wait for a remote store to confirm a deletion, by the `seq` of the deletion.
 #[derive(Default)]

@@ -2,15 +2,15 @@
 //! in place (see [`window`]). Records that the store will never take move from the journal to the dead letters.
 
 use rusqlite::{OptionalExtension as _, Transaction};
+use talktrack_core::books::Books;
+use talktrack_core::clock::{Seq, Timestamp};
+use talktrack_core::error::NotDurable;
+use talktrack_core::record::{DeadReason, Record, Verdict};
 
-use crate::books::Books;
-use crate::clock::{Seq, Timestamp};
 use crate::database::{self, text_or_null};
-use crate::error::NotDurable;
 use crate::journal::purged::PurgedRecords;
 use crate::journal::window::{self, DeliveredRange, RowCounts, WindowChange};
 use crate::journal::{append, dead_letters, purge};
-use crate::record::{DeadReason, Record, Verdict};
 use crate::writer::{LaneReport, Settled};
 
 /// Enters the writer's answers. Returns the change to the window and the records that left the journal.

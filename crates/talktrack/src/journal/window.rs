@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
+use talktrack_core::books::Books;
+use talktrack_core::clock::{Clock, Seq, Timestamp};
+use talktrack_core::record::{Body, Record, RemovedRows};
 
-use crate::books::Books;
-use crate::clock::{Clock, Now, Seq, Timestamp};
 use crate::database::UuidText;
 use crate::journal::purged::PurgedRecords;
+use crate::now::Now;
 use crate::options::Options;
-use crate::record::{Body, Record, RemovedRows};
 use crate::store::sqlite::{self, read_record};
 use crate::writer::{LANES, Rewound};
 

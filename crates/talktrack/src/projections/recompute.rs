@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use rusqlite::{Row, Transaction, params};
+use talktrack_core::clock::Timestamp;
+use talktrack_core::message::Role;
+use talktrack_core::record::Status;
+use talktrack_core::stats::{Resolution, StatsBucket};
 
-use crate::clock::Timestamp;
 use crate::database::{column_or_null, parse_time};
-use crate::message::Role;
-use crate::record::Status;
-use crate::stats::{Resolution, StatsBucket};
 use crate::store::sqlite::rollup::{BucketPart, RollupTransaction, StaleBucket};
 
 /// A recomputation that is in progress.

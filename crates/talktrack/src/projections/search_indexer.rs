@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use uuid::Uuid;
 
 use crate::changes::{self, ChangeKind};
 use crate::database::{self, text};
+use crate::projections::file_projection::DerivedProjection;
+use crate::store::Step;
 use crate::store::sqlite::search_index::{self, IndexCheckpoint, IndexedText, SearchIndex};
-use crate::store::{ErrorClass, Projection, Step, StoreError};
 
 /// The most messages of one step, and the most bytes of their text. A step takes a moment.
 const MAX_MESSAGES: usize = 500;
@@ -34,12 +34,6 @@ macro_rules! select_texts {
 
 /// Keeps the index of a database up to date, and continues where the index ends.
 pub(super) struct SearchIndexer {
-    path: PathBuf,
-    open: Option<OpenIndex>,
-}
-
-/// The open files: the database to read, the index to write.
-struct OpenIndex {
     database: Connection,
     index: SearchIndex,
     /// The path of the index.
@@ -56,70 +50,51 @@ enum Cleaning {
     InProgress,
 }
 
-impl SearchIndexer {
-    pub(super) fn new(database: &Path) -> Self {
-        Self { path: database.to_owned(), open: None }
+impl DerivedProjection for SearchIndexer {
+    type File = SearchIndex;
+
+    fn path_of(database: &Path) -> PathBuf {
+        search_index::path_of(database)
+    }
+
+    fn open_file(path: &Path) -> rusqlite::Result<SearchIndex> {
+        SearchIndex::open(path)
+    }
+
+    fn recreate_file(path: &Path) -> rusqlite::Result<SearchIndex> {
+        SearchIndex::recreate(path)
+    }
+
+    fn open(database: &Path, index: SearchIndex) -> rusqlite::Result<Self> {
+        let file = search_index::path_of(database);
+        let (checkpoint, cleaning) = (index.read_checkpoint()?, Cleaning::NextAt(Instant::now()));
+        let database = database::open_to_read(database)?;
+        let mut indexer = Self { database, index, file, checkpoint, cleaning };
+        if indexer.checkpoint == IndexCheckpoint::default() {
+            indexer.reset_checkpoint()?;
+        }
+        Ok(indexer)
     }
 
     /// Makes one step. New messages come before cleaning.
-    fn try_step(&mut self) -> rusqlite::Result<Step> {
-        let suspect = database::is_suspect(&search_index::path_of(&self.path));
-        let open = match self.open.take() {
-            Some(open) if !suspect => open,
-            _ => OpenIndex::open(&self.path, suspect)?,
-        };
-        let open = self.open.insert(open);
-        match open.step()? {
-            0 if open.remove_stale_words()? => Ok(Step::Verifying),
+    fn step(&mut self) -> rusqlite::Result<Step> {
+        match self.index_news()? {
+            0 if self.remove_stale_words()? => Ok(Step::Verifying),
             0 => Ok(Step::UpToDate),
             left => Ok(Step::More(left)),
         }
     }
 }
 
-#[async_trait]
-impl Projection for SearchIndexer {
-    async fn step(&mut self) -> Result<Step, StoreError> {
-        match self.try_step() {
-            Ok(step) => Ok(step),
-            Err(error) => {
-                self.open = None;
-                if database::is_damage(&error) {
-                    database::mark_suspect(&search_index::path_of(&self.path), &error.to_string());
-                }
-                Err(StoreError::new(ErrorClass::Systemic, error.to_string()))
-            }
-        }
-    }
-}
-
-impl OpenIndex {
-    /// Opens both files and continues where the index ends. Starts from the beginning if the index cannot
-    /// be trusted.
-    fn open(path: &Path, suspect: bool) -> rusqlite::Result<Self> {
-        let database = database::open_to_read(path)?;
-        let file = search_index::path_of(path);
-        let index = if suspect { SearchIndex::recreate(&file) } else { SearchIndex::open(&file) };
-        let index = match index {
-            Err(error) if database::is_damage(&error) => SearchIndex::recreate(&file)?,
-            index => index?,
-        };
-        let cleaning = Cleaning::NextAt(Instant::now());
-        let mut open = Self { checkpoint: index.read_checkpoint()?, database, index, file, cleaning };
-        if open.checkpoint == IndexCheckpoint::default() {
-            open.reset_checkpoint()?;
-        }
-        Ok(open)
-    }
-
+impl SearchIndexer {
     /// Starts with the first row. Changes made until now are already in the rows.
     fn reset_checkpoint(&mut self) -> rusqlite::Result<()> {
         self.checkpoint = IndexCheckpoint { row: 0, change: changes::newest_seq(&self.database)? };
         Ok(())
     }
 
-    /// Makes one step, and returns the number of messages that are left.
-    fn step(&mut self) -> rusqlite::Result<u64> {
+    /// Indexes some changes and new messages, and returns the number of messages that are left.
+    fn index_news(&mut self) -> rusqlite::Result<u64> {
         let before = self.checkpoint;
         // All reads are from one moment, so the stored place in the changes is never before a row in the
         // index. If an earlier database is restored, that place shows that the index does not match it.
@@ -160,9 +135,7 @@ impl OpenIndex {
         let unread = u64::from(news.changes.len() >= MAX_CHANGES);
         Ok((newest - checkpoint.row).max(0).unsigned_abs().max(unread))
     }
-}
 
-impl OpenIndex {
     /// Removes some words of deleted messages from the file. Returns true if there are more.
     fn remove_stale_words(&mut self) -> rusqlite::Result<bool> {
         let is_first = match self.cleaning {

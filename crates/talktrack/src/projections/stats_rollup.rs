@@ -5,16 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
+use talktrack_core::clock::{Seq, Timestamp};
+use talktrack_core::stats::{Resolution, StatsBucket};
 
 use crate::changes::{self, Change, ChangeKind};
-use crate::clock::{Seq, Timestamp};
 use crate::database::{self, UuidText, column_or_null, parse_time};
+use crate::projections::file_projection::DerivedProjection;
 use crate::projections::recompute::{CountedRow, Recomputation, read_counted_row};
-use crate::stats::{Resolution, StatsBucket};
+use crate::store::Step;
 use crate::store::sqlite::rollup::{self, BucketPart, RollupCheckpoint, RollupFile, RowRun};
-use crate::store::{ErrorClass, Projection, Step, StoreError};
 
 /// The most rows of one step, to add or to recompute, and the most buckets that they may touch. A step takes a
 /// moment.
@@ -29,12 +29,6 @@ const REST: u32 = 10;
 
 /// Keeps the rollup of a database up to date, and continues where the rollup ends.
 pub(super) struct StatsRollup {
-    path: PathBuf,
-    open: Option<OpenRollup>,
-}
-
-/// The open files: the database to read, the rollup to write.
-struct OpenRollup {
     database: Connection,
     rollup: RollupFile,
     /// The path of the rollup.
@@ -46,63 +40,40 @@ struct OpenRollup {
 }
 
 impl StatsRollup {
-    pub(super) fn new(database: &Path) -> Self {
-        Self { path: database.to_owned(), open: None }
-    }
-
-    fn try_step(&mut self) -> rusqlite::Result<Step> {
-        let suspect = database::is_suspect(&rollup::path_of(&self.path));
-        let open = match self.open.take() {
-            Some(open) if !suspect => open,
-            _ => OpenRollup::open(&self.path, suspect)?,
-        };
-        self.open.insert(open).step()
-    }
-}
-
-#[async_trait]
-impl Projection for StatsRollup {
-    async fn step(&mut self) -> Result<Step, StoreError> {
-        match self.try_step() {
-            Ok(step) => Ok(step),
-            Err(error) => {
-                self.open = None;
-                if database::is_damage(&error) {
-                    database::mark_suspect(&rollup::path_of(&self.path), &error.to_string());
-                }
-                Err(StoreError::new(ErrorClass::Systemic, error.to_string()))
-            }
-        }
-    }
-}
-
-impl OpenRollup {
-    /// Opens both files and continues where the rollup ends. Starts from the beginning if the rollup cannot
-    /// be trusted.
-    fn open(path: &Path, suspect: bool) -> rusqlite::Result<Self> {
-        let database = database::open_to_read(path)?;
-        database.pragma_update(None, "cache_size", -1_024)?;
-        let file = rollup::path_of(path);
-        let rollup = if suspect { RollupFile::recreate(&file) } else { RollupFile::open(&file) };
-        let rollup = match rollup {
-            Err(error) if database::is_damage(&error) => RollupFile::recreate(&file)?,
-            rollup => rollup?,
-        };
-        let checkpoint = rollup.read_checkpoint()?;
-        let mut open =
-            Self { database, rollup, file, checkpoint, recomputation: None, resting: BTreeMap::new() };
-        if open.checkpoint == RollupCheckpoint::default() {
-            open.reset_checkpoint()?;
-        }
-        Ok(open)
-    }
-
     /// Starts with the first row. Changes made until now are already in the rows.
     fn reset_checkpoint(&mut self) -> rusqlite::Result<()> {
         self.checkpoint =
             RollupCheckpoint { change: changes::newest_seq(&self.database)?, ..RollupCheckpoint::default() };
         self.recomputation = None;
         Ok(())
+    }
+}
+
+impl DerivedProjection for StatsRollup {
+    type File = RollupFile;
+
+    fn path_of(database: &Path) -> PathBuf {
+        rollup::path_of(database)
+    }
+
+    fn open_file(path: &Path) -> rusqlite::Result<RollupFile> {
+        RollupFile::open(path)
+    }
+
+    fn recreate_file(path: &Path) -> rusqlite::Result<RollupFile> {
+        RollupFile::recreate(path)
+    }
+
+    fn open(database: &Path, rollup: RollupFile) -> rusqlite::Result<Self> {
+        let (file, checkpoint) = (rollup::path_of(database), rollup.read_checkpoint()?);
+        let database = database::open_to_read(database)?;
+        database.pragma_update(None, "cache_size", -1_024)?;
+        let mut projection =
+            Self { database, rollup, file, checkpoint, recomputation: None, resting: BTreeMap::new() };
+        if projection.checkpoint == RollupCheckpoint::default() {
+            projection.reset_checkpoint()?;
+        }
+        Ok(projection)
     }
 
     /// Makes one step, and returns what is left.

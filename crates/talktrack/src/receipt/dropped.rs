@@ -2,9 +2,8 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
+use talktrack_core::clock::Seq;
 use uuid::Uuid;
-
-use crate::clock::Seq;
 
 /// The number of entries of each sort that are remembered. A caller asks within moments.
 const REMEMBERED: usize = 65_536;

@@ -6,7 +6,8 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use crate::clock::{Clock as _, SystemClock};
+use talktrack_core::clock::{Clock as _, SystemClock};
+
 use crate::database::{sibling_path, sync_dir};
 use crate::permissions::{make_private_directory, private_file};
 

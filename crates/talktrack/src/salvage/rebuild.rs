@@ -4,11 +4,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::{CachedStatement, Transaction, params};
+use talktrack_core::clock::{Clock as _, Seq, SystemClock, Timestamp};
+use talktrack_core::record::{Record, SessionStart};
 use uuid::Uuid;
 
-use crate::clock::{Clock as _, Seq, SystemClock, Timestamp};
 use crate::database::{self, column, column_or_null, parse_time, parse_uuid};
-use crate::record::{Record, SessionStart};
 use crate::salvage::cells::{FoundRecord, Value, read_records};
 use crate::salvage::pages::Pages;
 use crate::salvage::report::{IncompleteSession, Salvaged};

@@ -1,10 +1,10 @@
 //! The books of a salvaged file: they match its rows, and the report says how much more there should be.
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction};
+use talktrack_core::books::Books;
+use talktrack_core::clock::{Clock as _, Seq, SystemClock};
 
-use crate::books::Books;
 use crate::changes;
-use crate::clock::{Clock as _, Seq, SystemClock};
 use crate::salvage::cells::Value;
 use crate::salvage::report::{Losses, Salvaged};
 use crate::store::sqlite;

@@ -5,9 +5,8 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::OnceLock;
 
 use serde_json::Value;
-
-use crate::error::Reason;
-use crate::json::{JsonObject, MAX_SESSION_METADATA};
+use talktrack_core::error::Reason;
+use talktrack_core::json::{JsonObject, MAX_SESSION_METADATA};
 
 /// A member: the hash of its key, and its size in bytes. This takes eight bytes, about as many as the shortest members
 /// have themselves. If two keys have the same hash, only one of them is counted.

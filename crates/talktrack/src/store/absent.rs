@@ -5,13 +5,13 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use talktrack_core::clock::Timestamp;
+use talktrack_core::error::ReadError;
+use talktrack_core::record::Verdict;
+use talktrack_core::search::{Hit, SearchCursor, SearchError, SearchFilter};
+use talktrack_core::stats::{Stats, StatsError, TimeRange};
 use uuid::Uuid;
 
-use crate::clock::Timestamp;
-use crate::error::ReadError;
-use crate::record::Verdict;
-use crate::search::{Hit, SearchCursor, SearchError, SearchFilter};
-use crate::stats::{Stats, StatsError, TimeRange};
 use crate::store::{
     Audit, DeletedSession, Delivery, ErrorClass, MessageCursor, MessageRow, Page, Read, Rows, SessionCursor,
     SessionFilter, SessionPreview, SessionRow, Store, StoreError, Viewer,
@@ -33,7 +33,7 @@ impl AbsentStore {
     }
 
     fn unreadable<T>(&self) -> Result<T, ReadError> {
-        Err(ReadError(self.why.to_string()))
+        Err(ReadError::unavailable(self.why.to_string()))
     }
 }
 

@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
-use crate::clock::Timestamp;
-use crate::error::{Invalid, Reason};
+use talktrack_core::clock::Timestamp;
+use talktrack_core::error::{Invalid, Reason};
+
 use crate::tracker::{Inner, Tracker};
 
 /// A claimed time may be at most this far in the future, because clocks differ.

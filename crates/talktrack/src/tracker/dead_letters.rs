@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
+use talktrack_core::clock::Seq;
+use talktrack_core::error::{NotDurable, Refused};
+use talktrack_core::record::{Attempt, Record};
 use tokio::sync::oneshot;
 
-use crate::clock::Seq;
-use crate::error::{NotDurable, Refused};
 use crate::journal::DeleteDeadLetters;
 use crate::queue::Admission;
 use crate::receipt::{Receipt, Reply};
-use crate::record::{Attempt, Record};
 use crate::tracker::{Inner, Tracker};
 
 impl Tracker {

@@ -9,13 +9,13 @@
 //! store knows the age of a session.
 
 use dashmap::mapref::entry::Entry;
+use talktrack_core::clock::Timestamp;
+use talktrack_core::error::Reason;
+use talktrack_core::record::{Body, SessionDelete, UserDelete};
 use uuid::Uuid;
 
-use crate::clock::Timestamp;
-use crate::error::Reason;
 use crate::queue::Admission;
 use crate::receipt::{Deletion, Reply};
-use crate::record::{Body, SessionDelete, UserDelete};
 use crate::session::Claims;
 use crate::tracker::{Inner, Tracker};
 

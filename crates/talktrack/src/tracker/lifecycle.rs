@@ -10,20 +10,22 @@ use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use parking_lot::{Condvar, Mutex};
+use talktrack_core::books::Books;
+use talktrack_core::error::NotDurable;
+use talktrack_core::record::Status;
 
-use crate::books::{Books, MetricHandles};
 use crate::database;
-use crate::error::{NotDurable, OpenError};
+use crate::error::OpenError;
 use crate::event_log;
 use crate::health::HealthState;
 use crate::journal::{Journal, Purpose, Shared};
 use crate::lock::Lock;
+use crate::metric_handles::MetricHandles;
 use crate::options::Options;
 use crate::permissions::{self, tighten_data_directory};
 use crate::projections::{self, ScheduledProjection};
 use crate::queue::Queue;
 use crate::receipt::Progress;
-use crate::record::Status;
 use crate::session::Registry;
 use crate::store::absent::AbsentStore;
 use crate::store::sqlite::SqliteReader;

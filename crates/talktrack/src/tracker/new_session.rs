@@ -1,10 +1,9 @@
 //! A session that a caller starts.
 
+use talktrack_core::clock::Timestamp;
+use talktrack_core::json::JsonObject;
+use talktrack_core::message;
 use uuid::Uuid;
-
-use crate::clock::Timestamp;
-use crate::json::JsonObject;
-use crate::message;
 
 /// A session for [`Tracker::start_session`](crate::Tracker::start_session).
 #[derive(Debug, Clone, PartialEq)]

@@ -4,17 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dashmap::mapref::entry::Entry;
+use talktrack_core::clock::Timestamp;
+use talktrack_core::error::{NotDurable, Reason, Refused};
+use talktrack_core::json::{JsonObject, MAX_SESSION_METADATA};
+use talktrack_core::message;
+use talktrack_core::record::{Body, Ended, SessionEnd, SessionStart, SessionUpdate, Status};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use crate::clock::Timestamp;
-use crate::error::{NotDurable, Reason, Refused};
 use crate::event_log;
-use crate::json::{JsonObject, MAX_SESSION_METADATA};
-use crate::message;
 use crate::queue::Admission;
 use crate::receipt::{self, Receipt, Reply, SessionReceipt, Started};
-use crate::record::{Body, Ended, SessionEnd, SessionStart, SessionUpdate, Status};
 use crate::session::{Claims, KnownMetadata, MemberSizes, Session, SessionRef};
 use crate::store::SessionRow;
 use crate::tracker::{Inner, NewSession, Tracker};

@@ -1,12 +1,13 @@
 //! What happens to sessions without a call: their grace period ends, they become idle, or a message cancels their end.
 
 use dashmap::mapref::entry::Entry;
+use talktrack_core::clock::Timestamp;
+use talktrack_core::record::{Body, Reopened, SessionHeartbeat, Status};
 
-use crate::clock::{Now, Timestamp};
+use crate::now::Now;
 use crate::options::Options;
 use crate::queue::Admission;
 use crate::receipt::Reply;
-use crate::record::{Body, Reopened, SessionHeartbeat, Status};
 use crate::session::{Claims, Session, SessionRef};
 use crate::tracker::Inner;
 

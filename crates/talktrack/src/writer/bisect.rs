@@ -8,9 +8,9 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
+use talktrack_core::record::{Body, Record};
 use uuid::Uuid;
 
-use crate::record::{Body, Record};
 use crate::store::StoreError;
 use crate::writer::parking::RowKind;
 
@@ -193,9 +193,9 @@ impl PoisonSearch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{Message, Role};
-    use crate::record::StampedMessage;
     use crate::store::ErrorClass;
+    use talktrack_core::message::{Message, Role};
+    use talktrack_core::record::StampedMessage;
 
     fn error(message: &str) -> StoreError {
         StoreError::new(ErrorClass::Data, message)

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use talktrack_core::error::ReadError;
 use uuid::Uuid;
 
-use crate::error::ReadError;
 use crate::options::Options;
 use crate::store::sqlite::SqliteReader;
 use crate::store::{DeletedSession, Store};
@@ -121,7 +121,7 @@ impl DeletionPoller {
             self.reported.clear();
             return Ok(());
         }
-        claim.confirm().await.map_err(|error| ReadError(error.message))?;
+        claim.confirm().await.map_err(|error| ReadError::unavailable(error.message))?;
         if let Some(after) = self.after.take() {
             let first = sessions.partition_point(|session_id| *session_id <= after);
             sessions.rotate_left(first);
@@ -190,7 +190,7 @@ mod tests {
     impl DeletionSource for Fails {
         async fn query_deletions(&self, some: &[Uuid]) -> Result<RemoteDeletions, ReadError> {
             if self.0.iter().any(|session_id| some.contains(session_id)) {
-                return Err(ReadError("this piece cannot be read".into()));
+                return Err(ReadError::damaged("this piece cannot be read"));
             }
             let deleted = |session_id: &Uuid| DeletedSession { session_id: *session_id, user_id: None };
             Ok(RemoteDeletions { sessions: some.iter().map(deleted).collect(), messages: Vec::new() })

@@ -11,13 +11,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::{Either, select};
+use talktrack_core::error::NotDurable;
+use talktrack_core::record::{Body, DeadReason, Record, Verdict};
 use tokio::sync::mpsc::UnboundedReceiver;
 use uuid::Uuid;
 
-use crate::books::{MetricHandles, count_deletion};
-use crate::error::NotDurable;
 use crate::event_log;
-use crate::record::{Body, DeadReason, Record, Verdict};
+use crate::metric_handles::{MetricHandles, count_deletion};
 use crate::retry::Backoff;
 use crate::store::{Delivery, DeliveryNumbers, ErrorClass, Store, StoreError};
 use crate::writer::bisect::PoisonSearch;

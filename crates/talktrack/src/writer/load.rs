@@ -4,11 +4,10 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
+use talktrack_core::clock::Seq;
+use talktrack_core::record::{Body, Record};
 use tokio::sync::Notify;
 use uuid::Uuid;
-
-use crate::clock::Seq;
-use crate::record::{Body, Record};
 
 /// Counts the records that were handed over and are not settled yet.
 #[derive(Debug, Default)]

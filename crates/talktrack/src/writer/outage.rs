@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::books::{MetricHandles, count_retry};
 use crate::event_log;
 use crate::health::{BREAKER, HealthState, WATCH};
+use crate::metric_handles::{MetricHandles, count_retry};
 use crate::store::StoreError;
 
 /// The state of the store as all lanes together see it.

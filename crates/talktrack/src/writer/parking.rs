@@ -12,9 +12,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use talktrack_core::record::{Body, Record};
 use uuid::Uuid;
-
-use crate::record::{Body, Record};
 
 /// The maximum number of waiting records of one session that the store does not know. Further ones become dead letters at once.
 const MOST_OF_A_SESSION: usize = 10_000;

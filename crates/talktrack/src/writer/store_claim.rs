@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 use rusqlite::Connection;
 
-use crate::noted_store::NotedStore;
+use crate::noted_store;
+use crate::store::NotedStore;
 use crate::store::{ErrorClass, Store, StoreError};
 
 /// The store for which the records of this data directory are.
@@ -116,7 +117,7 @@ impl StoreClaim {
             state.noted.clone().filter(|_| state.is_unwritten)
         };
         let Some(noted) = unwritten else { return };
-        if let Err(error) = NotedStore::note(connection, noted.id, noted.name()) {
+        if let Err(error) = noted_store::note(connection, noted.id, noted.name()) {
             tracing::debug!(%error, "cannot note the store in the data directory; trying again with the next commit");
             return;
         }

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use talktrack::record::{Body, Record};
-use talktrack::store::memory::MemoryStore;
 use talktrack::store::{ErrorClass, Rows as _};
-use talktrack::testing::{PATIENCE, Setup};
 use talktrack::{Message, NewSession, Role, Tracker};
+use talktrack_testkit::memory::MemoryStore;
+use talktrack_testkit::{PATIENCE, Setup};
 use uuid::Uuid;
 
 use crate::support::{accept, dir, remote, store_error, within};
@@ -169,7 +169,7 @@ async fn a_store_that_takes_no_message_of_anybody_makes_no_dead_letters_and_goes
     until("the start is stored", async || store.session(session(50)).await.unwrap().is_some()).await;
     assert!(tracker.health().store.is_some());
     assert_eq!(tracker.health().books.dead_lettered, 0);
-    store.mend();
+    store.fix();
     for number in 0..4 {
         until("all rows are stored", async || {
             store.messages(session(number), None, 100).await.unwrap().len() == 20
@@ -311,7 +311,7 @@ async fn bad_rows_of_many_users_and_no_good_one_are_soon_known_and_make_no_dead_
     let writes = writes.load(Ordering::Relaxed);
     assert!(writes < 1_000, "{writes} writes");
     assert_eq!(tracker.health().books.dead_lettered, 0);
-    store.mend();
+    store.fix();
     within(tracker.flush_to_store()).await.unwrap();
     let books = tracker.health().books;
     assert_eq!((books.stored, books.dead_lettered, tracker.health().store), (800, 0, None));

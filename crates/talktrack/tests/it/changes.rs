@@ -5,11 +5,11 @@ use std::time::Duration;
 use rusqlite::params;
 use talktrack::store::ErrorClass;
 use talktrack::store::sqlite::SqliteReader;
-use talktrack::testing::Setup;
 use talktrack::{
     Change, ChangeKind, Changes, DATABASE_FILE, JsonObject, Message, Options, Redirect, Role, Tracker,
     quarantines,
 };
+use talktrack_testkit::Setup;
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -93,7 +93,7 @@ async fn with_a_remote_store_they_are_told_when_they_are_durable_and_once() {
     converse(&tracker).await;
     of_the_conversation(&all(&dir).await);
     within(accept(&tracker, Message { revision: 1, ..numbered(1, "hello!") })).await.unwrap();
-    store.mend();
+    store.fix();
     within(tracker.flush_to_store()).await.unwrap();
     of_the_conversation(&all(&dir).await);
 }

@@ -4,13 +4,12 @@
 
 use std::sync::Arc;
 
-use talktrack::store::memory::MemoryStore;
 use talktrack::store::{MessageRow, SessionFilter, SessionRow};
-use talktrack::testing::{Setup, Trial};
 use talktrack::{JsonObject, Kind, Message, NewSession, Role};
-use uuid::Uuid;
-
 use talktrack_testbed::PgBouncer;
+use talktrack_testkit::memory::MemoryStore;
+use talktrack_testkit::{Setup, Trial};
+use uuid::Uuid;
 
 use crate::postgres::{migrated, store_at};
 use crate::support::dir;
@@ -21,7 +20,7 @@ macro_rules! tests {
             use super::*;
             $($(#[tokio::test] async fn $check() {
                 let dir = dir();
-                talktrack::testing::checks::$check(Setup::sqlite(dir.path())).await;
+                talktrack_testkit::checks::$check(Setup::sqlite(dir.path())).await;
             })+)+
         }
 
@@ -30,7 +29,7 @@ macro_rules! tests {
             $($(#[tokio::test] async fn $check() {
                 let dir = dir();
                 let store = Arc::new(MemoryStore::new());
-                talktrack::testing::checks::$check(Setup::remote(dir.path(), store)).await;
+                talktrack_testkit::checks::$check(Setup::remote(dir.path(), store)).await;
             })+)+
         }
 
@@ -39,7 +38,7 @@ macro_rules! tests {
             $($(#[tokio::test] async fn $check() {
                 let (dir, database) = (dir(), migrated().await);
                 let store = Arc::new(store_at(&database.url()));
-                talktrack::testing::checks::$check(Setup::remote(dir.path(), store)).await;
+                talktrack_testkit::checks::$check(Setup::remote(dir.path(), store)).await;
             })+)+
         }
 
@@ -48,13 +47,13 @@ macro_rules! tests {
             $($(#[tokio::test] async fn $check() {
                 let (dir, database) = (dir(), migrated().await);
                 let store = Arc::new(store_at(&PgBouncer::shared().url(&database)));
-                talktrack::testing::checks::$check(Setup::remote(dir.path(), store)).await;
+                talktrack_testkit::checks::$check(Setup::remote(dir.path(), store)).await;
             })+)+
         }
     };
 }
 
-talktrack::for_each_conformance_check!(tests);
+talktrack_testkit::for_each_conformance_check!(tests);
 
 /// A few sessions, users, ids and texts, combined at random so that they collide in every way.
 struct Script(fastrand::Rng);

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use talktrack::store::memory::MemoryStore;
 use talktrack::store::sqlite::SqliteReader;
 use talktrack::store::{ErrorClass, Read as _, Rows as _};
-use talktrack::testing::Setup;
 use talktrack::{DATABASE_FILE, Message, NotDurable, Reason, Tracker};
+use talktrack_testkit::Setup;
+use talktrack_testkit::memory::MemoryStore;
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -56,7 +56,7 @@ async fn rest_is_delivered(
     count: u128,
     rotten: &[u128],
 ) -> Tracker {
-    store.mend();
+    store.fix();
     let tracker = setup.open(setup.options()).unwrap();
     within(tracker.flush_to_store()).await.unwrap();
     let rows = store.messages(SESSION, None, 1_000).await.unwrap();
@@ -134,7 +134,7 @@ async fn a_repetition_of_a_message_whose_row_has_just_rotted_is_kept_or_refused_
         Ok(receipt) => within(receipt).await,
         Err(refused) => panic!("{}", Reason::to_string(&refused.reason)),
     };
-    store.mend();
+    store.fix();
     within(tracker.flush_to_store()).await.unwrap();
     let rows = store.messages(SESSION, None, 10).await.unwrap();
     let there = rows.iter().any(|row| row.id == Uuid::from_u128(1));

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
-use talktrack::testing::{Setup, eventually};
 use talktrack::{DATABASE_FILE, NewSession, Options, Status, Tracker};
+use talktrack_testkit::{Setup, eventually};
 use uuid::Uuid;
 
 use crate::support::{SESSION, USER, accept, dir, image_of, message, new_session, sqlite, within};

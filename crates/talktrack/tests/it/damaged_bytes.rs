@@ -4,7 +4,7 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use proptest::prelude::*;
-use talktrack::testing::damage::open_damaged;
+use talktrack_testkit::damage::open_damaged;
 
 use crate::properties::{draws, hold};
 use crate::support::dir;

@@ -6,8 +6,8 @@ use talktrack::clock::Seq;
 use talktrack::record::{Body, Record};
 use talktrack::store::sqlite::{DeadLetter, Replayed, SqliteReader};
 use talktrack::store::{ErrorClass, MessageRow, Read as _, Rows as _};
-use talktrack::testing::Setup;
 use talktrack::{Books, DATABASE_FILE, Message, NotDurable, Options, Reason, Receipt, Tracker};
+use talktrack_testkit::Setup;
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -235,7 +235,7 @@ async fn a_whole_session_that_died_comes_back_in_its_order() {
     drop(tracker.update_session(SESSION, metadata.clone()).unwrap());
     drop(tracker.end_session(SESSION, "completed").unwrap());
     within(tracker.flush_to_store()).await.unwrap();
-    store.mend();
+    store.fix();
     let letters = letters(&dir).await;
     let is_message = |record: &Record| matches!(record.body, Body::Message(_));
     let messages: Vec<_> = letters.iter().map(|letter| is_message(letter.record.as_ref().unwrap())).collect();
@@ -268,7 +268,7 @@ async fn a_replayed_letter_waits_for_a_store_that_is_away() {
     assert_eq!(whereabouts(&again).await, Replayed::Pending, "the same message waits already");
     assert_books(&dir, &tracker, 3, 1, 1).await;
     assert_eq!(tracker.health().books.pending(), 1);
-    store.mend();
+    store.fix();
     assert_eq!(contents(&tracker).await, ["later"]);
     assert_eq!(whereabouts(&receipt).await, Replayed::Stored);
     assert_eq!(whereabouts(&again).await, Replayed::Stored);

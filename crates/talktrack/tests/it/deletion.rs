@@ -9,10 +9,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use talktrack::options::Redirect;
-use talktrack::store::memory::MemoryStore;
 use talktrack::store::{ErrorClass, Store};
-use talktrack::testing::{Setup, Trial, eventually};
 use talktrack::{Books, Deletion, DeletionCounts, Message, NewSession, NotDurable, Options, Role, Tracker};
+use talktrack_testkit::memory::MemoryStore;
+use talktrack_testkit::{Setup, Trial, eventually};
 use uuid::Uuid;
 
 use crate::node::Node;
@@ -231,7 +231,7 @@ async fn a_deletion_while_the_store_is_away_is_done_here_at_once_and_there_when_
     let books = tracker.health().books;
     assert_eq!((books.durable, books.pending(), books.letters()), (92, 1, 0));
     assert_eq!(within(accept(&tracker, message("late"))).await, Err(NotDurable::Deleted));
-    store.mend();
+    store.fix();
     // The writer may have had one more message in flight, which then reached the store before the deletion.
     let in_store = within(in_store.durable()).await.unwrap();
     assert!((40..=41).contains(&in_store.messages), "{in_store:?}");
@@ -275,7 +275,7 @@ async fn a_kill_before_the_store_heard_of_it_brings_nothing_back_either() {
     within(here.durable()).await.unwrap();
     image_of(dir.path(), image.path());
     drop(tracker);
-    store.mend();
+    store.fix();
     let survivor = Setup::remote(image.path(), Arc::new(store.clone()) as Arc<dyn Store>);
     let survivor = survivor.open(survivor.options()).unwrap();
     within(survivor.flush_to_store()).await.unwrap();
@@ -322,7 +322,7 @@ async fn what_lies_between_deleted_rows_in_the_journal_stays() {
     for receipt in receipts {
         within(receipt).await.unwrap();
     }
-    store.mend();
+    store.fix();
     within(in_store.durable()).await.unwrap();
     within(tracker.flush_to_store()).await.unwrap();
     let books = tracker.health().books;
@@ -353,7 +353,7 @@ async fn late_from_another_node(ways: [Arc<dyn Store>; 2], reach: &MemoryStore, 
     }
     delete(&one.tracker).await;
     if is_memory {
-        reach.mend();
+        reach.fix();
     } else {
         second.say(SESSION, "too late").await;
     }

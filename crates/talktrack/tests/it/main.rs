@@ -40,7 +40,6 @@ mod connection;
 mod schema;
 #[cfg(feature = "postgres")]
 mod rls;
-mod layout;
 mod node;
 mod postgres;
 mod properties;

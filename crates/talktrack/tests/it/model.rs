@@ -9,14 +9,14 @@ mod seen;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use proptest::strategy::Strategy;
-
-use crate::properties::{draws, hold};
 use operation::Operation::{self, Chat, End, Start, StoreDown, StoreUp, Wait};
 use operation::Outage::Refuses;
 use operation::Return::Stuttering;
 use operation::Session::A;
+use proptest::strategy::Strategy;
 use world::World;
+
+use crate::properties::{draws, hold};
 
 /// With at least this many draws, each kind of event must have occurred.
 const MANY: u32 = 500;

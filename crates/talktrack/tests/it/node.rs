@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use talktrack::record::Record;
 use talktrack::store::{SessionRow, Store};
-use talktrack::testing::{PATIENCE, eventually};
 use talktrack::{Books, Message, NewSession, Options, Role, Tracker};
+use talktrack_testkit::{PATIENCE, eventually};
 use tempfile::TempDir;
 use uuid::Uuid;
 

@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use talktrack::Options;
-use talktrack::clock::ManualClock;
 use talktrack::store::Store;
-use talktrack::store::memory::MemoryStore;
-use talktrack::testing::Setup;
 use talktrack_testbed::Database;
+use talktrack_testkit::ManualClock;
+use talktrack_testkit::Setup;
+use talktrack_testkit::memory::MemoryStore;
 use tempfile::TempDir;
 use uuid::Uuid;
 

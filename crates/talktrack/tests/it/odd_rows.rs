@@ -14,14 +14,14 @@ use std::time::{Duration, Instant};
 use talktrack::search::{SearchCursor, SearchError, SearchFilter};
 use talktrack::stats::{Resolution, StatsError, TimeRange};
 use talktrack::store::{MessageRow, Read, SessionCursor, SessionFilter, SessionRow, Store};
-use talktrack::testing::PATIENCE;
 use talktrack::{NewSession, Options, Role, Tracker};
 use talktrack_testbed::Database;
+use talktrack_testkit::PATIENCE;
 use uuid::Uuid;
+use values::{Odd, Table, every_odd};
 
 use crate::properties::{draws, hold};
 use crate::support::{SESSION, USER, dir, message, new_session, sqlite, within};
-use values::{Odd, Table, every_odd};
 
 /// The session whose row and message are cloned with odd values.
 const ODD: Uuid = Uuid::from_u128(0xa1);

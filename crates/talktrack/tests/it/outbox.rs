@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use talktrack::store::memory::MemoryStore;
 use talktrack::store::{ErrorClass, Rows as _};
-use talktrack::testing::{Setup, eventually};
 use talktrack::{
     JsonObject, Message, NewSession, NotDurable, Options, Reason, Redirect, Role, Status, Tracker,
 };
+use talktrack_testkit::memory::MemoryStore;
+use talktrack_testkit::{Setup, eventually};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -18,7 +18,7 @@ use crate::support::{
     within,
 };
 
-/// Returns a tracker whose store answers every write with this error until the test calls `mend`.
+/// Returns a tracker whose store answers every write with this error until the test calls `fix`.
 async fn with_store_away(dir: &TempDir, class: ErrorClass) -> (Setup, Tracker, MemoryStore) {
     let (setup, store) = remote(dir);
     let tracker = setup.open(setup.options()).unwrap();
@@ -50,7 +50,7 @@ async fn nobody_notices_a_store_that_is_away(class: ErrorClass) {
     assert_pending(tracker.flush_to_store(), "nothing has reached the store").await;
     assert_eq!(store.session(SESSION).await.unwrap(), None);
 
-    store.mend();
+    store.fix();
     within(tracker.flush_to_store()).await.unwrap();
     assert_eq!(contents(&store, SESSION).await, numbers(0..50));
     let row = store.session(SESSION).await.unwrap().unwrap();
@@ -133,7 +133,7 @@ async fn a_session_that_the_store_does_not_take_holds_up_no_other_lane_however_m
     let waiting = "SELECT count(*) FROM pending WHERE message_id IS NOT NULL";
     assert_eq!(value::<u64>(dir.path(), waiting), 12_000, "nothing has left that the store does not have");
 
-    store.mend();
+    store.fix();
     within(tracker.flush_to_store()).await.unwrap();
     assert_eq!(contents(&store, stuck).await, numbers(0..12_000));
     let books = tracker.health().books;
@@ -167,7 +167,7 @@ async fn a_full_outbox_survives_a_restart_and_drains_in_order() {
         drop(accept(&tracker, message(text)));
     }
     within(tracker.flush()).await.unwrap();
-    store.mend();
+    store.fix();
     within(tracker.flush_to_store()).await.unwrap();
     assert_eq!(contents(&store, SESSION).await, numbers(0..1_500));
     let row = store.session(SESSION).await.unwrap().unwrap();
@@ -183,7 +183,7 @@ async fn a_full_outbox_drains_after_a_restart_although_nothing_new_arrives() {
         within(accept(&tracker, message(text))).await.unwrap();
     }
     drop(tracker);
-    store.mend();
+    store.fix();
     let tracker = setup.open(setup.options()).unwrap();
     eventually("the outbox is empty", || tracker.health().books.pending() == 0).await;
     assert_eq!(contents(&store, SESSION).await, numbers(0..10));
@@ -259,7 +259,7 @@ async fn an_outbox_that_has_grown_to_its_limit_refuses_until_there_is_room() {
         .await
         .expect("an end is never turned away");
 
-    store.mend();
+    store.fix();
     within(tracker.flush_to_store()).await.unwrap();
     let mut last = Some(refused.returned);
     eventually("there is room again", || match tracker.track_message(last.take().unwrap()) {
@@ -290,7 +290,7 @@ async fn ids_are_kept_apart_while_their_messages_still_wait() {
     assert_eq!(track(&tracker, draft(0, "first")).await, Ok(()), "a repetition after a restart");
     assert_eq!(track(&tracker, draft(1, "not the second")).await, Err(NotDurable::IdConflict));
     assert_eq!(tracker.health().books.durable, 4);
-    store.mend();
+    store.fix();
     within(tracker.flush_to_store()).await.unwrap();
     let rows = store.messages(SESSION, None, 10).await.unwrap();
     assert_eq!(
@@ -314,7 +314,7 @@ async fn a_write_whose_answer_was_lost_is_repeated_without_doubling_anything() {
     // Keeps the journal from before the first delivery. Every record that the store gets from it now, it
     // gets a second time later.
     let image = talktrack_file(&dir);
-    store.mend();
+    store.fix();
     let tracker = setup.open(setup.options()).unwrap();
     within(tracker.flush_to_store()).await.unwrap();
     drop(tracker);

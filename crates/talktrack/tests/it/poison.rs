@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rusqlite::Connection;
 use talktrack::record::Record;
-use talktrack::store::memory::MemoryStore;
 use talktrack::store::{ErrorClass, Rows as _};
 use talktrack::{Message, NewSession, Role, Tracker};
+use talktrack_testkit::memory::MemoryStore;
 use uuid::Uuid;
 
 use crate::support::{SESSION, USER, accept, dir, message, new_session, remote, sqlite, store_error, within};

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use talktrack::testing::eventually;
 use talktrack::{Message, NotDurable, Options, Tracker};
+use talktrack_testkit::eventually;
 use uuid::Uuid;
 
 use crate::support::{SESSION, StuckDisk, accept, assert_pending, dir, message, new_session, value, within};

@@ -1,7 +1,7 @@
 //! Refusals on entry: typed and immediate, and the message comes back to the caller.
 
-use talktrack::testing::{Setup, eventually};
 use talktrack::{JsonObject, Kind, Message, NewSession, Options, Reason, Refused, Role, Tracker};
+use talktrack_testkit::{Setup, eventually};
 use uuid::Uuid;
 
 use crate::support::{SESSION, StuckDisk, USER, accept, dir, message, new_session, within};

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use talktrack::record::Attempt;
-use talktrack::store::memory::MemoryStore;
 use talktrack::store::{Rows as _, Store};
-use talktrack::testing::eventually;
 use talktrack::{Books, Deletion, NotDurable, Options};
+use talktrack_testkit::eventually;
+use talktrack_testkit::memory::MemoryStore;
 use uuid::Uuid;
 
 use crate::node::Node;
@@ -27,7 +27,7 @@ fn texts(range: std::ops::Range<usize>) -> Vec<String> {
 
 /// Waits until the store has exactly these messages of the session, in this order, and no record waits.
 async fn has_all(node: &Node, session: Uuid, expected: &[String]) -> Books {
-    let deadline = std::time::Instant::now() + talktrack::testing::PATIENCE;
+    let deadline = std::time::Instant::now() + talktrack_testkit::PATIENCE;
     while node.contents(session).await != expected {
         assert!(std::time::Instant::now() < deadline, "{:?}", node.contents(session).await);
         tokio::time::sleep(Duration::from_millis(5)).await;

@@ -8,12 +8,11 @@ mod starts;
 mod users;
 
 use serde_json::Value;
+use starts::STARTS;
 use talktrack::store::postgres::Address;
 use talktrack::store::postgres::schema::{self, ColumnInfo, Difference};
 use talktrack_testbed::{Database, Postgres, like_supabase};
 use tokio_postgres::Client;
-
-use starts::STARTS;
 
 /// Opens a connection as the code under test does.
 pub(crate) async fn connect(database: &Database) -> Client {
@@ -263,13 +262,13 @@ async fn the_mending_statements_of_the_doctor_alone_make_every_database_right() 
         let database = Postgres::plain().database();
         start.make(&database);
         for difference in differences(&database).await {
-            let mend = &difference.mend;
-            database.psql(mend);
+            let fix = &difference.fix;
+            database.psql(fix);
         }
         assert_eq!(problems(&database).await, [""; 0], "{}", start.name);
     }
     let empty = Postgres::plain().database();
-    let mends: Vec<_> = differences(&empty).await.into_iter().map(|difference| difference.mend).collect();
+    let mends: Vec<_> = differences(&empty).await.into_iter().map(|difference| difference.fix).collect();
     empty.psql(&mends.join("\n"));
     assert_eq!(problems(&empty).await, [""; 0]);
 }

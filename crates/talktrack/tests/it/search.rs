@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use talktrack::search::{MAX_WORDS, SearchFilter};
-use talktrack::testing::PATIENCE;
 use talktrack::{Message, NewSession, Options, Role, Tracker};
+use talktrack_testkit::PATIENCE;
 use tempfile::TempDir;
 use uuid::Uuid;
 

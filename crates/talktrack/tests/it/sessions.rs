@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use talktrack::clock::Clock as _;
-use talktrack::testing::{Setup, Trial};
 use talktrack::{
     Closing, JsonObject, Message, NewSession, NotDurable, Options, Role, Started, Status, StoredTime,
     Timestamp,
 };
+use talktrack_testkit::{Setup, Trial};
 use uuid::Uuid;
 
 use crate::support::{SESSION, USER, dir, new_session, within};
@@ -188,14 +188,14 @@ async fn sessions_are_swept_without_being_asked() {
     let in_memory = || trial.tracker().sessions_in_memory();
     // One sweep abandons the session. Another removes it from memory, as soon as the clock is past the grace period.
     let mut status = Status::Active.into();
-    let deadline = std::time::Instant::now() + talktrack::testing::PATIENCE;
+    let deadline = std::time::Instant::now() + talktrack_testkit::PATIENCE;
     while status == Status::Active {
         assert!(std::time::Instant::now() < deadline, "the sweep comes by itself");
         status = trial.session(SESSION).await.status;
     }
     assert_eq!((status, in_memory()), (Status::Abandoned.into(), 1));
     trial.wait(Duration::from_secs(1));
-    talktrack::testing::eventually("the session leaves memory", || in_memory() == 0).await;
+    talktrack_testkit::eventually("the session leaves memory", || in_memory() == 0).await;
 }
 
 #[tokio::test]

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use talktrack::store::ErrorClass;
-use talktrack::testing::{Setup, eventually};
 use talktrack::{JsonObject, NewSession, NotDurable, Options, Reason, Receipt, Role, Status, Tracker};
+use talktrack_testkit::{Setup, eventually};
 use uuid::Uuid;
 
 use crate::support::{
@@ -213,7 +213,7 @@ async fn a_stop_does_not_wait_for_a_backlog_to_reach_the_store() {
         within(tracker.flush()).await.unwrap();
     }
     within(tracker.shutdown(AMPLE)).await.unwrap();
-    store.mend();
+    store.fix();
     let tracker = setup.open(setup.options()).unwrap();
     within(tracker.shutdown(AMPLE)).await.unwrap();
     assert!(tracker.health().books.pending() > 0, "the rest is for the next start");

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use talktrack::stats::{Lag, MessageStats, Resolution, Stats, StatsBucket, StatsError, TimeRange};
-use talktrack::testing::PATIENCE;
 use talktrack::{Message, NewSession, Options, Role, Timestamp, Tracker, TurnMetrics};
+use talktrack_testkit::PATIENCE;
 use tempfile::TempDir;
 use uuid::Uuid;
 

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::Connection;
-use talktrack::store::memory::MemoryStore;
 use talktrack::store::{ErrorClass, Store, StoreError};
-use talktrack::testing::{PATIENCE, Setup};
 use talktrack::{DATABASE_FILE, Message, NewSession, Receipt, Role, Tracker};
+use talktrack_testkit::memory::MemoryStore;
+use talktrack_testkit::{PATIENCE, Setup};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -50,7 +50,7 @@ pub(crate) fn sqlite(data_dir: &Path) -> Connection {
 /// Downgrades the closed database file of a data directory to an earlier schema version. It keeps every
 /// row and column that this version had.
 pub(crate) fn downgrade(data_dir: &Path, version: usize) {
-    let migrations = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations/sqlite");
+    let migrations = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
     let files = std::fs::read_dir(migrations).expect("the migrations can be listed");
     let mut files: Vec<_> = files.map(|file| file.expect("a migration").path()).collect();
     files.sort();

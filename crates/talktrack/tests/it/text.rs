@@ -1,8 +1,8 @@
 //! U+0000, which PostgreSQL cannot store, is replaced on entry, and the message is flagged.
 
 use talktrack::message::{NUL_REPLACED, TurnMetrics};
-use talktrack::testing::{Setup, Trial};
 use talktrack::{JsonArray, JsonObject, Message, Stored};
+use talktrack_testkit::{Setup, Trial};
 use uuid::Uuid;
 
 use crate::support::{SESSION, dir, message, new_session, value};

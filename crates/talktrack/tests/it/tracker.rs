@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use talktrack::clock::ManualClock;
-use talktrack::testing::Setup;
 use talktrack::{Message, Timestamp, Tracker};
+use talktrack_testkit::ManualClock;
+use talktrack_testkit::Setup;
 
 use crate::support::{SESSION, StuckDisk, accept, dir, message, new_session, remote, within};
 
@@ -129,7 +129,7 @@ async fn tracking_never_waits_for_the_disk() {
         drop(writer.start_session(new_session()).unwrap());
         receipts
     });
-    talktrack::testing::eventually("the thread has handed everything over", || tracked.is_finished()).await;
+    talktrack_testkit::eventually("the thread has handed everything over", || tracked.is_finished()).await;
     let receipts = tracked.join().unwrap();
     let durability = tracker.durability();
     assert!(receipts.iter().all(|receipt| durability.outcome(receipt.seq()).is_none()), "nothing is durable");

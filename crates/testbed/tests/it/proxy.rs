@@ -86,7 +86,7 @@ fn a_cut_closes_what_is_open_and_what_comes_until_mended() {
     proxy.cut();
     assert!(is_closed(&before));
     assert!(is_closed(&connect(&proxy)));
-    proxy.mend();
+    proxy.fix();
     assert!(ask(&connect(&proxy)).is_ok());
     assert!(is_closed(&before), "what was cut stays cut");
 }
@@ -105,7 +105,7 @@ fn a_hang_holds_bytes_back_until_mended() {
         assert!(matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{error}");
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
     }
-    proxy.mend();
+    proxy.fix();
     assert_eq!(read(&before).unwrap(), *b"pong");
     assert_eq!(read(&after).unwrap(), *b"pong");
 }
@@ -133,7 +133,7 @@ fn what_is_muted_reaches_the_server_and_its_answers_wait_or_are_lost_with_a_cut(
             proxy.cut();
             assert!(is_closed(&stream));
         } else {
-            proxy.mend();
+            proxy.fix();
             assert_eq!(read(&stream).unwrap(), *b"pong");
         }
     }

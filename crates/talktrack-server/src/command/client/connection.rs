@@ -4,6 +4,7 @@ use axum::http::HeaderValue;
 use axum::http::header::AUTHORIZATION;
 use futures_util::StreamExt as _;
 use talktrack::message::MAX_EXTERNAL_ID_BYTES;
+use talktrack_protocol::{Secret, ServerFrame};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
@@ -11,11 +12,8 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, connect_async_tls_with_config};
 use uuid::Uuid;
 
-use crate::config::Secret;
 use crate::error::Failure;
-use crate::terminal;
-use crate::tls;
-use crate::wire::ServerFrame;
+use crate::{terminal, tls};
 
 /// The WebSocket itself.
 pub(in crate::command) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;

@@ -9,12 +9,12 @@ use std::path::Path;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
+use talktrack_protocol::jsonl::Lines;
+use talktrack_protocol::{ClientFrame, Frame};
 use tokio_tungstenite::tungstenite::Bytes;
 use uuid::Uuid;
 
 use crate::error::Failure;
-use crate::jsonl::Lines;
-use crate::wire::{ClientFrame, Frame};
 
 /// All sessions of a file, in the order of their first lines.
 #[derive(Debug, Default)]
@@ -103,7 +103,7 @@ impl ReplayInput {
     /// Fails if the lines cannot be read.
     pub(crate) fn read(mut lines: Lines<impl BufRead>) -> Result<Self, Failure> {
         let mut builder = Builder::default();
-        while let Some(line) = lines.next()? {
+        while let Some(line) = lines.next_line()? {
             let taken =
                 line.text.map_err(str::to_owned).and_then(|text| builder.take_line(text, line.place.line));
             if let Err(problem) = taken {

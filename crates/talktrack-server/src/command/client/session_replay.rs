@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use hdrhistogram::Histogram;
+use talktrack_protocol::{Ack, FrameRef, ServerFrame};
 use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
@@ -14,7 +15,6 @@ use super::frames::{self, Frames};
 use super::plan::Plan;
 use super::recording::RecordedSession;
 use crate::terminal;
-use crate::wire::{Ack, FrameRef, ServerFrame};
 
 /// How long the client waits for an answer before it considers the connection lost.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);

@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_util::SinkExt as _;
 use serde_json::json;
 use talktrack::{Message, Role};
+use talktrack_protocol::{FrameRef, MessageLine, ServerFrame};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite;
@@ -18,7 +19,6 @@ use crate::command::Outcome;
 use crate::error::Failure;
 use crate::output::{Output, Stop};
 use crate::terminal::{self, View};
-use crate::wire::{FrameRef, MessageLine, ServerFrame};
 
 /// How long the client waits for the last answers.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);

@@ -4,15 +4,14 @@ use std::process::ExitCode;
 
 use talktrack::clock::Seq;
 use talktrack::store::sqlite::DeadLetter;
+use talktrack_protocol::RecordLine;
 
 use super::LetterSheet;
-use crate::command::Outcome;
-use crate::command::lookup;
+use crate::command::{Outcome, lookup};
 use crate::config::DataLocation;
 use crate::error::Failure;
 use crate::output::{Output, Stop};
 use crate::terminal;
-use crate::wire::RecordLine;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]

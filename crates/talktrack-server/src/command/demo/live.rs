@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::SinkExt as _;
 use serde_json::{Map, Value, json};
+use talktrack_protocol::ServerFrame;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::Message;
 use uuid::Uuid;
@@ -15,7 +16,6 @@ use crate::command::client::connection::{self, NotConnected, Server, SessionIden
 use crate::error::Failure;
 use crate::output::{Output, Stop};
 use crate::terminal::{self, View};
-use crate::wire::ServerFrame;
 
 /// How long the client waits for the last answers.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);

@@ -7,10 +7,10 @@ use std::time::Duration;
 use talktrack::clock::Seq;
 use talktrack::store::Read;
 use talktrack::{Durability, Reason, Receipt, Refused, Tracker};
+use talktrack_protocol::jsonl::LinePosition;
 
 use super::tally::ImportTally;
 use crate::error::Failure;
-use crate::jsonl::LinePosition;
 use crate::terminal;
 
 /// The pause before the next attempt while the disk is full.
@@ -150,8 +150,8 @@ impl Handover {
     }
 }
 
-impl From<crate::wire::WireError> for ImportError {
-    fn from(error: crate::wire::WireError) -> Self {
+impl From<talktrack_protocol::WireError> for ImportError {
+    fn from(error: talktrack_protocol::WireError) -> Self {
         Self::Line(error.to_string())
     }
 }

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use talktrack::clock::{Clock as _, SystemClock};
 use talktrack::store::{Read, SessionRow};
 use talktrack::{Closing, JsonObject, Message, NewSession, Status, Stored, Timestamp, Tracker};
+use talktrack_protocol::jsonl::{Line, LinePosition};
+use talktrack_protocol::{ClientFrame, Frame, SessionStartFrame};
 use uuid::Uuid;
 
 use super::handover::{Handover, ImportError};
 use super::tally::ImportTally;
 use crate::error::Failure;
-use crate::jsonl::{Line, LinePosition};
-use crate::wire::{ClientFrame, Frame, SessionStartFrame};
 
 /// How many lines are handed over before the outcomes of earlier ones are handled.
 const LINES_BETWEEN_LOOKS: u64 = 256;

@@ -6,6 +6,8 @@ mod file_feed;
 
 use std::time::Duration;
 
+use event_stream::{EventStream, StreamItem};
+use file_feed::FileFeed;
 use talktrack::ReadError;
 use talktrack::clock::Seq;
 use talktrack::store::MessageRow;
@@ -14,8 +16,6 @@ use super::TailArgs;
 use crate::command::api_client::{ApiClient, NoEvents};
 use crate::error::Failure;
 use crate::serve;
-use event_stream::{EventStream, StreamItem};
-use file_feed::FileFeed;
 
 /// How often the file is read: often enough for a person, and rarely enough to cost nothing.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
@@ -35,7 +35,7 @@ pub(super) enum ChangeFeed {
     /// The events of the server that `--url` names.
     Server(ServerFeed),
     /// The changes of a data directory: the events of the server that uses it, then those in its file.
-    DataDir { server: Option<ServerFeed>, file: FileFeed },
+    DataDir { server: Option<ServerFeed>, file: Box<FileFeed> },
 }
 
 impl ChangeFeed {
@@ -51,7 +51,7 @@ impl ChangeFeed {
             return Ok(Self::Server(server));
         }
         let config = args.location.load()?;
-        let file = FileFeed::open(&config, place).await?;
+        let file = Box::new(FileFeed::open(&config, place).await?);
         let server = match serve::read_listen_address(&config.data_dir) {
             None => None,
             Some(address) => {

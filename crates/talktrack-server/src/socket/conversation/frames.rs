@@ -3,13 +3,13 @@
 use axum::extract::ws::close_code;
 use talktrack::json::{JsonObject, MAX_SESSION_METADATA};
 use talktrack::{ErrorCode, Message};
+use talktrack_protocol::{ClientFrame, Frame, FrameRef, ServerFrame};
 use tokio::time::{Instant, sleep_until};
 
 use super::Conversation;
 use crate::socket::ending::Ending;
 use crate::socket::peer::Received;
 use crate::turns::Waiting;
-use crate::wire::{ClientFrame, Frame, FrameRef, ServerFrame};
 
 /// The maximum number of frames that are handled before other events of the connection.
 const BURST: usize = 64;

@@ -143,7 +143,7 @@ async fn a_parked_store_is_shown_with_its_cause_the_command_that_mends_it_and_ea
     let away = page(&server, "/health").await;
     assert!(away.contains("The schema cannot be compared now"), "{away}");
 
-    proxy.mend();
+    proxy.fix();
     home.run(&["migrate", "--database-url", &database.url()]).await.succeeded();
     server.drained().await;
     let well = shows(&server, &["All is well", "The database matches the schema"]).await;

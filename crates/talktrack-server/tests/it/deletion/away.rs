@@ -39,7 +39,7 @@ async fn a_user_who_is_deleted_while_postgresql_is_away_is_gone_here_at_once_and
             server.kill().await;
             server = home.serve_on(&url).await;
         }
-        proxy.mend();
+        proxy.fix();
         let of_leaver = format!("SELECT session_id FROM conversation_sessions WHERE user_id = '{leaver}'");
         until("the database follows", || select(&database, &of_leaver).is_empty().then_some(())).await;
         for session in [elsewhere.session, stored.session, waits.session] {
@@ -94,7 +94,7 @@ async fn a_server_that_is_killed_while_it_deletes_a_user_goes_on_after_its_resta
     }
     server.kill().await;
     let server = home.serve_on(&url).await;
-    proxy.mend();
+    proxy.fix();
     let of_leaver = format!("SELECT session_id FROM conversation_sessions WHERE user_id = '{leaver}'");
     until("the database follows", || select(&database, &of_leaver).is_empty().then_some(())).await;
     assert_eq!(said(&database, talks[2].session), ["said elsewhere"]);

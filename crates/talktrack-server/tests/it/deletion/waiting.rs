@@ -119,7 +119,7 @@ async fn a_deletion_here_while_somebody_waits_for_the_store_answers_them() {
     let (answer, deleted) = tokio::join!(waits, deletes);
     assert_eq!(deleted.status, 202, "{deleted:?}");
     answer.problem(410, "deleted");
-    scene.proxy.mend();
+    scene.proxy.fix();
     scene.server.drained().await;
     drop(client);
     scene.stop().await;

@@ -185,7 +185,7 @@ async fn events_go_on_while_the_database_is_away() {
     // A listener that connects only now gets the same events.
     let mut late = Listener::after(&server, heard[9].id).await;
     assert_eq!(names(&late.several(45).await), names(&heard[10..]));
-    place.proxy().mend();
+    place.proxy().fix();
     server.drained().await;
     other.say("after").await;
     assert_eq!(listener.expect("message").await.data["content"], "after");

@@ -22,7 +22,7 @@ async fn what_was_committed_and_never_answered_is_there_once_and_counted_once() 
         // and the attempt is repeated.
         let holds_back = async || {
             let grows = async |from: u64| until("a new row", || (stored() > from).then_some(())).await;
-            proxy.mend();
+            proxy.fix();
             grows(stored()).await;
             proxy.hang();
             let before = stored();
@@ -32,7 +32,7 @@ async fn what_was_committed_and_never_answered_is_there_once_and_counted_once() 
         until_told("a commit is answered in vain", holds_back).await;
         proxy.cut();
         ordeal.complains_of("store: the database cannot be reached").await;
-        proxy.mend();
+        proxy.fix();
         ordeal.recovers().await;
     }
     ordeal.ends().await.without_dead_letters();

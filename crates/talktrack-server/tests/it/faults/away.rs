@@ -52,7 +52,7 @@ async fn has_no_connection_left(ordeal: &Ordeal, cluster: &Postgres) {
     // The server is disconnected while other clients take all connections.
     ordeal.remote().proxy.cut();
     let occupied = cluster.occupy();
-    ordeal.remote().proxy.mend();
+    ordeal.remote().proxy.fix();
     ordeal.goes_on_despite("too many clients already").await;
     drop(occupied);
     ordeal.recovers().await;
@@ -67,7 +67,7 @@ async fn is_read_only(ordeal: &Ordeal) {
     };
     set("on");
     ordeal.remote().proxy.cut();
-    ordeal.remote().proxy.mend();
+    ordeal.remote().proxy.fix();
     ordeal.goes_on_despite(READ_ONLY).await;
     // The test's own session is read-only by default too, so it first allows itself to write.
     database.psql(&format!(

@@ -98,7 +98,7 @@ async fn jumps(stand: &Stand, case: &str) {
         calendar.put(random.choice(JUMPS).unwrap());
         stand.oracle.hears(20).await;
         everybody_is_there(&server, round).await;
-        stand.remote().inspect(|remote| remote.proxy.mend());
+        stand.remote().inspect(|remote| remote.proxy.fix());
     }
     calendar.put(0);
     stop.send(()).unwrap();

@@ -113,7 +113,7 @@ impl Left {
             if orderly { stand.stop(server).await } else { stand.kill(server).await }
         }
         if let Some(remote) = stand.remote() {
-            remote.proxy.mend();
+            remote.proxy.fix();
         }
         let files = files(&stand.home.data_dir());
         let acknowledged = stand.oracle.notes().acknowledged.clone();

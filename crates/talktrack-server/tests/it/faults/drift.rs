@@ -18,15 +18,15 @@ enum Mend<'a> {
 }
 
 /// Changes the schema with `harm`, checks that `/readyz` reports it in these words, and repairs it.
-async fn drifts(ordeal: &Ordeal, harm: &str, words: &str, mend: Mend<'_>) {
+async fn drifts(ordeal: &Ordeal, harm: &str, words: &str, fix: Mend<'_>) {
     let database = &ordeal.remote().database;
     alter(database, harm);
     ordeal.goes_on_despite(words).await;
-    match mend {
+    match fix {
         Mend::Migrate => drop(ordeal.stand.home.look_at(&database.url(), &["migrate"]).await.succeeded()),
         Mend::Doctor => {
             let found = ordeal.stand.home.look_at(&database.url(), &["doctor", "--json"]).await.json_lines();
-            found.iter().for_each(|difference| drop(alter(database, difference["mend"].as_str().unwrap())));
+            found.iter().for_each(|difference| drop(alter(database, difference["fix"].as_str().unwrap())));
         }
         Mend::Undo(sql) => drop(alter(database, sql)),
     }

@@ -37,7 +37,7 @@ impl<'s> Dam<'s> {
     }
 
     fn breaks(self) {
-        self.stand.remote().inspect(|remote| remote.proxy.mend());
+        self.stand.remote().inspect(|remote| remote.proxy.fix());
         drop(self.disk);
     }
 }
@@ -204,7 +204,7 @@ async fn a_backlog_of_large_messages_drains_in_bounded_memory() {
             client.receive().await;
         }
     }
-    stand.remote().unwrap().proxy.mend();
+    stand.remote().unwrap().proxy.fix();
     stand.drained(&server).await;
     let more = server.grown_mib(before);
     let backlog = (LARGE.0 * LARGE.1) >> 20;

@@ -82,7 +82,7 @@ async fn a_dump_that_is_restored_while_the_server_runs_gets_what_came_after_it()
             stand.kill(server).await;
             server = stand.serve(&[]).await;
         }
-        proxy.mend();
+        proxy.fix();
     }
     talkers.fall_silent().await;
     // An idle lane checks every 10 s whether the database still has what it confirmed.

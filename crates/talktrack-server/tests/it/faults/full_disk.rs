@@ -78,14 +78,14 @@ async fn fill(stand: &Stand, disk: &Disk, server: &Server) {
 async fn free(stand: &Stand, disk: &Disk, by_the_database: bool) {
     match stand.remote() {
         Some(remote) if by_the_database => {
-            remote.proxy.mend();
+            remote.proxy.fix();
             stand.oracle.hears(100).await;
             disk.free();
         }
         remote => {
             disk.free();
             stand.oracle.hears(100).await;
-            remote.inspect(|remote| remote.proxy.mend());
+            remote.inspect(|remote| remote.proxy.fix());
         }
     }
 }
@@ -147,7 +147,7 @@ async fn a_database_that_is_back_makes_room_on_a_disk_that_stays_full() {
     let Some(disk) = Disk::under(&stand.home, SMALL) else { return };
     let server = stand.serve(&[]).await;
     let talkers = fill_with_backlog(&stand, &disk, &server).await;
-    stand.remote().unwrap().proxy.mend();
+    stand.remote().unwrap().proxy.fix();
     // New messages have only the space that the delivered backlog leaves in the file.
     stand.oracle.hears(500).await;
     talkers.fall_silent().await;
@@ -164,7 +164,7 @@ async fn a_start_on_a_full_disk_brings_the_backlog_to_a_database_that_is_back() 
     let server = stand.serve(&[]).await;
     let talkers = fill_with_backlog(&stand, &disk, &server).await;
     stand.kill(server).await;
-    stand.remote().unwrap().proxy.mend();
+    stand.remote().unwrap().proxy.fix();
     let server = stand.serve(&[]).await;
     talkers.fall_silent().await;
     judge(&stand, &server).await.without_dead_letters();

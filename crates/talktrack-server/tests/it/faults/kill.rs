@@ -19,7 +19,7 @@ async fn kill_after_kill(stand: &Stand, case: &str) {
             match random.u8(0..4) {
                 0 => remote.proxy.cut(),
                 1 => remote.proxy.cut_after(random.usize(1_000..200_000)),
-                _ => remote.proxy.mend(),
+                _ => remote.proxy.fix(),
             }
         }
         let server = stand.serve(&[]).await;
@@ -29,7 +29,7 @@ async fn kill_after_kill(stand: &Stand, case: &str) {
         stand.kill(server).await;
     }
     if let Some(remote) = stand.remote() {
-        remote.proxy.mend();
+        remote.proxy.fix();
     }
     let server = stand.serve(&[]).await;
     talkers.fall_silent().await;

@@ -42,7 +42,7 @@ async fn kill_after_kill_among_three_nodes_nothing_acknowledged_is_lost_doubled_
         denies_nothing(stand, &servers[node], &mut random).await;
     }
     for stand in &stands {
-        stand.remote().expect("each node has a remote store").proxy.mend();
+        stand.remote().expect("each node has a remote store").proxy.fix();
     }
     talkers.fall_silent().await;
     for (stand, server) in stands.iter().zip(&servers) {
@@ -61,7 +61,7 @@ fn cut_or_mend(stand: &Stand, random: &mut Rng) {
     match random.u8(0..4) {
         0 => proxy.cut(),
         1 => proxy.cut_after(random.usize(1_000..200_000)),
-        _ => proxy.mend(),
+        _ => proxy.fix(),
     }
 }
 

@@ -58,7 +58,7 @@ impl Eve {
     /// Lets the server write the batch, and asserts that exactly these messages become dead letters, each for this
     /// reason.
     async fn lays_aside(&self, bad: &BTreeSet<Uuid>, why: &str) {
-        self.remote().proxy.mend();
+        self.remote().proxy.fix();
         let verdict = judge(&self.stand, &self.server).await;
         assert_eq!(verdict.dead.keys().copied().collect::<BTreeSet<_>>(), *bad);
         for letter in self.letters().await {
@@ -145,7 +145,7 @@ async fn one_row_in_500_whose_id_another_message_has_is_laid_aside_alone() {
              VALUES ('{id}', '{session}', '{user}', 'user', 'fresh')"
         ));
     }
-    eve.remote().proxy.mend();
+    eve.remote().proxy.fix();
     let dead = judge(&eve.stand, &eve.server).await.dead;
     assert_eq!(dead.into_keys().collect::<BTreeSet<_>>(), bad);
     for letter in eve.letters().await {
@@ -170,7 +170,7 @@ async fn a_batch_of_nothing_but_bad_rows_speaks_against_the_database_and_waits()
     let eve = Eve::of_sessions(1).await;
     let database = &eve.remote().database;
     database.psql("ALTER TABLE conversation_messages ADD CONSTRAINT never CHECK (false)");
-    eve.remote().proxy.mend();
+    eve.remote().proxy.fix();
     let page = async || Some(eve.server.get("/readyz").await.body).filter(|page| page.contains(WAITING));
     let page = until_told("/readyz says that rows wait", page).await;
     assert!(page.contains("violates check constraint"), "{page}");

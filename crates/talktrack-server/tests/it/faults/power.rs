@@ -61,7 +61,7 @@ impl Life<'_> {
         for part in 0..6 {
             match stand.remote() {
                 Some(remote) if part % 2 == 0 => remote.proxy.cut(),
-                Some(remote) => remote.proxy.mend(),
+                Some(remote) => remote.proxy.fix(),
                 None => {}
             }
             stand.oracle.hears(self.messages / 6).await;

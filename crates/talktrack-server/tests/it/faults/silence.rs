@@ -27,7 +27,7 @@ async fn a_database_that_falls_silent_is_named_and_what_it_owes_arrives_when_it_
     let ordeal = Ordeal::begin(Stand::on_postgres().await).await;
     ordeal.remote().proxy.hang();
     ordeal.goes_on_despite(SILENT).await;
-    ordeal.remote().proxy.mend();
+    ordeal.remote().proxy.fix();
     ordeal.recovers().await;
     ordeal.ends().await.without_dead_letters();
 }

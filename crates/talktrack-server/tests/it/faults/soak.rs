@@ -226,7 +226,7 @@ async fn far_away_for(remote: &Remote, fault: Fault, lasts: Duration, random: &m
         Fault::ColumnDropped => {
             drop(database.psql("ALTER TABLE conversation_messages ADD COLUMN audio_url text"));
         }
-        _ => proxy.mend(),
+        _ => proxy.fix(),
     }
 }
 

@@ -36,7 +36,7 @@ fn disturb(stand: &Stand, state: u8) {
     match state {
         0 => remote.proxy.cut(),
         1 => remote.proxy.hang(),
-        _ => remote.proxy.mend(),
+        _ => remote.proxy.fix(),
     }
 }
 
@@ -60,7 +60,7 @@ async fn stop_after_stop(stand: &Stand, case: &str) {
         tokio::time::sleep(moment).await;
         end(stand, &mut server, way, signal).await;
     }
-    stand.remote().inspect(|remote| remote.proxy.mend());
+    stand.remote().inspect(|remote| remote.proxy.fix());
     let server = stand.serve(&[]).await;
     talkers.fall_silent().await;
     judge(stand, &server).await.without_dead_letters();

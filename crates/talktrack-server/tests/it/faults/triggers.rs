@@ -33,7 +33,7 @@ async fn rows_that_a_trigger_edits_are_the_same_rows_when_they_are_delivered_aga
         remote.proxy.cut_after(random.usize(1_000..50_000));
         stand.oracle.hears(100).await;
         stand.kill(server).await;
-        remote.proxy.mend();
+        remote.proxy.fix();
         server = stand.serve(&[]).await;
     }
     talkers.fall_silent().await;

@@ -42,7 +42,7 @@ async fn what_one_node_takes_of_a_session_that_another_node_started_in_an_outage
     let talkers = stands[0].talk(Manner { talkers: 2, ahead: 10, per_session: 100, ..Manner::default() });
     let cut_or_mend = |is_cut: bool| {
         for proxy in stands.iter().map(|stand| &stand.remote().unwrap().proxy) {
-            if is_cut { proxy.cut() } else { proxy.mend() }
+            if is_cut { proxy.cut() } else { proxy.fix() }
         }
     };
     for round in 0..cut::rounds(2, 40) {
@@ -57,7 +57,7 @@ async fn what_one_node_takes_of_a_session_that_another_node_started_in_an_outage
             servers.insert(other, stands[other].serve(&[]).await);
         }
         // The node with the messages reconnects first, so the database does not know the session yet.
-        stands[other].remote().unwrap().proxy.mend();
+        stands[other].remote().unwrap().proxy.fix();
         stands[other].oracle.hears(50).await;
         say(&stands[other], &servers[other], session, SAID..2 * SAID).await;
         let stored =

@@ -183,6 +183,6 @@ async fn in_postgresql_nothing_beside_the_sessions_shows_another_user_while_it_i
     tries_everything(&scene, ann, session).await;
     let scene = scene.restart().await;
     shows_nothing(&scene, Uuid::new_v4(), ann, session).await;
-    proxy.mend();
+    proxy.fix();
     arrives(&database, session, &[SECRET_WORDS, "Ann goes on", "Ann goes on", "Ann goes on"]).await;
 }

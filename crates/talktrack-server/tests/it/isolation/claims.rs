@@ -35,7 +35,7 @@ async fn two_claims_to_one_session_share_nothing_until_the_store_decides() {
         let row = scene.server.get_with(&path, &token(user)).await.json();
         assert_eq!((&row["user_id"], &row["message_count"]), (&json!(user), &json!(1)), "{row}");
     }
-    proxy.mend();
+    proxy.fix();
     bens.refused("forbidden", Value::Null).await;
     bens.closed().await;
     arrives(&database, session, &[SECRET_WORDS]).await;

@@ -34,7 +34,7 @@ async fn what_waits_on_another_node_does_not_come_back_after_its_deletion_whoeve
         };
         assert_eq!(answer.status, if who == "user" { 200 } else { 404 }, "{who}: {answer:?}");
         held.says(&held.key.key, session, SECRET_WORDS).await;
-        proxy.mend();
+        proxy.fix();
         held.server.drained().await;
         for table in ["conversation_sessions", "conversation_messages"] {
             assert_eq!(count(&database, table), 0, "{who}");

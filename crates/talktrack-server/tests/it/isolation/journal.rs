@@ -37,7 +37,7 @@ async fn after_a_restart_nothing_that_waits_in_the_journal_is_called_absent() {
     assert!(ended.json()["duration_seconds"].is_number(), "{ended:?}");
     let absent = format!("/v1/sessions/{}", Uuid::new_v4());
     scene.server.get_with(&absent, &scene.key.key).await.problem(503, "store_unavailable");
-    proxy.mend();
+    proxy.fix();
     let row = has_status(&database, session, "ended").await;
     assert_eq!(row["user_id"], json!(ann));
     scene.server.get_with(&absent, &scene.key.key).await.problem(404, "session_not_found");

@@ -83,7 +83,7 @@ async fn while_postgresql_is_away_a_user_reaches_nothing_of_another_also_after_a
     let scene = scene.restart().await;
     is_refused(&scene, ben, session, 503).await;
     goes_on(&scene, ann, session).await;
-    proxy.mend();
+    proxy.fix();
     arrives(&database, session, &[SECRET_WORDS, "and again", "and again"]).await;
     is_refused(&scene, ben, session, 404).await;
 }

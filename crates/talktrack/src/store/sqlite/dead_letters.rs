@@ -1,14 +1,14 @@
 //! Reads the dead letters from the file: the records that the store refused, each with the reason.
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
+use talktrack_core::books::Books;
+use talktrack_core::clock::{Clock as _, Seq, SystemClock, Timestamp};
+use talktrack_core::error::ReadError;
+use talktrack_core::record::{DeadReason, Record};
 use uuid::Uuid;
 
-use crate::books::Books;
-use crate::clock::{Clock as _, Seq, SystemClock, Timestamp};
 use crate::database::{UuidText, column_or_null, parse_time, parse_uuid, text, text_or_null};
-use crate::error::ReadError;
 use crate::receipt::Receipt;
-use crate::record::{DeadReason, Record};
 use crate::store::sqlite::{BOOKS_COLUMNS, SqliteReader, books_row};
 
 const LETTER_COLUMNS: &str = "seq, session_id, message_id, reason, detail, died_at, body";

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
+use talktrack_core::clock::{Clock as _, Seq, SystemClock, Timestamp};
+use talktrack_core::error::ReadError;
+use talktrack_core::record::{DeletionCounts, Record};
 use uuid::Uuid;
 
 use crate::changes;
-use crate::clock::{Clock as _, Seq, SystemClock, Timestamp};
 use crate::database::{UuidText, column_or_null, parse_time, parse_uuid};
-use crate::error::ReadError;
-use crate::record::{DeletionCounts, Record};
 use crate::store::sqlite::rows::{SESSION_COLUMNS, has_id, session_row};
 use crate::store::sqlite::{SqliteReader, deleted_messages};
 use crate::store::{DeletedSession, Page, SessionCursor, SessionRow};

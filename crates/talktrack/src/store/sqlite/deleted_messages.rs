@@ -4,9 +4,9 @@
 use std::collections::HashMap;
 
 use rusqlite::{Connection, Transaction, params};
+use talktrack_core::clock::{Clock as _, SystemClock};
 use uuid::Uuid;
 
-use crate::clock::{Clock as _, SystemClock};
 use crate::database::UuidText;
 
 /// Tells which messages were deleted, for one batch. Most sessions have no such message; this is queried

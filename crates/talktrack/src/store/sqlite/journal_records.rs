@@ -1,13 +1,13 @@
 //! Queries for callers that follow durable records: changes, pending records, and rows by their ids.
 
 use rusqlite::{Connection, Row};
+use talktrack_core::clock::Seq;
+use talktrack_core::error::ReadError;
+use talktrack_core::record::Record;
 use uuid::Uuid;
 
 use crate::changes::{self, Changes};
-use crate::clock::Seq;
 use crate::database::UuidText;
-use crate::error::ReadError;
-use crate::record::Record;
 use crate::store::sqlite::SqliteReader;
 use crate::store::sqlite::rows::{read_message, read_session};
 use crate::store::{MessageRow, PAGE_BYTES, Page, SessionRow};

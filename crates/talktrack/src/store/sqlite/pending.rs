@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use talktrack_core::error::ReadError;
+use talktrack_core::record::{Body, Record};
 use uuid::Uuid;
 
 use crate::database::{UuidText, column_or_null, parse_uuid};
-use crate::error::ReadError;
-use crate::record::{Body, Record};
 use crate::store::sqlite::journal_records::read_record;
 use crate::store::sqlite::{SqliteReader, owner};
 
@@ -121,8 +121,8 @@ impl SqliteReader {
             })
             .await?;
         if messages > MOST_MESSAGES || bytes > MOST_BYTES {
-            return Err(ReadError(
-                "too many messages of this session wait for the store; they cannot be shown".into(),
+            return Err(ReadError::unavailable(
+                "too many messages of this session wait for the store; they cannot be shown",
             ));
         }
         let sql = "SELECT seq, body, checksum FROM pending WHERE session_id = ?1 AND message_id IS NOT NULL ORDER BY seq";

@@ -9,13 +9,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension as _, params};
+use talktrack_core::clock::Timestamp;
+use talktrack_core::error::ReadError;
+use talktrack_core::search::{Hit, SearchCursor, SearchError, SearchFilter};
+use talktrack_core::stats::{Stats, StatsError, TimeRange};
 use uuid::Uuid;
 
-use crate::clock::Timestamp;
-use crate::database::{self, UuidText, column_or_null, parse_time};
-use crate::error::ReadError;
-use crate::search::{Hit, SearchCursor, SearchError, SearchFilter};
-use crate::stats::{Stats, StatsError, TimeRange};
+use crate::database::{self, UuidText, column_or_null, parse_time, read_error};
 use crate::store::sqlite::derived::DerivedReader;
 use crate::store::sqlite::reader_pool::ReaderPool;
 use crate::store::sqlite::rows::{
@@ -64,7 +64,7 @@ impl SqliteReader {
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
         Ok(Self {
             database: path.into(),
-            lookups: Arc::new(Mutex::new(database::open_to_read(path)?)),
+            lookups: Arc::new(Mutex::new(database::open_to_read(path).map_err(read_error)?)),
             pool: Arc::new(ReaderPool::new(cores)),
             searchers: Arc::new(Searchers::new(path.to_owned())),
             rollups: Arc::new(ReaderPool::new(cores)),
@@ -102,7 +102,7 @@ impl SqliteReader {
             let connection = lookups.lock();
             query(&connection).map_err(|error| to_read_error(&connection, error))
         });
-        answer.await.map_err(|stopped| ReadError(stopped.to_string()))?
+        answer.await.map_err(ReadError::unavailable)?
     }
 
     /// Runs a query on a connection of the pool. Waits while as many other queries run as the machine has cores.
@@ -126,7 +126,7 @@ impl SqliteReader {
         E: From<ReadError> + Send + 'static,
     {
         let database = Arc::clone(&self.database);
-        let open = move || Ok(database::open_to_read(&database).map_err(ReadError::from)?);
+        let open = move || Ok(database::open_to_read(&database).map_err(read_error)?);
         self.pool.run(timeout, open, query).await
     }
 }
@@ -135,10 +135,10 @@ impl SqliteReader {
 /// process that writes the file.
 pub(super) fn to_read_error(connection: &Connection, error: rusqlite::Error) -> ReadError {
     if !database::is_damage(&error) {
-        return error.into();
+        return ReadError::unavailable(error);
     }
     note_damage(connection, &error.to_string());
-    ReadError(format!("the database file is damaged ({error}); {REMEDY}"))
+    ReadError::damaged(format!("the database file is damaged ({error}); {REMEDY}"))
 }
 
 #[async_trait]

@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rusqlite::{Connection, InterruptHandle};
+use talktrack_core::error::ReadError;
 use tokio::sync::Semaphore;
-
-use crate::error::ReadError;
 
 /// Connections that are kept open between queries.
 #[derive(Debug)]
@@ -71,7 +70,7 @@ impl<C: PooledConnection> ReaderPool<C> {
                 }
             },
         };
-        finished.unwrap_or_else(|stopped| Err(ReadError(stopped.to_string()).into()))
+        finished.unwrap_or_else(|stopped| Err(ReadError::unavailable(stopped).into()))
     }
 
     /// Takes a connection that no query uses, and closes those whose files were replaced.
@@ -123,7 +122,7 @@ impl RunningQuery {
     fn begin(&self, handle: InterruptHandle) -> Result<(), ReadError> {
         let mut progress = self.0.lock();
         if matches!(*progress, Progress::Over) {
-            return Err(ReadError("the query was interrupted before it began".into()));
+            return Err(ReadError::unavailable("the query was interrupted before it began"));
         }
         *progress = Progress::Running(handle);
         Ok(())
@@ -154,11 +153,12 @@ mod tests {
         "WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
 
     fn open() -> Result<Connection, ReadError> {
-        Ok(Connection::open_in_memory()?)
+        Connection::open_in_memory().map_err(ReadError::unavailable)
     }
 
     fn count(connection: &Connection) -> Result<i64, ReadError> {
-        Ok(connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?)
+        let count = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0));
+        count.map_err(ReadError::unavailable)
     }
 
     /// Returns a query that sends a message when it runs, and ends when it receives one.
@@ -207,7 +207,7 @@ mod tests {
     async fn a_query_is_interrupted_when_its_time_is_up_or_its_caller_leaves() {
         let pool = Arc::new(ReaderPool::new(1));
         let endless = |connection: &Connection| -> Result<i64, ReadError> {
-            Ok(connection.query_row(ENDLESS, [], |row| row.get(0))?)
+            connection.query_row(ENDLESS, [], |row| row.get(0)).map_err(ReadError::unavailable)
         };
         let error = pool.run(Some(Duration::from_millis(10)), open, endless).await.unwrap_err();
         assert!(error.to_string().contains("interrupted"), "{error}");

@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
+use talktrack_core::stats::{Resolution, StatsBucket};
 
 use crate::changes::ChangeKind;
-use crate::stats::{Resolution, StatsBucket};
 use crate::store::sqlite::derived::DerivedFile;
 
 /// Consecutive rows in the same bucket are one run: messages arrive in the order of time. A stale bucket is

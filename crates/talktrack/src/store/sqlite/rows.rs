@@ -4,14 +4,14 @@ use std::path::Path;
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row};
+use talktrack_core::books::Books;
+use talktrack_core::clock::Seq;
+use talktrack_core::record::Status;
+use talktrack_core::stored::{FromJson, Stored, StoredTime};
 use uuid::Uuid;
 
-use crate::books::Books;
-use crate::clock::Seq;
 use crate::database::{self, UuidText, column, column_or_null, parse_uuid, text, text_or_null};
-use crate::record::Status;
 use crate::store::{MessageRow, SessionRow};
-use crate::stored::{FromJson, Stored, StoredTime};
 
 pub(super) const SESSION_COLUMNS: &str = "session_id, user_id, external_id, status, end_reason, started_at, ended_at, duration_seconds, \
      last_event_at, message_count, metadata";

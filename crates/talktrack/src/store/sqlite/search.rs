@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, Row, params_from_iter};
+use talktrack_core::error::ReadError;
+use talktrack_core::search::{Hit, Query, SearchCursor, SearchError, SearchFilter};
 use uuid::Uuid;
 
 use crate::database::{self, column, parse_uuid, text};
-use crate::error::ReadError;
-use crate::search::{Hit, Query, SearchCursor, SearchError, SearchFilter};
 use crate::store::sqlite::derived::DerivedReader;
 use crate::store::sqlite::reader_pool::{PooledConnection as _, ReaderPool};
 use crate::store::sqlite::rows::{has_id, read_time, read_word};
@@ -48,7 +48,7 @@ impl Searchers {
 }
 
 fn open_searcher(database: &Path) -> Result<DerivedReader, SearchError> {
-    let connection = database::open_to_read(database).map_err(ReadError::from)?;
+    let connection = database::open_to_read(database).map_err(database::read_error)?;
     let opened = DerivedReader::open(search_index::path_of(database), |index| {
         connection.execute("ATTACH ?1 AS search", [index.to_string_lossy()])?;
         connection.query_row("SELECT 1 FROM search.state", [], |_| Ok(()))?;
@@ -66,7 +66,7 @@ fn to_search_error(searcher: &DerivedReader, error: &rusqlite::Error) -> SearchE
         // Either file may be damaged. The writer of the index checks this file.
         database::mark_suspect(searcher.file(), &error.to_string());
     }
-    ReadError(error.to_string()).into()
+    ReadError::unavailable(error.to_string()).into()
 }
 
 /// Returns the expression to match in the index.
@@ -123,7 +123,7 @@ pub(super) fn find_messages(
     Ok(hits)
 }
 
-fn read_hit(row: &Row<'_>, snippet: Vec<crate::search::Piece>) -> rusqlite::Result<Hit> {
+fn read_hit(row: &Row<'_>, snippet: Vec<talktrack_core::search::Piece>) -> rusqlite::Result<Hit> {
     Ok(Hit {
         message_id: column(row, 0, parse_uuid)?,
         session_id: column(row, 1, parse_uuid)?,

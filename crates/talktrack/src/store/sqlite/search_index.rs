@@ -8,8 +8,8 @@
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, Transaction, params};
+use talktrack_core::search::{SESSION, USER, Words};
 
-use crate::search::{SESSION, USER, Words};
 use crate::store::sqlite::derived::DerivedFile;
 
 /// The number of pages that one cleaning step writes.

@@ -1,9 +1,9 @@
 //! The list of sessions, newest first.
 
 use rusqlite::Connection;
+use talktrack_core::clock::Timestamp;
 use uuid::Uuid;
 
-use crate::clock::Timestamp;
 use crate::store::sqlite::rows::{SESSION_COLUMNS, has_id, session_row};
 use crate::store::{Page, SessionCursor, SessionFilter, SessionRow};
 
@@ -122,7 +122,7 @@ impl Conditions {
 mod tests {
     use super::*;
     use crate::database;
-    use crate::record::Status;
+    use talktrack_core::record::Status;
 
     /// Returns SQLite's query plan for the first page of the list.
     fn plan(filter: SessionFilter) -> String {

@@ -1,16 +1,16 @@
 //! Writes the rows of sessions: starts, ends, reopens and counts.
 
 use rusqlite::{OptionalExtension as _, Transaction, params};
+use talktrack_core::clock::{Seq, Timestamp};
+use talktrack_core::json::{JsonObject, MAX_SESSION_METADATA};
+use talktrack_core::record::{Attempt, Ended, Record, Reopened, SessionEnd, SessionStart, Status};
+use talktrack_core::stored::{Stored, StoredTime};
 use uuid::Uuid;
 
-use crate::clock::{Seq, Timestamp};
 use crate::database::{UuidText, column, column_or_null, parse_time, parse_uuid};
-use crate::json::{JsonObject, MAX_SESSION_METADATA};
-use crate::record::{Attempt, Ended, Record, Reopened, SessionEnd, SessionStart, Status};
 use crate::store::SessionRow;
 use crate::store::conflict::{Ending, Rule, SessionEndState};
 use crate::store::sqlite::rows;
-use crate::stored::{Stored, StoredTime};
 
 /// Writes the row of a new session. `has_start` is false if no start was seen, and the session is only known
 /// from another record.

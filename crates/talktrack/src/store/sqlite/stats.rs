@@ -5,15 +5,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, params};
+use talktrack_core::clock::Timestamp;
+use talktrack_core::error::ReadError;
+use talktrack_core::message::Role;
+use talktrack_core::record::Status;
+use talktrack_core::stats::{Lag, Stats, StatsCounter, StatsError, TimeRange};
 use uuid::Uuid;
 
 use crate::changes;
-use crate::clock::Timestamp;
 use crate::database::{self, UuidText, column_or_null, parse_time};
-use crate::error::ReadError;
-use crate::message::Role;
-use crate::record::Status;
-use crate::stats::{Lag, Stats, StatsCounter, StatsError, TimeRange};
 use crate::store::sqlite::derived::DerivedReader;
 use crate::store::sqlite::read::to_read_error;
 use crate::store::sqlite::reader_pool::PooledConnection as _;
@@ -48,7 +48,7 @@ fn to_rollup_error(reader: &DerivedReader, error: &rusqlite::Error) -> StatsErro
             "the stored statistics are damaged, and are counted again; try again soon".into(),
         );
     }
-    ReadError(error.to_string()).into()
+    ReadError::unavailable(error.to_string()).into()
 }
 
 fn to_count_error(connection: &Connection, error: rusqlite::Error) -> StatsError {

@@ -5,17 +5,17 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use rusqlite::{CachedStatement, Error, ErrorCode, OptionalExtension, Transaction, params};
-use uuid::Uuid;
-
-use crate::books::Books;
-use crate::clock::{Seq, Timestamp};
-use crate::database::{UuidText, column_or_null, parse_uuid};
-use crate::error::NotDurable;
-use crate::json::JsonObject;
-use crate::record::{
+use talktrack_core::books::Books;
+use talktrack_core::clock::{Seq, Timestamp};
+use talktrack_core::error::NotDurable;
+use talktrack_core::json::JsonObject;
+use talktrack_core::record::{
     Attempt, Body, DeadReason, DeletionCounts, Record, RevisionOrder, SessionDelete, SessionEnd,
     SessionStart, SessionUpdate, StampedMessage, Verdict,
 };
+use uuid::Uuid;
+
+use crate::database::{UuidText, column_or_null, parse_uuid};
 use crate::store::sqlite::deleted_messages::DeletedMessages;
 use crate::store::sqlite::sessions::RecordMeta;
 use crate::store::sqlite::{deleted, rows, sessions};

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use crate::record::{Attempt, Record};
+use talktrack_core::record::{Attempt, Record};
+
 use crate::store::{Delivery, ErrorClass, StoreError};
 use crate::writer::lane::Lane;
 use crate::writer::{Feed, LaneReport, Rewound};

@@ -4,9 +4,9 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
+use talktrack_core::record::{Body, DeadReason, Record, Verdict};
 use uuid::Uuid;
 
-use crate::record::{Body, DeadReason, Record, Verdict};
 use crate::writer::bisect::{BadRow, PoisonSearch};
 use crate::writer::lane::Lane;
 use crate::writer::parking::{ParkReason, RowKind};

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use talktrack_core::record::{DeadReason, Record, Verdict};
 use tokio::sync::mpsc::error::TryRecvError;
 use uuid::Uuid;
 
-use crate::record::{DeadReason, Record, Verdict};
 use crate::writer::lane::{BATCH, Lane, data_loss};
 use crate::writer::{Feed, LaneReport};
 

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use talktrack_core::message::{Message, Role};
+use talktrack_core::record::StampedMessage;
+
 use super::*;
-use crate::message::{Message, Role};
-use crate::record::StampedMessage;
 
 fn session(number: usize) -> Uuid {
     Uuid::from_u128(0xa000 + number as u128)

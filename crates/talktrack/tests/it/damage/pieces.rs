@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use talktrack::testing::Setup;
 use talktrack::{DATABASE_FILE, quarantines};
+use talktrack_testkit::Setup;
 use tempfile::TempDir;
 
 use super::scene::{File, Scene};

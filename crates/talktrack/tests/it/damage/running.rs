@@ -6,8 +6,8 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use talktrack::testing::{Setup, eventually};
 use talktrack::{DATABASE_FILE, NotDurable, quarantines};
+use talktrack_testkit::{Setup, eventually};
 
 use crate::support::{SESSION, accept, assert_pending, dir, message, new_session, sqlite, within};
 

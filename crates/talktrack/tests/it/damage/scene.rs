@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use talktrack::record::Record;
 use talktrack::store::ErrorClass;
-use talktrack::testing::Setup;
 use talktrack::{DATABASE_FILE, Message, NewSession, OpenError, Role, Tracker, quarantines};
+use talktrack_testkit::Setup;
 use tempfile::TempDir;
 use uuid::Uuid;
 

@@ -2,9 +2,9 @@
 
 use talktrack::options::Redirect;
 use talktrack::store::postgres::schema::{self, UserAccess};
-use talktrack::testing::Setup;
 use talktrack::{Message, NotDurable, Options, Role};
 use talktrack_testbed::{Database, Postgres, like_supabase};
+use talktrack_testkit::Setup;
 use uuid::Uuid;
 
 use super::{OTHER_SESSION, SECRET, delete, files_with, two_sessions};
@@ -137,7 +137,7 @@ async fn nothing_that_is_wrong_with_the_marks_keeps_anyone_from_deleting_and_the
         let found = differences(&database).await;
         assert!(is_own || !found.is_empty(), "{broken}");
         for difference in found {
-            database.psql(&difference.mend);
+            database.psql(&difference.fix);
         }
         assert_eq!(differences(&database).await, [], "{broken}");
         for table in MARKS {

@@ -4,8 +4,8 @@
 use std::sync::{Arc, mpsc};
 
 use talktrack::record::Record;
-use talktrack::store::memory::MemoryStore;
 use talktrack::store::{ErrorClass, Store};
+use talktrack_testkit::memory::MemoryStore;
 use uuid::Uuid;
 
 use crate::node::Node;

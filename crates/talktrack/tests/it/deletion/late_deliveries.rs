@@ -59,7 +59,7 @@ impl Scene {
         self.held.say(SESSION, format!("{SECRET} after")).await;
         self.describe().await;
         within(self.held.tracker.end_session(SESSION, "completed").unwrap().durable()).await.unwrap();
-        self.proxy.mend();
+        self.proxy.fix();
         let books = self.held.settled().await;
         assert_eq!((books.durable, books.stored, books.letters()), (2, 0, 0));
         assert_eq!(self.rows(), "0 0");
@@ -124,7 +124,7 @@ async fn a_session_that_began_anew_after_its_user_was_deleted_takes_nothing_that
     scene.node.start(SESSION).await;
     scene.node.say(SESSION, "hello again").await;
     scene.node.settled().await;
-    scene.proxy.mend();
+    scene.proxy.fix();
     let books = scene.held.settled().await;
     assert_eq!((books.stored, books.letters()), (0, 0));
     assert_eq!(scene.node.contents(SESSION).await, ["hello again"]);
@@ -145,7 +145,7 @@ async fn another_users_claim_to_a_session_that_a_user_deleted_is_stored_as_if_no
     scene.held.say(SESSION, "mine").await;
     assert_eq!(scene.delete(SESSION, Some(USER)).await, DeletionCounts::default());
     scene.delete_user(USER).await;
-    scene.proxy.mend();
+    scene.proxy.fix();
     scene.held.settled().await;
     assert_eq!(scene.held.contents(SESSION).await, ["mine"]);
     let refused = scene.node.tracker.delete_session(SESSION, Some(USER)).unwrap();
@@ -168,7 +168,7 @@ async fn a_users_deletion_takes_what_was_accepted_for_the_user_and_leaves_anothe
     assert_eq!(within(here.durable()).await.map(|removed| removed.journal), Ok(1));
     within(scene.held.tracker.wait_until_erased()).await;
     assert_eq!(files_with(&format!("{SECRET} of {USER}"), scene.held.dir()), [""; 0]);
-    scene.proxy.mend();
+    scene.proxy.fix();
     scene.held.settled().await;
     assert_eq!(within(in_store.durable()).await, Err(NotDurable::OtherUser), "the other start came first");
     assert_eq!(scene.held.contents(SESSION).await, [format!("{SECRET} of {OTHER_USER}")]);

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use talktrack::store::Store;
-use talktrack::testing::eventually;
 use talktrack::{Deletion, JsonObject, Message, NotDurable, Options};
 use talktrack_testbed::Database;
+use talktrack_testkit::eventually;
 use uuid::Uuid;
 
 use super::{OTHER_SESSION, SECRET, files_with};

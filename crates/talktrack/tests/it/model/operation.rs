@@ -1,10 +1,9 @@
 //! The operations that a test performs on a tracker, with so few values that every combination occurs.
 
+use Session::{A, B, C};
 use proptest::prelude::*;
 use proptest::strategy::Union;
 use uuid::Uuid;
-
-use Session::{A, B, C};
 
 /// One of three conversations, each of a different user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use talktrack::clock::Clock as _;
 use talktrack::store::ErrorClass;
-use talktrack::store::memory::MemoryStore;
-use talktrack::testing::{PATIENCE, Setup};
 use talktrack::{
     DATABASE_FILE, Ended, Message, NewSession, NotDurable, Options, Receipt, Role, SessionReceipt, Started,
     Status, Timestamp, Tracker,
 };
+use talktrack_testkit::memory::MemoryStore;
+use talktrack_testkit::{PATIENCE, Setup};
 use tempfile::TempDir;
 
 use super::expected::{Answer, Closing, Model, Told, Turn};
@@ -170,12 +170,12 @@ impl World {
         self.hear().await?;
         self.outage = None;
         self.change(Model::store_up);
-        store.mend();
+        store.fix();
         if how == Return::Stuttering && !self.stray {
             stutter(&store);
         }
         self.settle().await?;
-        store.mend();
+        store.fix();
         Ok(())
     }
 
@@ -196,7 +196,7 @@ impl World {
             return Err(format!("the receipts before the crash: {answers:#?}, as no model foretold"));
         }
         self.begin_again(possible);
-        self.store.iter().for_each(MemoryStore::mend);
+        self.store.iter().for_each(MemoryStore::fix);
         if let (Some(store), Some(outage)) = (&self.store, self.outage) {
             fail(store, outage);
         }

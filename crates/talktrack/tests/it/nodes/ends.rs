@@ -4,8 +4,8 @@
 use talktrack::clock::Clock as _;
 use talktrack::record::{Body, Record, SessionEnd, SessionStart, StampedMessage};
 use talktrack::store::Delivery;
-use talktrack::testing::PATIENCE;
 use talktrack::{Status, Timestamp};
+use talktrack_testkit::PATIENCE;
 use uuid::Uuid;
 
 use super::{IMPATIENCE, LONG, MOMENT, NODES, Shared, over_both_stores};

@@ -6,8 +6,8 @@ use std::time::Duration;
 use talktrack::clock::Clock as _;
 use talktrack::record::{Body, Record, SessionStart, StampedMessage, Verdict};
 use talktrack::store::{Delivery, Read as _, Store as _};
-use talktrack::testing::Setup;
 use talktrack::{Message, Role, Timestamp};
+use talktrack_testkit::Setup;
 use uuid::Uuid;
 
 use super::{NODES, Shared, over_both_stores};

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use talktrack::testing::PATIENCE;
 use talktrack::{JsonObject, Options, Status};
+use talktrack_testkit::PATIENCE;
 use uuid::Uuid;
 
 use super::{Shared, over_both_stores};

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use talktrack::store::Store;
-use talktrack::testing::{PATIENCE, eventually};
 use talktrack_testbed::{PgBouncer, Postgres, Proxy};
+use talktrack_testkit::{PATIENCE, eventually};
 
 use super::{SESSIONS, Talk};
 use crate::node::Node;
@@ -49,7 +49,7 @@ async fn a_network_that_is_cut_in_the_middle_of_writes_doubles_nothing() {
         }
         proxy.cut();
         talk.goes_on_despite(UNREACHABLE).await;
-        proxy.mend();
+        proxy.fix();
         talk.is_stored().await;
     }
     talk.arrives().await;
@@ -70,7 +70,7 @@ async fn answers_that_are_lost_after_the_commit_double_nothing() {
         proxy.cut();
         proxy.delay(Duration::ZERO);
         talk.goes_on_despite(UNREACHABLE).await;
-        proxy.mend();
+        proxy.fix();
         talk.is_stored().await;
     }
     talk.arrives().await;
@@ -84,7 +84,7 @@ async fn a_database_that_does_not_answer_is_named_before_patience_ends_and_may_a
     talk.is_stored().await;
     proxy.hang();
     talk.goes_on_despite("the store has not answered for 5 s").await;
-    proxy.mend();
+    proxy.fix();
     talk.arrives().await;
 }
 
@@ -97,7 +97,7 @@ async fn a_database_that_has_never_answered_and_is_then_cut_off_costs_nothing() 
     talk.goes_on_despite("the store has not answered for 5 s").await;
     proxy.cut();
     talk.goes_on_despite(UNREACHABLE).await;
-    proxy.mend();
+    proxy.fix();
     talk.arrives().await;
 }
 
@@ -112,7 +112,7 @@ async fn a_stop_does_not_wait_for_a_database_that_does_not_answer() {
     // The shutdown must not wait for the timeout of the store.
     within(talk.node.tracker.shutdown(PATIENCE)).await.unwrap();
     let dir = talk.node.dies();
-    proxy.mend();
+    proxy.fix();
     let store = Arc::new(store_at(&database.url_at(proxy.port()))) as Arc<dyn Store>;
     let node = Node::back(dir, &store, |options| options);
     assert_eq!(node.settled().await.stored, 20);

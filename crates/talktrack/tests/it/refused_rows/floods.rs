@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use talktrack::store::Store;
-use talktrack::testing::PATIENCE;
 use talktrack_testbed::Database;
+use talktrack_testkit::PATIENCE;
 use uuid::Uuid;
 
 use crate::node::Node;

@@ -75,7 +75,7 @@ async fn what_is_told_of_a_deleted_session_beside_its_message_is_told_of_the_row
     let metadata = JsonObject::parse(r#"{"room": 7}"#).unwrap();
     drop(node.tracker.update_session(SESSION, metadata).unwrap());
     within(node.tracker.end_session(SESSION, "completed").unwrap().durable()).await.unwrap();
-    proxy.mend();
+    proxy.fix();
     node.settled().await;
     assert_eq!(node.dead_letters().len(), 0);
     let row = node.session(SESSION).await;
@@ -207,7 +207,7 @@ async fn many_sessions_of_a_user_who_is_missing_wait_whole_until_the_user_is_the
         node.say(session, "here").await;
         within(node.tracker.end_session(session, "completed").unwrap().durable()).await.unwrap();
     }
-    proxy.mend();
+    proxy.fix();
     node.warns_of(KEY).await;
     assert_eq!(node.tracker.health().books.dead_lettered, 0);
     database.psql(&format!("INSERT INTO users VALUES ('{STRANGER}')"));

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use talktrack::Status;
 use talktrack::store::Store;
-use talktrack::testing::eventually;
 use talktrack_testbed::{Database, Postgres};
+use talktrack_testkit::eventually;
 use uuid::Uuid;
 
 use super::{has_all, texts};

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use talktrack::clock::{Clock as _, ManualClock};
+use talktrack::clock::Clock as _;
 use talktrack::store::Store;
-use talktrack::store::memory::MemoryStore;
-use talktrack::testing::Setup;
 use talktrack::{Closing, Deletion, Message, NewSession, Options, Status, Timestamp};
+use talktrack_testkit::ManualClock;
+use talktrack_testkit::Setup;
+use talktrack_testkit::memory::MemoryStore;
 use uuid::Uuid;
 
 use super::postgres::{dump, restore};

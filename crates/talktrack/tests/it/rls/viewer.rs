@@ -7,9 +7,9 @@ use std::time::Duration;
 use talktrack::search::{Hit, SearchFilter};
 use talktrack::stats::TimeRange;
 use talktrack::store::{Rows, SessionFilter, Viewer};
-use talktrack::testing::{Setup, Trial, eventually};
 use talktrack::{JsonObject, NewSession, Role};
 use talktrack_testbed::Database;
+use talktrack_testkit::{Setup, Trial, eventually};
 use uuid::Uuid;
 
 use crate::postgres::{migrated, store_at};

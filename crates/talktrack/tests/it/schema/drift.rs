@@ -3,8 +3,8 @@
 use std::sync::LazyLock;
 
 use talktrack::store::postgres::schema::{self, MigrateError};
-use talktrack::testing::eventually;
 use talktrack_testbed::{Database, KEYED_PASSWORD, PgBouncer, Postgres};
+use talktrack_testkit::eventually;
 use tokio::time::Duration;
 
 use super::{connect, differences, migrate, problems, rows};
@@ -25,7 +25,7 @@ pub(super) async fn after(drift: &str) -> (Database, Vec<(String, String)>) {
     let database = Postgres::plain().database_from(RIGHT.name());
     database.psql(drift);
     let found = differences(&database).await;
-    (database, found.into_iter().map(|difference| (difference.problem, difference.mend)).collect())
+    (database, found.into_iter().map(|difference| (difference.problem, difference.fix)).collect())
 }
 
 /// Applies a drift, and checks that the doctor reports exactly this problem.
@@ -50,8 +50,8 @@ pub(super) async fn assert_left_over(drift: &str, problem: &str) {
     let (database, _) = after_alone(drift, problem).await;
     let left = schema::migrate(&connect(&database).await).await.unwrap();
     assert_eq!(left.iter().map(|left| left.problem.as_str()).collect::<Vec<_>>(), [problem], "{drift}");
-    database.psql(&left[0].mend);
-    assert_eq!(problems(&database).await, [""; 0], "{drift}: {}", left[0].mend);
+    database.psql(&left[0].fix);
+    assert_eq!(problems(&database).await, [""; 0], "{drift}: {}", left[0].fix);
 }
 
 #[tokio::test]

@@ -114,7 +114,7 @@ async fn a_generated_column_is_named_while_everything_waits_and_nothing_is_lost(
     let told = node.complains_of(problem).await;
     assert!(told.contains("(run: talktrack doctor)"), "{told}");
     for difference in differences(&database).await {
-        database.psql(&difference.mend);
+        database.psql(&difference.fix);
     }
     within(node.tracker.flush_to_store()).await.unwrap();
     assert_eq!(node.tracker.health().books.dead_lettered, 0);
@@ -135,7 +135,7 @@ async fn a_database_of_another_encoding_is_named_with_how_to_get_one_of_utf8() {
         let left = schema::migrate(&client).await.unwrap();
         let problem = format!("The encoding of the database is {encoding}, not UTF8: {consequence}");
         assert_eq!(left.iter().map(|left| &*left.problem).collect::<Vec<_>>(), [&*problem]);
-        database.psql(&left[0].mend);
+        database.psql(&left[0].fix);
         let copy = format!("{}_utf8", database.name());
         let made = format!("SELECT pg_encoding_to_char(encoding) FROM pg_database WHERE datname = '{copy}'");
         assert_eq!(database.psql(&made), "UTF8");
@@ -150,7 +150,7 @@ async fn assert_warned(database: &Database, problem: &str) {
     assert_eq!(found.iter().map(|found| &*found.problem).collect::<Vec<_>>(), [problem]);
     assert!(found[0].warning);
     migrate(database).await;
-    database.psql(&found[0].mend);
+    database.psql(&found[0].fix);
     let mended = async || problems(database).await.is_empty();
     // The server rereads its settings a moment after it is told to.
     within(async {
@@ -176,7 +176,7 @@ async fn tables_that_a_crash_empties_are_named_as_a_warning() {
     database.psql("ALTER TABLE conversation_messages SET UNLOGGED");
     database.psql("ALTER TABLE conversation_sessions SET UNLOGGED");
     for difference in differences(&database).await {
-        database.psql(&difference.mend);
+        database.psql(&difference.fix);
     }
     assert_eq!(problems(&database).await, [""; 0]);
 }

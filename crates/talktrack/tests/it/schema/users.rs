@@ -100,7 +100,7 @@ async fn the_doctor_compares_with_what_is_noted_and_its_statements_alone_mend_it
             "{found:#?}"
         );
         for difference in &found {
-            database.psql(&difference.mend);
+            database.psql(&difference.fix);
         }
         assert_eq!(problems(&database).await, [""; 0], "{access}");
         assert_eq!(rights(&database), expected(access));
@@ -119,7 +119,7 @@ async fn from_one_access_to_any_other_the_doctors_statements_lead_too() {
         migrate_for(&database, from).await;
         database.psql(&format!("UPDATE conversation_store SET user_access = '{to}'"));
         for difference in differences(&database).await {
-            database.psql(&difference.mend);
+            database.psql(&difference.fix);
         }
         assert_eq!(problems(&database).await, [""; 0], "{from} to {to}");
         assert_eq!(rights(&database), expected(to), "{from} to {to}");
@@ -166,6 +166,6 @@ async fn rights_to_columns_of_the_projects_own_are_the_projects_business() {
     migrate(&database).await;
     assert_eq!(rights(&database), given, "by a migration");
     database.psql("GRANT UPDATE (status) ON conversation_sessions TO authenticated");
-    database.psql(&differences(&database).await[0].mend);
+    database.psql(&differences(&database).await[0].fix);
     assert_eq!(rights(&database), given, "by the doctor's statements");
 }

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use talktrack::search::SearchFilter;
 use talktrack::store::postgres::PostgresStore;
 use talktrack::store::{Projection, Rows as _, Step, Store};
-use talktrack::testing::PATIENCE;
 use talktrack::{Message, Options, Role};
 use talktrack_testbed::Database;
+use talktrack_testkit::PATIENCE;
 use uuid::Uuid;
 
 use crate::node::Node;

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use talktrack::stats::{Lag, Resolution, Stats, StatsError, TimeRange};
 use talktrack::store::postgres::{PostgresStore, schema};
 use talktrack::store::{Projection, Read as _, Rows as _, Store as _};
-use talktrack::testing::PATIENCE;
 use talktrack_testbed::{Database, Postgres, like_supabase};
+use talktrack_testkit::PATIENCE;
 
 use super::{figures, moment};
 use crate::postgres::{migrate, migrated, store_at};
@@ -275,7 +275,7 @@ async fn nothing_that_is_wrong_with_the_counting_keeps_a_row_out() {
         // It may be impossible to count at this moment. The writer does not have to repair that.
         let _ = counting.rollup.step().await;
         for difference in schema::differences(&connect(&database).await).await.unwrap() {
-            database.psql(&difference.mend);
+            database.psql(&difference.fix);
         }
         if !broken.contains("own") {
             counting.counted(messages, 1).await;

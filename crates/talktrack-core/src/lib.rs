@@ -1,0 +1,29 @@
+//! The types that every part of talktrack shares: messages and sessions, the records that are written to a store, the
+//! rows that are read from it, and the traits [`Store`](store::Store) and [`Read`](store::Read).
+//!
+//! Programs that record conversations use the crate `talktrack`, which exports all of this. Use this crate alone to
+//! write a store of your own: it builds neither SQLite nor a PostgreSQL client. A store implements
+//! [`Store`](store::Store) and passes the conformance suite of the crate `talktrack-testkit`.
+//!
+//! The modules are listed in reading order. Each imports only modules that are listed after it.
+
+pub mod store;
+pub mod books;
+pub mod search;
+pub mod stats;
+pub mod record;
+pub mod message;
+pub mod stored;
+pub mod json;
+pub mod error;
+pub mod error_code;
+pub mod clock;
+
+pub use books::Books;
+pub use clock::Timestamp;
+pub use error::{Invalid, NotDurable, ReadError, ReadErrorKind, Reason, Refused};
+pub use error_code::ErrorCode;
+pub use json::{JsonArray, JsonObject};
+pub use message::{Author, Kind, Message, Role, TurnMetrics};
+pub use record::{DeletionCounts, Ended, Status};
+pub use stored::{Stored, StoredTime};

@@ -1,0 +1,368 @@
+//! A message as the caller hands it over: its text, its session and its author.
+
+mod turn_metrics;
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use crate::clock::Timestamp;
+use crate::error::Invalid;
+use crate::json::{JsonArray, JsonObject};
+use crate::stored::AsWord;
+
+pub use turn_metrics::TurnMetrics;
+
+/// The maximum length of an `external_id`, in bytes. A longer one is refused.
+pub const MAX_EXTERNAL_ID_BYTES: usize = 256;
+
+/// The namespace from which a session's UUID is derived if the caller only has a name for the session (`external_id`).
+pub const SESSION_NAMESPACE: Uuid = Uuid::from_u128(0x8f5a_3c0e_6d1b_5b7e_9a42_7461_6c6b_7472);
+
+/// The metadata key that is set to `true` if a U+0000 in the message was replaced by U+FFFD.
+pub const NUL_REPLACED: &str = "talktrack.nul_replaced";
+
+/// The key of `extra` that holds talktrack's own notes.
+pub const NOTES: &str = "talktrack";
+
+/// The note that says who wrote a message. Its only value means a user with a token.
+const BY: &str = "by";
+const BY_USER: &str = "user";
+/// The note that a lone surrogate somewhere in the message was replaced by U+FFFD.
+pub const SURROGATES_REPLACED: &str = "surrogates_replaced";
+/// The note of the `seq` of the record whose revision a row holds.
+pub const REVISION_SEQ: &str = "revision_seq";
+/// The note of the `created_at` that the caller sent, if it was too far in the future to be used.
+const CLAIMED: &str = "created_at";
+
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident, $field:literal { $($(#[$variant_doc:meta])* $variant:ident = $word:literal),+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        pub enum $name { $($(#[$variant_doc])* #[serde(rename = $word)] $variant),+ }
+
+        impl $name {
+            /// Returns the word for this value on the wire and in the database.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word),+ }
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = Invalid;
+
+            fn from_str(word: &str) -> Result<Self, Invalid> {
+                match word {
+                    $($word => Ok(Self::$variant),)+
+                    _ => Err(Invalid::new($field, concat!("must be one of", $(" ", $word),+))),
+                }
+            }
+        }
+
+        impl AsWord for $name {
+            fn as_word(&self) -> &str {
+                self.as_str()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+words! {
+    /// Who wrote a message.
+    Role, "role" {
+        /// The human.
+        User = "user",
+        /// The agent.
+        Assistant = "assistant",
+        /// Instructions. Stored without a `user_id`.
+        System = "system",
+        /// Instructions of the agent's developer.
+        Developer = "developer",
+        /// The result of a tool.
+        Tool = "tool"
+    }
+}
+
+words! {
+    /// The kind of an entry in the transcript.
+    Kind, "kind" {
+        /// Text.
+        Message = "message",
+        /// The agent calls a tool.
+        ToolCall = "tool_call",
+        /// The result of a tool call.
+        ToolResult = "tool_result",
+        /// An event without text of its own.
+        Event = "event"
+    }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// The authority on which a message is handed over.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Author {
+    /// An API key or the embedding program, for the session as this process knows it.
+    #[default]
+    Program,
+    /// An API key or the embedding program, in the claim of this user.
+    ProgramFor(Uuid),
+    /// This user, with a token. The message's id is derived ([`user_message_id`]), its row says so
+    /// (`extra.talktrack.by`), and the message can revise only messages that a user wrote.
+    User(Uuid),
+}
+
+impl Author {
+    /// Returns the user in whose claim the message is written, if one is named.
+    pub fn user_id(self) -> Option<Uuid> {
+        match self {
+            Self::Program => None,
+            Self::ProgramFor(user_id) | Self::User(user_id) => Some(user_id),
+        }
+    }
+
+    /// True if a user wrote the message with a token.
+    pub fn is_user(self) -> bool {
+        matches!(self, Self::User(_))
+    }
+}
+
+/// An id that a caller gave to a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GivenId<'a> {
+    /// The `id` of the message.
+    Id(Uuid),
+    /// The `external_id` of the message.
+    ExternalId(&'a str),
+}
+
+/// Returns the id under which a message written with a user's token is stored. It is a UUIDv5 with the session as its
+/// namespace. Its name is the 16 bytes of the user's id, one byte (0 for `id`, 1 for `external_id`), and the 16 bytes
+/// of the `id` or the bytes of the `external_id`. So no user can take an id that another user or an API key may use.
+pub fn user_message_id(session_id: Uuid, user_id: Uuid, given: GivenId<'_>) -> Uuid {
+    let mut name = Vec::with_capacity(17 + MAX_EXTERNAL_ID_BYTES);
+    name.extend_from_slice(user_id.as_bytes());
+    match given {
+        GivenId::Id(id) => {
+            name.push(0);
+            name.extend_from_slice(id.as_bytes());
+        }
+        GivenId::ExternalId(text) => {
+            name.push(1);
+            name.extend_from_slice(text.as_bytes());
+        }
+    }
+    Uuid::new_v5(&session_id, &name)
+}
+
+/// Returns the id of a session that a user's token starts under an `external_id`: a UUIDv5 with the user as its
+/// namespace.
+pub fn user_session_id(user_id: Uuid, external_id: &str) -> Uuid {
+    Uuid::new_v5(&user_id, external_id.as_bytes())
+}
+
+/// Returns the id of a session that an API key or the embedding program starts under an `external_id`.
+pub fn program_session_id(external_id: &str) -> Uuid {
+    Uuid::new_v5(&SESSION_NAMESPACE, external_id.as_bytes())
+}
+
+/// A message for a tracker to record.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Message {
+    /// The session that the message belongs to.
+    pub session_id: Uuid,
+    /// Who wrote the message.
+    pub role: Role,
+    /// The text that was spoken and heard. It may be empty only if `kind` is not [`Kind::Message`], or if
+    /// `content_generated` or `parts` is set.
+    pub content: String,
+    /// The idempotency key. Without it, the id is derived from `external_id`, or a new UUIDv7 is generated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<Uuid>,
+    /// The caller's own id, up to [`MAX_EXTERNAL_ID_BYTES`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub external_id: Option<String>,
+    /// When the message was spoken or written. If omitted, the time of acceptance.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created_at: Option<Timestamp>,
+    /// The kind of the transcript entry.
+    pub kind: Kind,
+    /// The revision. A later revision of the same id replaces an earlier one. At most `i32::MAX`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub revision: u32,
+    /// True if the user interrupted the agent while it spoke this message.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub interrupted: bool,
+    /// The address of the recording.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audio_url: Option<String>,
+    /// The caller's own data.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<JsonObject>,
+    /// The text that the model generated, if the user heard less than that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub content_generated: Option<String>,
+    /// OpenTelemetry GenAI message parts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parts: Option<JsonArray>,
+    /// The metrics of the turn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<TurnMetrics>,
+    /// Data that belongs to no other field. It does not count when two messages are compared. The key `talktrack` is
+    /// reserved: the tracker replaces what a caller puts there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extra: Option<JsonObject>,
+}
+
+impl Message {
+    /// Creates a message with only its text.
+    pub fn new(session_id: Uuid, role: Role, content: impl Into<String>) -> Self {
+        Self {
+            session_id,
+            role,
+            content: content.into(),
+            id: None,
+            external_id: None,
+            created_at: None,
+            kind: Kind::Message,
+            revision: 0,
+            interrupted: false,
+            audio_url: None,
+            metadata: None,
+            content_generated: None,
+            parts: None,
+            metrics: None,
+            extra: None,
+        }
+    }
+
+    /// Returns the bytes that the message occupies on the heap, without the struct itself. The byte limit of the queue
+    /// counts them.
+    pub fn heap_bytes(&self) -> usize {
+        let text = |field: &Option<String>| field.as_ref().map_or(0, String::len);
+        self.content.len()
+            + text(&self.external_id)
+            + text(&self.audio_url)
+            + text(&self.content_generated)
+            + self.metadata.as_ref().map_or(0, |json| json.as_str().len())
+            + self.parts.as_ref().map_or(0, |json| json.as_str().len())
+            + self.metrics.as_ref().map_or(0, |json| json.as_json().as_str().len())
+            + self.extra.as_ref().map_or(0, |json| json.as_str().len())
+    }
+
+    /// Returns an error that names the field if a field is invalid. The tracker checks the size limits.
+    ///
+    /// # Errors
+    /// Names the first field that violates the contract.
+    pub fn validate(&self) -> Result<(), Invalid> {
+        let says_more = self.content_generated.is_some() || self.parts.is_some();
+        if self.content.is_empty() && self.kind == Kind::Message && !says_more {
+            return Err(Invalid::new("content", "must not be empty"));
+        }
+        if self.revision > i32::MAX.unsigned_abs() {
+            return Err(Invalid::new("revision", "must be at most 2147483647"));
+        }
+        self.external_id.as_deref().map_or(Ok(()), check_external_id)
+    }
+
+    /// Replaces U+0000, which PostgreSQL cannot store, by U+FFFD in all fields, and flags the replacement in the
+    /// metadata.
+    pub fn replace_nul(&mut self) {
+        let mut found = replace_nul_in(&mut self.content);
+        for field in [&mut self.external_id, &mut self.audio_url, &mut self.content_generated] {
+            found |= field.as_mut().is_some_and(replace_nul_in);
+        }
+        if let Some(parts) = self.parts.as_ref().and_then(JsonArray::without_nul) {
+            (self.parts, found) = (Some(parts), true);
+        }
+        if let Some(metrics) = self.metrics.as_ref().and_then(|metrics| metrics.0.without_nul()) {
+            (self.metrics, found) = (Some(TurnMetrics(metrics)), true);
+        }
+        if let Some(metadata) = self.metadata.as_ref().and_then(JsonObject::without_nul) {
+            (self.metadata, found) = (Some(metadata), true);
+        }
+        if found {
+            let flag = JsonObject::from(&Map::from_iter([(NUL_REPLACED.to_owned(), true.into())]));
+            let metadata = self.metadata.take().unwrap_or_default();
+            self.metadata = Some(metadata.merged(&flag));
+        }
+    }
+
+    /// Notes in `extra` that lone surrogates in the message's JSON were replaced by U+FFFD.
+    pub fn note_replaced_surrogates(&mut self) {
+        let notes = Map::from_iter([(SURROGATES_REPLACED.to_owned(), true.into())]);
+        let notes = JsonObject::from(&Map::from_iter([(NOTES.to_owned(), notes.into())]));
+        self.extra = Some(self.extra.take().unwrap_or_default().merged(&notes));
+    }
+
+    /// Replaces talktrack's own notes in `extra`: who wrote the message, and the `created_at` that the caller claimed
+    /// if it was too far in the future. The note of replaced surrogates is kept.
+    pub fn set_notes(&mut self, author: Author, claimed: Option<Timestamp>) {
+        let is_noted = |extra: &JsonObject| extra.members().iter().any(|(key, _)| key == NOTES);
+        let mut replaced = None;
+        if self.extra.as_ref().is_some_and(is_noted) {
+            let mut fields = self.extra.take().unwrap_or_default().to_value();
+            let notes = fields.remove(NOTES).unwrap_or_default();
+            replaced =
+                (notes[SURROGATES_REPLACED] == true).then(|| (SURROGATES_REPLACED.to_owned(), true.into()));
+            self.extra = (!fields.is_empty()).then(|| JsonObject::from(&fields));
+        }
+        let by = author.is_user().then(|| (BY.to_owned(), BY_USER.into()));
+        let claimed = claimed.map(|at| (CLAIMED.to_owned(), at.to_string().into()));
+        let notes: Map<String, Value> = by.into_iter().chain(claimed).chain(replaced).collect();
+        if !notes.is_empty() {
+            let notes = JsonObject::from(&Map::from_iter([(NOTES.to_owned(), notes.into())]));
+            self.extra = Some(self.extra.take().unwrap_or_default().merged(&notes));
+        }
+    }
+
+    /// True if the notes say that a user wrote the message with a token.
+    pub fn is_by_user(&self) -> bool {
+        let notes = self.extra.as_ref().and_then(|extra| extra.to_value().remove(NOTES));
+        notes.is_some_and(|notes| notes[BY] == BY_USER)
+    }
+
+    /// Returns the id under which the message is stored, if the caller's data determine it.
+    pub fn given_id(&self, author: Author) -> Option<Uuid> {
+        if let Author::User(user_id) = author {
+            let named = || self.external_id.as_deref().map(GivenId::ExternalId);
+            let given = self.id.map(GivenId::Id).or_else(named);
+            return given.map(|given| user_message_id(self.session_id, user_id, given));
+        }
+        let derived =
+            || self.external_id.as_ref().map(|name| Uuid::new_v5(&self.session_id, name.as_bytes()));
+        self.id.or_else(derived)
+    }
+}
+
+/// Replaces each U+0000 by U+FFFD. Returns true if there was one.
+pub fn replace_nul_in(text: &mut String) -> bool {
+    let found = text.as_bytes().contains(&0);
+    if found {
+        *text = text.replace('\0', "\u{FFFD}");
+    }
+    found
+}
+
+/// Checks that an external id has 1 to [`MAX_EXTERNAL_ID_BYTES`] bytes.
+///
+/// # Errors
+/// If it is empty or too long.
+pub fn check_external_id(id: &str) -> Result<(), Invalid> {
+    match id.len() {
+        0 => Err(Invalid::new("external_id", "must not be empty")),
+        1..=MAX_EXTERNAL_ID_BYTES => Ok(()),
+        _ => Err(Invalid::new("external_id", "must be at most 256 bytes")),
+    }
+}

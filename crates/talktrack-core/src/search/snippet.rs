@@ -1,0 +1,120 @@
+//! Snippets: the part of a found message that is shown.
+
+use std::ops::Range;
+
+use serde::Serialize;
+
+use crate::search::query::Query;
+use crate::search::words::Words;
+
+/// The approximate length of a snippet, in bytes.
+const LENGTH: usize = 240;
+/// How many of these bytes are before the first match.
+const BEFORE: usize = 60;
+/// How far a cut may move to avoid splitting a word, in bytes.
+const SPARE: usize = 20;
+
+/// A piece of a message's text, unchanged. A client shows it as text and highlights matches. The piece is
+/// never markup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Piece {
+    /// The text.
+    pub text: String,
+    /// True if the piece matches the query.
+    pub hit: bool,
+}
+
+impl Query {
+    /// Returns the part of the text around the first match, in pieces; `…` stands for omitted text before
+    /// and after it. `None` if the text does not contain all parts of the query.
+    pub fn snippet(&self, text: &str) -> Option<Vec<Piece>> {
+        let hits = self.find_hits(&Words::split(text))?;
+        let shown = excerpt_range(text, hits.first().map_or(0..0, Clone::clone));
+        let mut pieces = Vec::new();
+        let mut add = |piece: &str, hit| {
+            if !piece.is_empty() {
+                pieces.push(Piece { text: piece.to_owned(), hit });
+            }
+        };
+        let mut at = shown.start;
+        add(if shown.start > 0 { "…" } else { "" }, false);
+        for hit in hits.iter().filter(|hit| hit.end <= shown.end) {
+            add(&text[at..hit.start], false);
+            add(&text[hit.clone()], true);
+            at = hit.end;
+        }
+        add(&text[at..shown.end], false);
+        add(if shown.end < text.len() { "…" } else { "" }, false);
+        Some(pieces)
+    }
+
+    /// Returns the places of all matches, in order and without overlaps.
+    fn find_hits(&self, words: &Words) -> Option<Vec<Range<usize>>> {
+        let mut missing: Vec<bool> = self.phrases().iter().map(|_| true).collect();
+        let mut hits: Vec<Range<usize>> = Vec::new();
+        for at in 0..words.len() {
+            for (phrase, missing) in self.phrases().iter().zip(&mut missing) {
+                let Some(length) = phrase.matches_at(words, at) else { continue };
+                *missing = false;
+                let (start, end) = (words.span(at).start, words.span(at + length - 1).end);
+                match hits.last_mut() {
+                    Some(last) if last.end >= start => last.end = last.end.max(end),
+                    _ => hits.push(start..end),
+                }
+            }
+        }
+        (!missing.contains(&true)).then_some(hits)
+    }
+}
+
+/// Returns the part of the text that is shown.
+fn excerpt_range(text: &str, first: Range<usize>) -> Range<usize> {
+    let start = match first.start.saturating_sub(BEFORE) {
+        0 => 0,
+        start => {
+            let start = char_boundary(text, start);
+            let near = &text[start..char_boundary(text, start + SPARE).min(first.start)];
+            near.find(char::is_whitespace).map_or(start, |space| char_boundary(text, start + space + 1))
+        }
+    };
+    let end = char_boundary(text, start + LENGTH).max(first.end);
+    if end == text.len() {
+        return start..end;
+    }
+    let near = char_boundary(text, end - SPARE).clamp(first.end, end);
+    start..text[near..end].rfind(char::is_whitespace).map_or(end, |space| near + space)
+}
+
+/// Returns the first character boundary at or after this place.
+fn char_boundary(text: &str, from: usize) -> usize {
+    (from..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(query: &str, text: &str) -> Option<String> {
+        let pieces = query.parse::<Query>().unwrap().snippet(text)?;
+        let mark = |piece: Piece| if piece.hit { format!("[{}]", piece.text) } else { piece.text };
+        Some(pieces.into_iter().map(mark).collect())
+    }
+
+    #[test]
+    fn hits_are_set_off_where_they_stand() {
+        assert_eq!(
+            shown("order my*", "<b>My ORDER</b>, the order.").unwrap(),
+            "<b>[My] [ORDER]</b>, the [order]."
+        );
+        assert_eq!(shown("東京都 京都に", "私は東京都に").unwrap(), "私は[東京都に]");
+        assert_eq!(shown("order", "orders"), None);
+    }
+
+    #[test]
+    fn of_a_long_text_the_part_with_the_first_hit_is_shown() {
+        let text = format!("{} needle {}", "hay ".repeat(100), "straw ".repeat(100));
+        let snippet = shown("needle", &text).unwrap();
+        assert!(snippet.starts_with("…hay hay ") && snippet.ends_with(" straw…"), "{snippet}");
+        assert!(snippet.contains(" [needle] ") && snippet.len() < LENGTH + 20, "{snippet}");
+    }
+}

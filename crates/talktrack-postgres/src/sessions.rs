@@ -1,0 +1,339 @@
+//! Writes the rows of sessions: starts, reopens, updates and ends. Each statement handles all sessions of a
+//! batch.
+
+use std::collections::HashMap;
+
+use talktrack_core::clock::{Seq, Timestamp};
+use talktrack_core::json::JsonObject;
+use talktrack_core::record::{Attempt, SessionEnd, SessionStart};
+use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Error};
+use uuid::Uuid;
+
+use crate::plan::{MergedUpdates, RecordRef};
+use crate::statement::{Statement, moment};
+
+/// How much of a record applies, decided as in
+/// [`Rule::for_record`](talktrack_core::store::conflict::Rule::for_record): `apply`, `in time` (apply if the record is
+/// not late), `fill` (only what is missing), `ignore`.
+macro_rules! rule {
+    () => {
+        "CASE WHEN news.attempt = 'replay' THEN 'fill' \
+         WHEN session.last_node = news.node THEN \
+           CASE WHEN session.last_seq < news.seq THEN 'apply' WHEN news.attempt = 'retry' THEN 'ignore' ELSE 'fill' END \
+         WHEN news.attempt = 'retry' THEN 'fill' ELSE 'in time' END"
+    };
+}
+
+/// The object to which a record's keys are added: metadata that are not an object count as an empty one
+/// ([`merge_base`](talktrack_core::store::conflict::merge_base)). With `||` alone PostgreSQL would build an array.
+macro_rules! base {
+    () => {
+        "CASE jsonb_typeof(session.metadata) WHEN 'object' THEN session.metadata ELSE '{}' END"
+    };
+}
+
+/// The metadata merged with a record. A record without keys changes nothing. Under `ignore` and `fill` only
+/// missing keys are added, so a record that was already applied changes nothing; if the result is too long,
+/// the record was not applied.
+macro_rules! merged {
+    ($news:literal) => {
+        concat!(
+            "CASE WHEN ",
+            $news,
+            ".metadata = '{}' THEN session.metadata \
+             WHEN rule IN ('ignore', 'fill') THEN ",
+            $news,
+            ".metadata || ",
+            base!(),
+            " \
+             ELSE ",
+            base!(),
+            " || ",
+            $news,
+            ".metadata END"
+        )
+    };
+}
+
+/// True if the merged metadata are not too long
+/// ([`MAX_STORED_METADATA`](talktrack_core::store::conflict::MAX_STORED_METADATA)), or not longer than before.
+macro_rules! fits {
+    () => {
+        "coalesce(octet_length(merged::text) <= greatest(131072, octet_length(session.metadata::text)), true)"
+    };
+}
+
+/// Starts sessions. A new session begins, unless it or its user was deleted. An existing one continues, and
+/// loses its end if the start is not late. A replayed start does not set `last_node`, so that earlier
+/// records of the session still apply. The same holds for a start whose metadata are too long: everything
+/// except the metadata is applied. Returns the sessions that belong to this user, each with whether the
+/// metadata fit. Writes in the order of the ids: nodes that write the same rows in different orders could
+/// deadlock.
+const START: &str = concat!(
+    "
+WITH begun AS (
+INSERT INTO public.conversation_sessions AS session
+  (id, session_id, user_id, started_at, created_at, last_event_at, external_id, metadata, last_node, last_seq)
+SELECT id, session_id, user_id, started_at, created_at, least(started_at, created_at), external_id, metadata::jsonb,
+  CASE WHEN attempt <> 'replay' THEN $8::uuid END, CASE WHEN attempt <> 'replay' THEN seq END
+FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::timestamptz[], $6::text[], $7::text[], $9::int8[], $10::text[])
+  AS t(id, session_id, user_id, started_at, created_at, external_id, metadata, seq, attempt)
+WHERE NOT EXISTS (SELECT FROM public.conversation_deletions gone WHERE gone.session_id = t.session_id)
+  AND NOT EXISTS (SELECT FROM public.conversation_user_deletions gone WHERE gone.user_id = t.user_id
+    AND CASE gone.session_id WHEN '00000000-0000-0000-0000-000000000000' THEN gone.deleted_at >= t.created_at
+      WHEN t.session_id THEN true END)
+ORDER BY session_id
+ON CONFLICT (session_id) DO UPDATE
+SET (status, ended_at, duration_seconds, end_reason, end_inferred, last_event_at, external_id, metadata, last_node, last_seq) = (
+  SELECT CASE WHEN opens THEN 'active' ELSE session.status END, CASE WHEN NOT opens THEN session.ended_at END,
+    CASE WHEN NOT opens THEN session.duration_seconds END, CASE WHEN NOT opens THEN session.end_reason END,
+    session.end_inferred AND NOT opens, greatest(session.last_event_at, excluded.last_event_at),
+    coalesce(session.external_id, excluded.external_id),
+    CASE WHEN fits AND rule <> 'ignore' THEN merged ELSE session.metadata END,
+    CASE WHEN applies THEN excluded.last_node ELSE session.last_node END,
+    CASE WHEN applies THEN excluded.last_seq ELSE session.last_seq END
+  FROM (SELECT CASE WHEN excluded.last_node IS NULL THEN 'fill'
+      WHEN session.last_node = excluded.last_node THEN CASE WHEN session.last_seq < excluded.last_seq THEN 'apply'
+        WHEN excluded.session_id = ANY($11::uuid[]) THEN 'ignore' ELSE 'fill' END
+      WHEN excluded.session_id = ANY($11::uuid[]) THEN 'fill' ELSE 'in time' END) AS judged(rule),
+    LATERAL (SELECT ",
+    merged!("excluded"),
+    ") AS added(merged), LATERAL (SELECT ",
+    fits!(),
+    ") AS measured(fits),
+    LATERAL (SELECT fits AND rule IN ('apply', 'in time'),
+      rule = 'apply' OR rule = 'in time' AND coalesce(excluded.created_at >= session.ended_at, true)) AS decided(applies, opens))
+WHERE session.user_id = excluded.user_id
+RETURNING session.session_id, session.user_id, session.metadata, session.last_node, session.last_seq, xmax = 0 AS is_new
+)
+SELECT session.session_id, is_new,
+  -- As for an update: metadata that are too long still were not applied.
+  (SELECT ",
+    fits!(),
+    " FROM (SELECT ",
+    rule!(),
+    ") AS judged(rule), LATERAL (SELECT ",
+    merged!("news"),
+    ") AS added(merged)),
+  -- As for messages: fails if a trigger changed whose a session is, or which.
+  (SELECT ('talktrack: a trigger changed ' || count(*))::int FROM begun WHERE NOT EXISTS (
+    SELECT FROM unnest($2::uuid[], $3::uuid[]) AS sent(session_id, user_id)
+    WHERE sent.session_id = begun.session_id AND sent.user_id = begun.user_id) HAVING count(*) > 0)
+FROM begun AS session LEFT JOIN (SELECT session_id, metadata::jsonb, seq, attempt, $8::uuid AS node
+  FROM unnest($2::uuid[], $7::text[], $9::int8[], $10::text[]) AS t(session_id, metadata, seq, attempt)) AS news
+  ON news.session_id = session.session_id"
+);
+
+/// Writes the row of a running session again after it was removed. Another node may write it at the same
+/// moment, so a conflict on any key is ignored.
+const RESTORE: &str = "
+INSERT INTO public.conversation_sessions (id, session_id, user_id, started_at, last_event_at)
+SELECT $1::uuid, $2::uuid, $3::uuid, $4::timestamptz, $4::timestamptz
+WHERE NOT EXISTS (SELECT FROM public.conversation_deletions gone WHERE gone.session_id = $2::uuid)
+  AND NOT EXISTS (SELECT FROM public.conversation_user_deletions gone WHERE gone.user_id = $3::uuid
+    AND (gone.session_id = $2::uuid OR gone.session_id = '00000000-0000-0000-0000-000000000000'
+      AND gone.deleted_at >= least($4::timestamptz, $5::timestamptz)))
+ON CONFLICT DO NOTHING";
+
+const UPDATE: &str = concat!(
+    "
+UPDATE public.conversation_sessions session SET (metadata, last_node, last_seq) = (
+  SELECT CASE WHEN fits AND rule <> 'ignore' THEN merged ELSE session.metadata END,
+    CASE WHEN applies THEN news.node ELSE session.last_node END, CASE WHEN applies THEN news.seq ELSE session.last_seq END
+  FROM (SELECT ",
+    rule!(),
+    ") AS judged(rule), LATERAL (SELECT ",
+    merged!("news"),
+    ") AS added(merged), LATERAL (SELECT ",
+    fits!(),
+    ") AS measured(fits), LATERAL (SELECT fits AND rule IN ('apply', 'in time')) AS decided(applies))
+FROM (SELECT session_id, metadata::jsonb, owner, seq, attempt, $6::uuid AS node
+      FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::int8[], $5::text[]) AS t(session_id, metadata, owner, seq, attempt)) AS news
+WHERE session.session_id = news.session_id AND session.user_id = coalesce(news.owner, session.user_id)
+  AND NOT EXISTS (SELECT FROM public.conversation_user_deletions gone WHERE gone.user_id = session.user_id
+    AND gone.session_id = '00000000-0000-0000-0000-000000000000'
+    AND gone.deleted_at >= timestamptz 'epoch' + news.seq * interval '1 microsecond')
+-- What was applied is merged once more here, which changes nothing: what is too long still was not applied.
+RETURNING session.session_id, (SELECT ",
+    fits!(),
+    " FROM (SELECT ",
+    rule!(),
+    ") AS judged(rule), LATERAL (SELECT ",
+    merged!("news"),
+    ") AS added(merged))"
+);
+
+const ALIVE: &str = "
+UPDATE public.conversation_sessions session SET last_event_at = greatest(session.last_event_at, news.at)
+FROM unnest($1::uuid[], $2::timestamptz[], $3::uuid[]) AS news(session_id, at, owner)
+WHERE session.session_id = news.session_id AND session.user_id = coalesce(news.owner, session.user_id)";
+
+/// Ends sessions, decided as in [`Ending::decide`](talktrack_core::store::conflict::Ending::decide). An existing end
+/// is kept, unless it was inferred and this one was sent by a client. An inferred end does not close a
+/// session that another node has continued. A duration needs finite times; other programs can write infinite
+/// ones. Returns every session that exists, with its resulting figures and whether it continues.
+const END: &str = concat!(
+    "
+WITH news AS (
+  SELECT *, $10::uuid AS node FROM unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::uuid[],
+    $7::int8[], $8::timestamptz[], $9::text[], $11::bool[])
+  AS t(session_id, status, reason, ended_at, seen_until, owner, seq, accepted, attempt, inferred)
+), ended AS (
+  UPDATE public.conversation_sessions session
+  SET (status, end_reason, end_inferred, ended_at, duration_seconds, last_node, last_seq) = (
+    SELECT news.status, news.reason, news.inferred, at,
+      CASE WHEN isfinite(at) AND isfinite(session.started_at)
+        THEN extract(epoch FROM greatest(at, session.started_at) - session.started_at) END,
+      CASE WHEN applies THEN news.node ELSE session.last_node END, CASE WHEN applies THEN news.seq ELSE session.last_seq END
+    -- Nobody knows when an abandoned session ended; its last event is the last that is known of it.
+    FROM (SELECT CASE news.status WHEN 'abandoned' THEN coalesce(session.last_event_at, session.started_at) ELSE news.ended_at END,
+      ",
+    rule!(),
+    " IN ('apply', 'in time')) AS decided(at, applies))
+  FROM news
+  WHERE session.session_id = news.session_id AND session.user_id = coalesce(news.owner, session.user_id)
+    AND (session.ended_at IS NULL OR (session.end_inferred OR session.status = 'abandoned') AND NOT news.inferred)
+    AND coalesce(session.last_event_at <= news.seen_until, true)
+    AND CASE ",
+    rule!(),
+    " WHEN 'apply' THEN true WHEN 'ignore' THEN false
+      WHEN 'fill' THEN coalesce(session.last_event_at <= least(news.accepted, news.ended_at), true)
+      ELSE coalesce(session.last_event_at <= news.accepted, true) END
+  RETURNING session.session_id, session.duration_seconds
+)
+SELECT news.session_id, coalesce(ended.duration_seconds, session.duration_seconds, 0)::float8 AS duration_seconds,
+  coalesce(session.message_count, 0), ended.session_id IS NULL AND session.ended_at IS NULL AS goes_on
+FROM news JOIN public.conversation_sessions session
+  ON session.session_id = news.session_id AND session.user_id = coalesce(news.owner, session.user_id)
+LEFT JOIN ended ON ended.session_id = news.session_id"
+);
+
+/// Sessions with an inferred end. Their rows stay locked until the transaction ends, so that the answer
+/// stays true during it.
+const INFERRED_ENDS: &str = "
+SELECT session_id, user_id, started_at, ended_at FROM public.conversation_sessions
+WHERE session_id = ANY($1::uuid[]) AND end_inferred AND user_id IS NOT NULL
+  AND ended_at BETWEEN '0001-01-01' AND '9999-12-31' AND started_at BETWEEN '0001-01-01' AND '9999-12-31' ORDER BY session_id FOR UPDATE";
+
+/// Ends up to 1,000 idle sessions. Skips rows that another node has locked.
+const ABANDON: &str = "
+WITH silent AS (
+  SELECT session_id FROM public.conversation_sessions
+  WHERE status = 'active' AND last_event_at < $1::timestamptz AND isfinite(last_event_at) LIMIT 1000 FOR UPDATE SKIP LOCKED
+)
+UPDATE public.conversation_sessions session
+SET status = 'abandoned', end_reason = 'idle_timeout', end_inferred = true, ended_at = session.last_event_at,
+    duration_seconds = CASE WHEN isfinite(session.started_at)
+      THEN extract(epoch FROM greatest(session.last_event_at, session.started_at) - session.started_at) END
+FROM silent WHERE session.session_id = silent.session_id
+RETURNING session.session_id";
+
+/// The users of sessions. Another program wrote a row without a user: the nil UUID stands for a user that
+/// no caller can be.
+const OWNERS: &str = "SELECT session_id, coalesce(user_id, '00000000-0000-0000-0000-000000000000') \
+     FROM public.conversation_sessions WHERE session_id = ANY($1::uuid[])";
+
+pub(super) fn start_sessions<'a>(node: Uuid, starts: &[(RecordRef, &'a SessionStart)]) -> Statement<'a> {
+    let all = || starts.iter().map(|(_, start)| *start);
+    let retried = starts.iter().filter(|(record, _)| record.attempt == Attempt::Retry);
+    Statement::new(START)
+        .uuids(all().map(|start| row_id(start.session_id)))
+        .uuids(all().map(|start| start.session_id))
+        .uuids(all().map(|start| start.user_id))
+        .moments(all().map(|start| start.started_at))
+        .moments(starts.iter().map(|(record, start)| record.accepted(start.started_at)))
+        .texts_or_null(all().map(|start| start.external_id.as_deref()))
+        .texts(all().map(|start| start.metadata.as_ref().map_or("{}", JsonObject::as_str)))
+        .with(node, Type::UUID)
+        .with(starts.iter().map(|(record, _)| record.seq).collect::<Vec<_>>(), Type::INT8_ARRAY)
+        .texts(starts.iter().map(|(record, _)| record.attempt.as_str()))
+        .uuids(retried.map(|(_, start)| start.session_id))
+}
+
+/// Restores the session of a record that was accepted at `accepted`. Writes nothing if the session or its
+/// user was deleted.
+pub(super) fn restore_session(
+    session_id: Uuid,
+    user_id: Uuid,
+    started_at: Timestamp,
+    accepted: Seq,
+) -> Statement<'static> {
+    Statement::new(RESTORE)
+        .with(row_id(session_id), Type::UUID)
+        .with(session_id, Type::UUID)
+        .with(user_id, Type::UUID)
+        .with(moment(started_at), Type::TIMESTAMPTZ)
+        .with(Timestamp::from_micros(accepted).map(moment), Type::TIMESTAMPTZ)
+}
+
+/// Selects the users of those of these sessions that exist.
+pub(super) fn select_owners(sessions: impl Iterator<Item = Uuid>) -> Statement<'static> {
+    Statement::new(OWNERS).uuids(sessions)
+}
+
+/// Returns the users of those of these sessions that exist.
+pub(super) async fn find_owners(
+    client: &Client,
+    sessions: impl Iterator<Item = Uuid>,
+) -> Result<HashMap<Uuid, Uuid>, Error> {
+    let rows = select_owners(sessions).query(client).await?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+}
+
+pub(super) fn update_metadata<'a>(
+    node: Uuid,
+    updates: &(impl Iterator<Item = (Uuid, &'a MergedUpdates)> + Clone),
+) -> Statement<'a> {
+    let all = || updates.clone().map(|(_, merged)| merged);
+    Statement::new(UPDATE)
+        .uuids(updates.clone().map(|(session_id, _)| session_id))
+        .texts(all().map(|merged| merged.metadata.as_str()))
+        .with(all().map(|merged| merged.owner).collect::<Vec<_>>(), Type::UUID_ARRAY)
+        .with(all().map(|merged| merged.last_seq).collect::<Vec<_>>(), Type::INT8_ARRAY)
+        .texts(all().map(|merged| merged.attempt.as_str()))
+        .with(node, Type::UUID)
+}
+
+/// Writes signs of life. Each belongs to a claim: a session, and the user for whom it was started if the
+/// record names one.
+pub(super) fn record_heartbeats(
+    signs: impl Iterator<Item = ((Uuid, Option<Uuid>), Timestamp)> + Clone,
+) -> Statement<'static> {
+    let owners = signs.clone().map(|((_, owner), _)| owner).collect::<Vec<_>>();
+    Statement::new(ALIVE)
+        .uuids(signs.clone().map(|((session_id, _), _)| session_id))
+        .moments(signs.map(|(_, at)| at))
+        .with(owners, Type::UUID_ARRAY)
+}
+
+pub(super) fn end_sessions<'a>(node: Uuid, ends: &[(RecordRef, &'a SessionEnd)]) -> Statement<'a> {
+    let all = || ends.iter().map(|(_, end)| *end);
+    let record = || ends.iter().map(|(record, _)| *record);
+    Statement::new(END)
+        .uuids(all().map(|end| end.session_id))
+        .texts(all().map(|end| end.status.as_str()))
+        .texts(all().map(|end| end.reason.as_str()))
+        .moments(all().map(|end| end.ended_at))
+        .with(all().map(|end| end.seen_until.map(moment)).collect::<Vec<_>>(), Type::TIMESTAMPTZ_ARRAY)
+        .with(all().map(|end| end.owner).collect::<Vec<_>>(), Type::UUID_ARRAY)
+        .with(record().map(|record| record.seq).collect::<Vec<_>>(), Type::INT8_ARRAY)
+        .moments(ends.iter().map(|(record, end)| record.accepted(end.ended_at)))
+        .texts(record().map(|record| record.attempt.as_str()))
+        .with(node, Type::UUID)
+        .with(all().map(SessionEnd::is_inferred).collect::<Vec<_>>(), Type::BOOL_ARRAY)
+}
+
+/// Selects those of these sessions that have an inferred end.
+pub(super) fn lock_inferred_ends(sessions: impl Iterator<Item = Uuid>) -> Statement<'static> {
+    Statement::new(INFERRED_ENDS).uuids(sessions)
+}
+
+pub(super) fn abandon_inactive(since: Timestamp) -> Statement<'static> {
+    Statement::new(ABANDON).with(moment(since), Type::TIMESTAMPTZ)
+}
+
+/// The primary key of a session's row, the same in every store.
+fn row_id(session_id: Uuid) -> Uuid {
+    Uuid::new_v5(&session_id, b"row")
+}

@@ -1,0 +1,20 @@
+//! The frames of talktrack's WebSocket protocol. They are parsed at the edge, so that the code behind this crate only
+//! handles valid messages.
+//!
+//! JSONL files (replay, import, export) contain the same frames, one a line, each with the session's id.
+
+pub mod jsonl;
+mod server_frame;
+mod line;
+mod frame;
+mod explain;
+mod reference;
+mod reason;
+mod secret;
+
+pub use frame::{ClientFrame, Frame, MessageFrame, SessionStartFrame};
+pub use line::{EndLine, MessageLine, RecordLine, StartLine, UpdateLine};
+pub use reason::reason_of_end;
+pub use reference::{FrameRef, WireError};
+pub use secret::Secret;
+pub use server_frame::{Ack, AckWriter, ServerFrame};

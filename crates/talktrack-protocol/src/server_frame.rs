@@ -1,0 +1,287 @@
+//! Frames from the server to the client.
+
+use std::fmt::Write as _;
+
+use serde::ser::SerializeMap as _;
+use serde::{Deserialize, Serialize, Serializer};
+use talktrack_core::Timestamp;
+use uuid::Uuid;
+
+use super::reference::FrameRef;
+
+/// A frame that the server sends.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ServerFrame {
+    /// The session is durable, and messages may follow.
+    SessionStarted {
+        /// The session. The server has generated or derived the id if the client gave none.
+        session_id: Uuid,
+        /// The user that the session belongs to.
+        user_id: Uuid,
+        /// True if the session existed before.
+        resumed: bool,
+    },
+    /// Messages are durable. The server writes these frames with [`AckWriter`].
+    Ack {
+        /// The durable messages.
+        acks: Vec<Ack>,
+    },
+    /// A frame was refused, and nothing of it is kept.
+    Error {
+        /// One of the error codes of the protocol.
+        code: String,
+        /// The reason in words, which begins with the field.
+        message: String,
+        /// The `ref` of the frame.
+        reference: Option<FrameRef>,
+    },
+    /// The end of the session is durable.
+    SessionEnded {
+        /// The session that has ended.
+        session_id: Uuid,
+        /// The time from start to end in seconds.
+        duration_seconds: f64,
+        /// The number of messages in the session.
+        message_count: u64,
+        /// The `ref` of the frame that requested the end.
+        reference: Option<FrameRef>,
+    },
+    /// The client's token or key expires soon.
+    TokenExpiring {
+        /// The token or key is no longer accepted from this time on.
+        expires_at: Timestamp,
+    },
+    /// The answer to a ping.
+    Pong {
+        /// The `ref` of the ping.
+        reference: Option<FrameRef>,
+    },
+}
+
+/// One durable message.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Ack {
+    /// The id of the message in the store.
+    pub id: Uuid,
+    /// The `ref` of the frame.
+    #[serde(default, rename = "ref")]
+    pub reference: Option<FrameRef>,
+}
+
+impl ServerFrame {
+    /// Serialises the frame for the wire.
+    pub fn to_text(&self) -> String {
+        // Every part of a frame is serialisable, so this cannot fail.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// Parses a frame.
+    ///
+    /// # Errors
+    /// Says what is wrong with the frame. An unknown type is an error too.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let fields: ServerFrameFields = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let frame_type = fields.frame_type.clone();
+        let known = match frame_type.as_str() {
+            "ack" => fields.acks.map(|acks| Self::Ack { acks }),
+            "error" => fields.into_error(),
+            "session.started" => fields.into_started(),
+            "session.ended" => fields.into_ended(),
+            "token.expiring" => fields.expires_at.map(|expires_at| Self::TokenExpiring { expires_at }),
+            "pong" => Some(Self::Pong { reference: fields.reference }),
+            _ => return Err(format!("type: unknown: {frame_type}")),
+        };
+        known.ok_or_else(|| format!("{frame_type}: a field is missing"))
+    }
+}
+
+/// The fields of all frames.
+#[derive(Deserialize)]
+struct ServerFrameFields {
+    #[serde(rename = "type")]
+    frame_type: String,
+    acks: Option<Vec<Ack>>,
+    code: Option<String>,
+    message: Option<String>,
+    session_id: Option<Uuid>,
+    user_id: Option<Uuid>,
+    resumed: Option<bool>,
+    duration_seconds: Option<f64>,
+    message_count: Option<u64>,
+    expires_at: Option<Timestamp>,
+    #[serde(default, rename = "ref")]
+    reference: Option<FrameRef>,
+}
+
+impl ServerFrameFields {
+    fn into_error(self) -> Option<ServerFrame> {
+        Some(ServerFrame::Error { code: self.code?, message: self.message?, reference: self.reference })
+    }
+
+    fn into_started(self) -> Option<ServerFrame> {
+        let (session_id, user_id) = (self.session_id?, self.user_id?);
+        Some(ServerFrame::SessionStarted { session_id, user_id, resumed: self.resumed? })
+    }
+
+    fn into_ended(self) -> Option<ServerFrame> {
+        Some(ServerFrame::SessionEnded {
+            session_id: self.session_id?,
+            duration_seconds: self.duration_seconds?,
+            message_count: self.message_count?,
+            reference: self.reference,
+        })
+    }
+}
+
+impl Serialize for ServerFrame {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        match self {
+            Self::SessionStarted { session_id, user_id, resumed } => {
+                map.serialize_entry("type", "session.started")?;
+                map.serialize_entry("session_id", session_id)?;
+                map.serialize_entry("user_id", user_id)?;
+                map.serialize_entry("resumed", resumed)?;
+            }
+            Self::Ack { acks } => {
+                map.serialize_entry("type", "ack")?;
+                map.serialize_entry("acks", acks)?;
+            }
+            Self::Error { code, message, .. } => {
+                map.serialize_entry("type", "error")?;
+                map.serialize_entry("code", code)?;
+                map.serialize_entry("message", message)?;
+            }
+            Self::SessionEnded { session_id, duration_seconds, message_count, .. } => {
+                map.serialize_entry("type", "session.ended")?;
+                map.serialize_entry("session_id", session_id)?;
+                map.serialize_entry("duration_seconds", duration_seconds)?;
+                map.serialize_entry("message_count", message_count)?;
+            }
+            Self::TokenExpiring { expires_at } => {
+                map.serialize_entry("type", "token.expiring")?;
+                map.serialize_entry("expires_at", expires_at)?;
+            }
+            Self::Pong { .. } => map.serialize_entry("type", "pong")?,
+        }
+        if let Some(reference) = self.reference() {
+            map.serialize_entry("ref", reference)?;
+        }
+        map.end()
+    }
+}
+
+impl ServerFrame {
+    fn reference(&self) -> Option<&FrameRef> {
+        match self {
+            Self::Error { reference, .. }
+            | Self::SessionEnded { reference, .. }
+            | Self::Pong { reference } => reference.as_ref(),
+            Self::SessionStarted { .. } | Self::Ack { .. } | Self::TokenExpiring { .. } => None,
+        }
+    }
+}
+
+impl Serialize for Ack {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("id", &self.id)?;
+        if let Some(reference) = &self.reference {
+            map.serialize_entry("ref", reference)?;
+        }
+        map.end()
+    }
+}
+
+/// Writes an ack frame directly, because there is one for every few messages.
+#[derive(Debug)]
+pub struct AckWriter {
+    text: String,
+    count: usize,
+}
+
+impl AckWriter {
+    /// Starts a frame with room for `expected` acks.
+    pub fn new(expected: usize) -> Self {
+        let mut text = String::with_capacity(32 + 72 * expected);
+        text.push_str(r#"{"type":"ack","acks":["#);
+        Self { text, count: 0 }
+    }
+
+    /// Adds a durable message.
+    pub fn push(&mut self, id: Uuid, reference: Option<&FrameRef>) {
+        let comma = if self.count == 0 { "" } else { "," };
+        self.count += 1;
+        // Writing to a string cannot fail.
+        let _ = write!(self.text, r#"{comma}{{"id":"{id}""#);
+        if let Some(reference) = reference {
+            let _ = write!(self.text, r#","ref":{}"#, reference.as_json());
+        }
+        self.text.push('}');
+    }
+
+    /// Returns the frame; `None` if it contains no acks.
+    pub fn finish(mut self) -> Option<String> {
+        self.text.push_str("]}");
+        (self.count > 0).then_some(self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_read_as_the_protocol_page_shows_them_and_come_back_the_same() {
+        let (session_id, user_id) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let reference = Some(FrameRef::number(7));
+        let ended = ServerFrame::SessionEnded {
+            session_id,
+            duration_seconds: 45.2,
+            message_count: 8,
+            reference: None,
+        };
+        let error = ServerFrame::Error {
+            code: "invalid_message".into(),
+            message: "content: missing".into(),
+            reference: reference.clone(),
+        };
+        for (frame, text) in [
+            (
+                ServerFrame::SessionStarted { session_id, user_id, resumed: false },
+                format!(
+                    r#"{{"type":"session.started","session_id":"{session_id}","user_id":"{user_id}","resumed":false}}"#
+                ),
+            ),
+            (
+                error,
+                r#"{"type":"error","code":"invalid_message","message":"content: missing","ref":7}"#.into(),
+            ),
+            (
+                ended,
+                format!(
+                    r#"{{"type":"session.ended","session_id":"{session_id}","duration_seconds":45.2,"message_count":8}}"#
+                ),
+            ),
+            (ServerFrame::Pong { reference: None }, r#"{"type":"pong"}"#.into()),
+        ] {
+            assert_eq!(frame.to_text(), text);
+            assert_eq!(ServerFrame::parse(&text), Ok(frame));
+        }
+    }
+
+    #[test]
+    fn an_ack_frame_carries_several_messages() {
+        let acks = [(1, Some(FrameRef::number(4))), (2, None)]
+            .map(|(id, reference)| Ack { id: Uuid::from_u128(id), reference });
+        let mut writer = AckWriter::new(2);
+        for ack in &acks {
+            writer.push(ack.id, ack.reference.as_ref());
+        }
+        let text = writer.finish().unwrap();
+        let frame = ServerFrame::Ack { acks: acks.into() };
+        assert_eq!(text, frame.to_text());
+        assert_eq!(ServerFrame::parse(&text), Ok(frame));
+        assert_eq!(AckWriter::new(0).finish(), None);
+    }
+}

@@ -1,0 +1,46 @@
+//! Converts records to rows.
+
+use std::collections::BTreeMap;
+
+use talktrack::store::{MessageCursor, MessageRow, PREVIEW_CHARS, SessionPreview};
+use talktrack_core::message::{Kind, Role};
+use talktrack_core::record::StampedMessage;
+use talktrack_core::stored::{Stored, StoredTime};
+use uuid::Uuid;
+
+pub(super) fn row_of(owner: Uuid, seq: i64, created_at: StoredTime, stamped: &StampedMessage) -> MessageRow {
+    let message = stamped.message.clone();
+    MessageRow {
+        id: stamped.id,
+        session_id: message.session_id,
+        user_id: stamped.user_id(owner),
+        role: message.role.into(),
+        content: message.content,
+        audio_url: message.audio_url,
+        metadata: message.metadata.map(Stored::Known),
+        created_at,
+        seq: Some(seq),
+        external_id: message.external_id,
+        kind: message.kind.into(),
+        revision: message.revision.into(),
+        interrupted: message.interrupted,
+        content_generated: message.content_generated,
+        parts: message.parts.map(Stored::Known),
+        metrics: message.metrics.map(|metrics| metrics.as_json().clone().into()),
+        extra: message.extra.map(Stored::Known),
+    }
+}
+
+/// `None` if neither the user nor the assistant has spoken yet.
+pub(super) fn preview_of(transcript: &BTreeMap<MessageCursor, MessageRow>) -> Option<SessionPreview> {
+    let spoken = |row: &&MessageRow| {
+        row.kind == Kind::Message && (row.role == Role::User || row.role == Role::Assistant)
+    };
+    let last = transcript.values().rev().find(spoken)?;
+    Some(SessionPreview {
+        session_id: last.session_id,
+        last_role: last.role.clone(),
+        last_words: last.content.chars().take(PREVIEW_CHARS).collect(),
+        interruptions: transcript.values().filter(|row| row.interrupted).count() as u64,
+    })
+}

@@ -1,0 +1,160 @@
+//! Starts, updates and ends of sessions.
+
+use talktrack::store::SessionRow;
+use talktrack_core::clock::Timestamp;
+use talktrack_core::error::NotDurable;
+use talktrack_core::json::JsonObject;
+use talktrack_core::record::{
+    DeadReason, Ended, Reopened, SessionEnd, SessionStart, SessionUpdate, Status, Verdict,
+};
+use talktrack_core::store::conflict::{
+    Ending, MAX_STORED_METADATA, METADATA_TOO_LARGE, Origin, Rule, SessionEndState,
+};
+use talktrack_core::stored::{Stored, StoredTime};
+use uuid::Uuid;
+
+use crate::memory::Tables;
+
+/// The columns that the other stores keep in a session's row in addition to those of [`SessionRow`].
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct AppliedState {
+    /// The record that was last applied to the row.
+    pub(super) last: Option<Origin>,
+    /// The end was inferred: a node concluded it, no client sent it.
+    end_inferred: bool,
+}
+
+/// The origin of a record, and how much of it applies.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RecordSource {
+    pub(super) rule: Rule,
+    pub(super) origin: Origin,
+    /// An operator replayed the record.
+    pub(super) is_replayed: bool,
+}
+
+impl Tables {
+    pub(super) fn start(&mut self, by: RecordSource, start: &SessionStart) -> Verdict {
+        let (_, seq) = by.origin;
+        let applied = self.applied.entry(start.session_id).or_default();
+        let Some(session) = self.sessions.get_mut(&start.session_id) else {
+            self.sessions.insert(start.session_id, SessionRow::from_start(start, seq));
+            // A replayed start must not hide earlier records of the session.
+            *applied = AppliedState { last: (!by.is_replayed).then_some(by.origin), end_inferred: false };
+            return Verdict::Started { resumed: false };
+        };
+        if session.user_id != Some(start.user_id) {
+            return Verdict::Refused(NotDurable::OtherUser);
+        }
+        if known(session.ended_at.as_ref()).is_some_and(|ended_at| by.rule.reopens(seq, ended_at)) {
+            reopen(session, applied);
+        }
+        session.last_event_at = session.last_event_at.take().max(Some(start.happened_at(seq).into()));
+        if session.external_id.is_none() {
+            session.external_id.clone_from(&start.external_id);
+        }
+        if let Some(added) = &start.metadata
+            && !merge(by.rule, &mut session.metadata, added)
+        {
+            return metadata_too_large();
+        }
+        applied.apply(by);
+        Verdict::Started { resumed: true }
+    }
+
+    pub(super) fn update(&mut self, by: RecordSource, update: &SessionUpdate) -> Verdict {
+        let Some(session) = self.sessions.get_mut(&update.session_id) else {
+            return Verdict::Refused(NotDurable::UnknownSession);
+        };
+        if update.owner.is_some_and(|owner| session.user_id != Some(owner)) {
+            return Verdict::Refused(NotDurable::OtherUser);
+        }
+        if !merge(by.rule, &mut session.metadata, &update.metadata) {
+            return metadata_too_large();
+        }
+        self.applied.entry(update.session_id).or_default().apply(by);
+        Verdict::Updated
+    }
+
+    /// Reopens the session for a new message if its end was inferred and lies before this moment.
+    pub(super) fn take_back_end(&mut self, session_id: Uuid, before: Timestamp) -> Option<Verdict> {
+        let session = self.sessions.get_mut(&session_id)?;
+        let applied = self.applied.get_mut(&session_id).filter(|applied| applied.end_inferred)?;
+        known(session.ended_at.as_ref()).filter(|ended_at| *ended_at < before)?;
+        reopen(session, applied);
+        let (user_id, started_at) = (session.user_id?, session.started_at.known()?);
+        Some(Verdict::Reopened(Reopened { session_id, user_id, started_at }))
+    }
+
+    pub(super) fn end(&mut self, by: RecordSource, end: &SessionEnd) -> Verdict {
+        let Some(session) = self.sessions.get(&end.session_id) else {
+            return Verdict::Refused(NotDurable::UnknownSession);
+        };
+        if end.owner.is_some_and(|owner| session.user_id != Some(owner)) {
+            return Verdict::Refused(NotDurable::OtherUser);
+        }
+        let row = SessionEndState {
+            is_ended: session.ended_at.is_some(),
+            is_inferred: self.applied.get(&end.session_id).is_some_and(|applied| applied.end_inferred),
+            last_event_at: known(session.last_event_at.as_ref()),
+        };
+        let message_count = session.message_count.unsigned_abs();
+        let duration_seconds = match Ending::decide(by.rule, end, by.origin.1, row) {
+            Ending::Continues => return Verdict::StaysActive,
+            Ending::Kept => session.duration_seconds,
+            Ending::Closes => {
+                self.applied.entry(end.session_id).or_default().apply(by);
+                self.close(end)
+            }
+        };
+        Verdict::Ended(Ended { duration_seconds: duration_seconds.unwrap_or(0.0), message_count })
+    }
+
+    /// Writes the end to the row. Returns the duration of the session in seconds.
+    pub(super) fn close(&mut self, end: &SessionEnd) -> Option<f64> {
+        let session = self.sessions.get_mut(&end.session_id)?;
+        let started_at = session.started_at.known();
+        let last = known(session.last_event_at.as_ref()).or(started_at).unwrap_or(end.ended_at);
+        let ended_at = if end.status == Status::Abandoned { last } else { end.ended_at };
+        session.ended_at = Some(ended_at.into());
+        session.status = end.status.into();
+        session.end_reason = Some(end.reason.clone());
+        session.duration_seconds = started_at.map(|start| ended_at.max(start).seconds_since(start));
+        self.applied.entry(end.session_id).or_default().end_inferred = end.is_inferred();
+        session.duration_seconds
+    }
+}
+
+impl AppliedState {
+    /// Makes this record the last that was applied to the row, if its rule says so.
+    fn apply(&mut self, by: RecordSource) {
+        if by.rule.is_applied() {
+            self.last = Some(by.origin);
+        }
+    }
+}
+
+/// Removes all columns of the end.
+fn reopen(session: &mut SessionRow, applied: &mut AppliedState) {
+    (session.status, session.ended_at, session.end_reason, session.duration_seconds) =
+        (Status::Active.into(), None, None, None);
+    applied.end_inferred = false;
+}
+
+fn known(time: Option<&StoredTime>) -> Option<Timestamp> {
+    time.and_then(StoredTime::known)
+}
+
+/// Returns false, and changes nothing, if the metadata would become too long.
+fn merge(rule: Rule, metadata: &mut Option<Stored<JsonObject>>, added: &JsonObject) -> bool {
+    match rule.merge_metadata(metadata.as_ref(), added, MAX_STORED_METADATA) {
+        Ok(Some(merged)) => *metadata = Some(merged.into()),
+        Ok(None) => {}
+        Err(_) => return false,
+    }
+    true
+}
+
+fn metadata_too_large() -> Verdict {
+    Verdict::Dead(DeadReason::Data(METADATA_TOO_LARGE.into()))
+}

@@ -1,0 +1,72 @@
+//! The exported metrics. `docs/operations.md` describes each. They go to the recorder that the process has installed.
+
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use talktrack_core::books::Books;
+use talktrack_core::record::{Body, Record, Verdict};
+
+/// The metrics that change often.
+#[derive(Clone)]
+pub(crate) struct MetricHandles {
+    pub(crate) accepted: Counter,
+    pub(crate) durable: Counter,
+    pub(crate) stored: Counter,
+    pub(crate) dead_lettered: Counter,
+    pub(crate) letters_taken_out: Counter,
+    pub(crate) queue_depth: Gauge,
+    pub(crate) journal_pending: Gauge,
+    pub(crate) journal_bytes: Gauge,
+    pub(crate) store_up: Gauge,
+    pub(crate) batch_size: Histogram,
+    pub(crate) commit_seconds: Histogram,
+    pub(crate) store_seconds: Histogram,
+    pub(crate) sessions_active: Gauge,
+}
+
+impl MetricHandles {
+    pub(crate) fn new() -> Self {
+        Self {
+            accepted: counter!("talktrack_messages_accepted_total"),
+            durable: counter!("talktrack_messages_durable_total"),
+            stored: counter!("talktrack_messages_stored_total"),
+            dead_lettered: counter!("talktrack_messages_dead_lettered_total"),
+            letters_taken_out: counter!("talktrack_dead_letters_taken_out_total"),
+            queue_depth: gauge!("talktrack_queue_depth"),
+            journal_pending: gauge!("talktrack_journal_pending"),
+            journal_bytes: gauge!("talktrack_journal_bytes"),
+            store_up: gauge!("talktrack_store_up"),
+            batch_size: histogram!("talktrack_batch_size"),
+            commit_seconds: histogram!("talktrack_commit_seconds"),
+            store_seconds: histogram!("talktrack_store_seconds"),
+            sessions_active: gauge!("talktrack_sessions_active"),
+        }
+    }
+
+    /// Publishes the current books.
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is an f64; 2^53 messages are out of reach")]
+    pub(crate) fn publish(&self, books: &Books) {
+        self.durable.absolute(books.durable);
+        self.stored.absolute(books.stored);
+        self.dead_lettered.absolute(books.dead_lettered);
+        self.letters_taken_out.absolute(books.letters_taken_out);
+        self.journal_pending.set(books.pending() as f64);
+        self.journal_bytes.set(books.journal_bytes as f64);
+    }
+}
+
+/// Counts a refusal by its reason.
+pub(crate) fn count_refusal(reason: &'static str) {
+    counter!("talktrack_messages_refused_total", "reason" => reason).increment(1);
+}
+
+/// Counts a deleted session and its messages by the reason of the deletion.
+pub(crate) fn count_deletion(record: &Record, verdict: &Verdict) {
+    let (Body::Delete(delete), Verdict::Deleted(removed)) = (&record.body, verdict) else { return };
+    let reason = if delete.is_permanent() { "request" } else { "age" };
+    counter!("talktrack_sessions_deleted_total", "reason" => reason).increment(removed.sessions);
+    counter!("talktrack_messages_deleted_total", "reason" => reason).increment(removed.messages);
+}
+
+/// Counts a failed write to the store that will be retried, by the class of its error.
+pub(crate) fn count_retry(class: &'static str) {
+    counter!("talktrack_store_retries_total", "class" => class).increment(1);
+}
