@@ -61,13 +61,15 @@ impl SqliteReader {
     /// # Errors
     /// If the file does not exist, or if SQLite cannot read it.
     pub fn open(path: &Path) -> Result<Self, ReadError> {
+        // One core is left for the journal and for look-ups, which would wait for a turn on a core otherwise.
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        let queries = (cores - 1).max(1);
         Ok(Self {
             database: path.into(),
             lookups: Arc::new(Mutex::new(database::open_to_read(path).map_err(read_error)?)),
-            pool: Arc::new(ReaderPool::new(cores)),
+            pool: Arc::new(ReaderPool::new(queries)),
             searchers: Arc::new(Searchers::new(path.to_owned())),
-            rollups: Arc::new(ReaderPool::new(cores)),
+            rollups: Arc::new(ReaderPool::new(queries)),
             viewer: None,
         })
     }
@@ -105,7 +107,7 @@ impl SqliteReader {
         answer.await.map_err(ReadError::unavailable)?
     }
 
-    /// Runs a query on a connection of the pool. Waits while as many other queries run as the machine has cores.
+    /// Runs a query on a connection of the pool. Waits while other queries keep all cores but one busy.
     pub(super) async fn run_query<T: Send + 'static>(
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
