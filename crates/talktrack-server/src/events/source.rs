@@ -118,12 +118,10 @@ impl Source {
         &self,
         changes: &[Change],
     ) -> Result<(HashMap<Seq, JournalRecord>, usize), ReadError> {
-        if self.pending.is_none() || changes.is_empty() {
-            return Ok((HashMap::new(), changes.len()));
+        match self.pending {
+            Some(_) => self.file.journal_records(changes).await,
+            None => Ok((HashMap::new(), changes.len())),
         }
-        let seqs = changes.iter().map(|change| change.seq).collect();
-        let (waiting, looked_up) = self.file.journal_records(seqs).await?;
-        Ok((waiting.into_iter().map(|waiting| (waiting.record.seq, waiting)).collect(), looked_up))
     }
 
     /// Asks the store for the rows of changes that do not wait for it. A record leaves the journal only after the store

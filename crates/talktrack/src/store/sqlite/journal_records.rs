@@ -1,12 +1,14 @@
 //! Queries for callers that follow durable records: changes, pending records, and rows by their ids.
 
+use std::collections::HashMap;
+
 use rusqlite::{Connection, Row};
 use talktrack_core::clock::Seq;
 use talktrack_core::error::ReadError;
 use talktrack_core::record::Record;
 use uuid::Uuid;
 
-use crate::changes::{self, Changes};
+use crate::changes::{self, Change, Changes};
 use crate::database::UuidText;
 use crate::store::sqlite::SqliteReader;
 use crate::store::sqlite::rows::{read_message, read_session};
@@ -30,18 +32,26 @@ impl SqliteReader {
         self.run_query(changes::newest_seq).await
     }
 
-    /// Returns those records with these `seq` that are in the journal. A later revision of a message comes
-    /// with the first revision in the journal, because a revision keeps the place of what it revises. If
-    /// the records are large, only the first of the `seq` are looked up; the second value is their number.
+    /// Returns those records of these changes that are in the journal, by their `seq`. A later revision of a
+    /// message comes with the first revision in the journal, because a revision keeps the place of what it
+    /// revises. If the records are large, only the first changes are looked up; the second value is their
+    /// number.
     ///
     /// # Errors
     /// If SQLite cannot read the file.
-    pub async fn journal_records(&self, seqs: Vec<Seq>) -> Result<(Vec<JournalRecord>, usize), ReadError> {
+    pub async fn journal_records(
+        &self,
+        changes: &[Change],
+    ) -> Result<(HashMap<Seq, JournalRecord>, usize), ReadError> {
+        if changes.is_empty() {
+            return Ok((HashMap::new(), 0));
+        }
+        let seqs: Vec<Seq> = changes.iter().map(|change| change.seq).collect();
         self.run_query(move |connection| {
             // One transaction: a record must not leave the journal between the two queries.
             let tx = connection.unchecked_transaction()?;
             let mut read = tx.prepare_cached("SELECT seq, body, checksum FROM journal WHERE seq = ?1")?;
-            let (mut waiting, mut looked_up, mut bytes) = (Vec::new(), 0, 0);
+            let (mut waiting, mut looked_up, mut bytes) = (HashMap::new(), 0, 0);
             for seq in seqs {
                 if bytes >= PAGE_BYTES {
                     break;
@@ -54,7 +64,7 @@ impl SqliteReader {
                 };
                 let first = first_revision(&tx, &record)?;
                 bytes += record.heap_bytes() + first.as_ref().map_or(0, Record::heap_bytes);
-                waiting.push(JournalRecord { record, first });
+                waiting.insert(seq, JournalRecord { record, first });
             }
             Ok((waiting, looked_up))
         })

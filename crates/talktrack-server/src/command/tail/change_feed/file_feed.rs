@@ -85,12 +85,10 @@ impl FileFeed {
         &self,
         changes: &[Change],
     ) -> Result<(HashMap<Seq, JournalRecord>, usize), ReadError> {
-        if !self.is_remote || changes.is_empty() {
-            return Ok((HashMap::new(), changes.len()));
+        match self.is_remote {
+            true => self.reader.journal_records(changes).await,
+            false => Ok((HashMap::new(), changes.len())),
         }
-        let seqs = changes.iter().map(|change| change.seq).collect();
-        let (found, looked_up) = self.reader.journal_records(seqs).await?;
-        Ok((found.into_iter().map(|found| (found.record.seq, found)).collect(), looked_up))
     }
 
     /// Returns the stored rows of the other changes, and the number of changes that were looked up.
