@@ -30,7 +30,8 @@ pub(crate) fn check(root_file: &Path) -> Vec<String> {
 pub(crate) fn check_files(source_dir: &Path) -> Vec<String> {
     let mut breaches = Vec::new();
     for file in rust_files(source_dir) {
-        let (text, name) = (read(&file), file.display());
+        let text = read(&file);
+        let name = file.display();
         if !text.starts_with("//! ") {
             breaches.push(format!("{name}: does not begin with `//! ` and what it is"));
         }
@@ -64,7 +65,8 @@ fn rust_files(dir: &Path) -> Vec<PathBuf> {
 
 fn check_imports(source_dir: &Path, file: &Path, order: &[String]) -> Vec<String> {
     let path = module_path(file.strip_prefix(source_dir).unwrap_or(file));
-    let (name, module) = (file.display(), path[0].clone());
+    let name = file.display();
+    let module = path[0].clone();
     let Some(place) = order.iter().position(|listed| *listed == module) else {
         return vec![format!("{name}: the root file does not list the module `{module}`")];
     };
@@ -92,7 +94,8 @@ fn module_path(relative: &Path) -> Vec<String> {
 
 /// Returns the modules that a root file lists with `mod name;` or `mod name {`, in its order.
 fn modules_in_order(code: &str) -> Vec<String> {
-    let (words, mut depth) = (words_of(code), 0);
+    let words = words_of(code);
+    let mut depth = 0;
     let mut modules = Vec::new();
     for (index, word) in words.iter().enumerate() {
         match *word {
@@ -163,7 +166,9 @@ fn heads(rest: &[&str]) -> Vec<String> {
 }
 
 fn heads_of_group(group: &[&str]) -> Vec<String> {
-    let (mut heads, mut depth, mut at_start) = (Vec::new(), 1, true);
+    let mut heads = Vec::new();
+    let mut depth = 1;
+    let mut at_start = true;
     for word in group {
         match *word {
             "{" => depth += 1,
@@ -186,7 +191,9 @@ fn heads_of_group(group: &[&str]) -> Vec<String> {
 /// Splits code into names, `::`, and other single characters.
 fn words_of(code: &str) -> Vec<&str> {
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 128;
-    let (bytes, mut words, mut start) = (code.as_bytes(), Vec::new(), 0);
+    let bytes = code.as_bytes();
+    let mut words = Vec::new();
+    let mut start = 0;
     while start < bytes.len() {
         let mut end = start + 1;
         if is_name(bytes[start]) {
@@ -230,7 +237,8 @@ fn code_of(text: &str) -> String {
 
 /// Returns the length of a block comment, which may contain others.
 fn block_comment(text: &str) -> usize {
-    let (mut depth, mut at) = (0, 0);
+    let mut depth = 0;
+    let mut at = 0;
     while at < text.len() {
         let step = if text[at..].starts_with("/*") {
             depth += 1;

@@ -191,7 +191,8 @@ fn validate_json<'a>(text: &'a str, open: u8, what: &'static str) -> Result<&'a 
 /// Returns the numbers of a valid JSON text in their spelling.
 fn find_numbers(text: &str) -> impl Iterator<Item = &str> {
     let bytes = text.as_bytes();
-    let (mut at, mut in_string) = (0, false);
+    let mut at = 0;
+    let mut in_string = false;
     std::iter::from_fn(move || {
         while let Some(byte) = bytes.get(at) {
             let start = at;
@@ -230,7 +231,10 @@ fn count_digits(number: &str) -> Option<(usize, usize)> {
 
 /// Returns the nesting depth of objects and arrays in a text. Brackets inside strings do not count.
 pub fn depth(text: &str) -> usize {
-    let (mut deepest, mut depth, mut in_string, mut escaped) = (0usize, 0usize, false, false);
+    let mut deepest = 0usize;
+    let mut depth = 0usize;
+    let mut in_string = false;
+    let mut escaped = false;
     for byte in text.bytes() {
         match byte {
             _ if escaped => escaped = false,

@@ -214,7 +214,8 @@ pub struct SessionEnd {
 impl SessionEnd {
     /// Creates the end of an abandoned session, at its last event.
     pub fn abandoned(session_id: Uuid, reason: &str, ended_at: Timestamp) -> Self {
-        let (status, reason) = (Status::Abandoned, reason.to_owned());
+        let status = Status::Abandoned;
+        let reason = reason.to_owned();
         Self { session_id, status, reason, ended_at, known: None, seen_until: None, owner: None }
     }
 

@@ -182,7 +182,8 @@ pub trait Read: Rows {
         const PAGE: usize = 1_000;
         let filter =
             SessionFilter { user_id: Some(user_id), until: Some(moment), ..SessionFilter::default() };
-        let (mut found, mut after) = (Vec::new(), None);
+        let mut found = Vec::new();
+        let mut after = None;
         loop {
             let page = self.sessions(filter.clone(), after, PAGE).await?;
             found.extend(page.iter().map(|row| row.session_id));

@@ -293,19 +293,24 @@ impl<'de> Deserialize<'de> for StoredTime {
 /// Writes a time of any year, in UTC.
 fn write_far(micros_since_2000: i64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     const DAY: i64 = 86_400_000_000;
-    let (days, micros) = (micros_since_2000.div_euclid(DAY), micros_since_2000.rem_euclid(DAY));
+    let days = micros_since_2000.div_euclid(DAY);
+    let micros = micros_since_2000.rem_euclid(DAY);
     // Days since 0000-03-01. In years that start on that day, the leap day comes last (Hinnant, "chrono-Compatible
     // Low-Level Date Algorithms").
     let days = days + 730_425;
-    let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let era = days.div_euclid(146_097);
+    let of_era = days.rem_euclid(146_097);
     let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
     let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted = (5 * of_year + 2) / 153;
     let day = of_year - (153 * shifted + 2) / 5 + 1;
     let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
     let year = year_of_era + era * 400 + i64::from(month <= 2);
-    let (seconds, fraction) = (micros / 1_000_000, micros % 1_000_000);
-    let (hour, minute, second) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
+    let seconds = micros / 1_000_000;
+    let fraction = micros % 1_000_000;
+    let hour = seconds / 3_600;
+    let minute = seconds / 60 % 60;
+    let second = seconds % 60;
     let (shown, suffix) = if year > 0 { (year, "") } else { (1 - year, " BC") };
     write!(f, "{shown:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{fraction:06}+00{suffix}")
 }

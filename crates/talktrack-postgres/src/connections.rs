@@ -69,7 +69,8 @@ struct Connector(MakeRustlsConnect);
 
 impl Connect for Connector {
     fn connect(&self, config: &Config) -> BoxFuture<'_, Result<(Client, JoinHandle<()>), Error>> {
-        let (config, tls) = (config.clone(), self.0.clone());
+        let config = config.clone();
+        let tls = self.0.clone();
         Box::pin(async move { prefer::connect(&config, tls).await })
     }
 }
@@ -99,7 +100,8 @@ impl Drop for PooledClient {
     /// so that the pool bounds the number of running statements.
     fn drop(&mut self) {
         let Some(client) = self.client.take() else { return };
-        let (cancel, tls) = (client.cancel_token(), self.tls.clone());
+        let cancel = client.cancel_token();
+        let tls = self.tls.clone();
         let Ok(runtime) = Handle::try_current() else {
             drop(Object::take(client));
             return;

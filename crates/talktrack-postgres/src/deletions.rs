@@ -142,7 +142,9 @@ pub(super) async fn write_deletions(
     round: &Round<'_>,
     verdicts: &mut [Verdict],
 ) -> Result<(), Failure> {
-    let (deletes, users, again) = (&round.deletes, &round.users, &round.again);
+    let deletes = &round.deletes;
+    let users = &round.users;
+    let again = &round.again;
     let ids = || deletes.iter().map(|(_, delete)| delete.session_id);
     let ids_again = || again.iter().map(|(_, delete, _)| delete.session_id);
     let user_ids = || users.iter().map(|(_, delete)| delete.user_id);

@@ -44,7 +44,8 @@ impl<'d> DeliveryLane<'d> {
     /// Returns the statement that goes first in the next transaction, and its number.
     pub(super) fn next_delivery(&self) -> Option<(Statement<'static>, i64)> {
         let numbers = self.numbers?;
-        let (last, next) = (numbers.last(), numbers.next());
+        let last = numbers.last();
+        let next = numbers.next();
         let statement = Statement::new(MOVE).with(self.node, Type::UUID).with(self.lane, Type::INT4);
         Some((statement.with(last, Type::INT8).with(next, Type::INT8), next))
     }

@@ -57,7 +57,10 @@ impl Failure {
     }
 
     fn without_answer(class: ErrorClass, message: String) -> Self {
-        let (code, table, column, constraint) = (None, None, None, None);
+        let code = None;
+        let table = None;
+        let column = None;
+        let constraint = None;
         Self {
             class,
             message,

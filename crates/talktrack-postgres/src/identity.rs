@@ -29,9 +29,11 @@ pub(super) async fn read_id(client: &Client) -> Result<Option<Uuid>, Error> {
 
 /// Refuses new connections to a store other than the expected one.
 pub(super) fn check_identity(expected: &ExpectedStore, address: &Address) -> Hook {
-    let (expected, place) = (Arc::clone(expected), address.to_string());
+    let expected = Arc::clone(expected);
+    let place = address.to_string();
     Hook::async_fn(move |client, _| {
-        let (expected, place) = (expected.lock().clone(), place.clone());
+        let expected = expected.lock().clone();
+        let place = place.clone();
         Box::pin(async move {
             let Some(expected) = expected else { return Ok(()) };
             match tokio::time::timeout(READ_TIMEOUT, read_id(client)).await {

@@ -240,7 +240,8 @@ impl Read for PostgresStore {
                 problems.push(get(&row, 0)?);
             }
         }
-        let (sessions, messages) = (count(0)?, count(1)?);
+        let sessions = count(0)?;
+        let messages = count(1)?;
         Ok(Audit { books: None, sessions, messages, dead_letters: 0, journal: 0, problems })
     }
 }

@@ -98,7 +98,8 @@ impl PostgresStore {
         limit: usize,
     ) -> Result<Page<Hit>, SearchError> {
         let mut hits: Page<Hit> = Page::default();
-        let (mut after, mut bytes) = (after, 0);
+        let mut after = after;
+        let mut bytes = 0;
         loop {
             let missing = limit - hits.len();
             let found = match &self.viewer {
@@ -168,7 +169,8 @@ impl PostgresStore {
         let rows =
             self.run_query(Statement::new(FOUND_MESSAGES).uuids(places.iter().map(|place| place.id))).await?;
         let mut seen: HashMap<Uuid, Hit> = HashMap::new();
-        let (mut bytes, mut last_read) = (0, None);
+        let mut bytes = 0;
+        let mut last_read = None;
         for row in &rows {
             let message_id = get(row, 0)?;
             let content: &str = get_or_default(row, 5)?;

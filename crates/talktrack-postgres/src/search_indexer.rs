@@ -146,7 +146,8 @@ impl PostgresSearchIndexer {
         self.index_stored().await?;
         let size = self.run_query(Statement::new(SIZE)).await?;
         let page = |column| size.first().map_or(Ok(0), |row| row.try_get::<_, i64>(column));
-        let (all, pages) = (page(0)?, page(1)?);
+        let all = page(0)?;
+        let pages = page(1)?;
         let (from, is_cut) = self.end.find_start(now, pages);
         if is_cut {
             // Unindexed messages are now outside the pages that count as the end.
@@ -277,8 +278,12 @@ fn select_in_pages(from: i64, to: i64) -> Statement<'static> {
 }
 
 fn put_entries(rows: &[Row]) -> Result<Statement<'static>, tokio_postgres::Error> {
-    let (mut ids, mut sessions, mut users) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut places, mut revisions, mut words) = (Vec::<i64>::new(), Vec::<i32>::new(), Vec::new());
+    let mut ids = Vec::new();
+    let mut sessions = Vec::new();
+    let mut users = Vec::new();
+    let mut places = Vec::<i64>::new();
+    let mut revisions = Vec::<i32>::new();
+    let mut words = Vec::new();
     for row in rows {
         let (session, user): (Uuid, Uuid) = (row.try_get(1)?, row.try_get(2)?);
         ids.push(row.try_get::<_, Uuid>(0)?);

@@ -324,7 +324,8 @@ async fn roll_up(
 
 /// Selects the buckets of a range.
 pub(super) fn select_buckets(resolution: Resolution, numbers: std::ops::Range<i64>) -> Statement<'static> {
-    let (first, end) = (resolution.storage_key(numbers.start), resolution.storage_key(numbers.end));
+    let first = resolution.storage_key(numbers.start);
+    let end = resolution.storage_key(numbers.end);
     Statement::new(TALLIES).with(first, Type::INT8).with(end, Type::INT8)
 }
 

@@ -54,7 +54,9 @@ pub(super) struct LateRecord {
 impl LateRecord {
     pub(super) fn from_start(record: RecordRef, start: &SessionStart) -> Self {
         let accepted = record.accepted(start.started_at);
-        let (place, session_id, owner) = (record.place, start.session_id, Some(start.user_id));
+        let place = record.place;
+        let session_id = start.session_id;
+        let owner = Some(start.user_id);
         Self { place, session_id, owner, begun: Some(accepted), accepted: record.seq }
     }
 

@@ -125,7 +125,8 @@ impl Frame {
             Some(Ok(reference)) => Some(reference),
             None => None,
         };
-        let (session_id, user_id) = (fields.session_id, fields.user_id);
+        let session_id = fields.session_id;
+        let user_id = fields.user_id;
         match fields.into_body(known) {
             Ok(body) => Ok(Self { body, session_id, user_id, reference }),
             Err(invalid) => Err(WireError::message(invalid.to_string(), reference)),

@@ -119,7 +119,8 @@ impl ServerFrameFields {
     }
 
     fn into_started(self) -> Option<ServerFrame> {
-        let (session_id, user_id) = (self.session_id?, self.user_id?);
+        let session_id = self.session_id?;
+        let user_id = self.user_id?;
         Some(ServerFrame::SessionStarted { session_id, user_id, resumed: self.resumed? })
     }
 
@@ -233,7 +234,8 @@ mod tests {
 
     #[test]
     fn answers_read_as_the_protocol_page_shows_them_and_come_back_the_same() {
-        let (session_id, user_id) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let session_id = Uuid::from_u128(1);
+        let user_id = Uuid::from_u128(2);
         let reference = Some(FrameRef::number(7));
         let ended = ServerFrame::SessionEnded {
             session_id,

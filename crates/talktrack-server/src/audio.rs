@@ -71,7 +71,8 @@ impl Audio {
     }
 
     fn new(store: RecordingStore) -> Self {
-        let (running, usage) = (RunningUploads::default(), Usage::default());
+        let running = RunningUploads::default();
+        let usage = Usage::default();
         Self(Arc::new(AudioInner { store, running, usage, free: Arc::new(Semaphore::new(UPLOADS)) }))
     }
 
@@ -252,13 +253,15 @@ mod tests {
     async fn deleting_a_session_removes_all_its_recordings_and_those_that_are_coming_in() {
         let dir = tempfile::tempdir().unwrap();
         let audio = Audio::new(RecordingStore::in_folder(dir.path()).unwrap());
-        let (session, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let session = Uuid::from_u128(1);
+        let other = Uuid::from_u128(2);
         let name = half_way(&audio, session).await.finish().await.unwrap();
         half_way(&audio, session).await.finish().await.unwrap();
         let neighbour = half_way(&audio, other).await.finish().await.unwrap();
         // A request handler drops its upload when it is told of the deletion.
         let deletion = audio.announce_upload(session);
-        let (told, upload) = (deletion.watch(), half_way(&audio, session).await);
+        let told = deletion.watch();
+        let upload = half_way(&audio, session).await;
         let coming_in = tokio::spawn(async move {
             told.deleted().await;
             drop((upload, deletion));

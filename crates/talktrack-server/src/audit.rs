@@ -72,7 +72,8 @@ impl Audit {
         let (entries, waiting) = sync_channel(WAITING);
         let lost = Arc::new(AtomicU64::new(0));
         counter!(LOST).absolute(0);
-        let (file, also_lost) = (AuditFile::new(data_dir, kept), Arc::clone(&lost));
+        let file = AuditFile::new(data_dir, kept);
+        let also_lost = Arc::clone(&lost);
         let started = thread::Builder::new()
             .name("audit".into())
             .spawn(move || AuditWriter { file, lost: also_lost, unsynced: None }.run(&waiting));

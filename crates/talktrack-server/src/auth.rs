@@ -230,7 +230,8 @@ mod tests {
 
     #[test]
     fn a_user_sees_and_speaks_for_themselves_only() {
-        let (own, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let own = Uuid::from_u128(1);
+        let other = Uuid::from_u128(2);
         assert!(user(1).can_act_for(own) && !user(1).can_act_for(other) && key("read").can_act_for(other));
         assert_eq!(user(1).resolve_user(None), Ok(Some(own)));
         assert_eq!(user(1).resolve_user(Some(own)), Ok(Some(own)));
@@ -241,8 +242,11 @@ mod tests {
 
     #[test]
     fn a_limited_key_acts_for_its_users_and_names_one_of_several() {
-        let (first, second, other) = (Uuid::from_u128(1), Uuid::from_u128(2), Uuid::from_u128(3));
-        let (one, two) = (limited_key("admin", Some(&[1])), limited_key("admin", Some(&[1, 2])));
+        let first = Uuid::from_u128(1);
+        let second = Uuid::from_u128(2);
+        let other = Uuid::from_u128(3);
+        let one = limited_key("admin", Some(&[1]));
+        let two = limited_key("admin", Some(&[1, 2]));
         assert!(two.can_act_for(first) && two.can_act_for(second) && !two.can_act_for(other));
         assert_eq!(one.resolve_user(None), Ok(Some(first)));
         assert_eq!(two.resolve_user(Some(second)), Ok(Some(second)));

@@ -180,7 +180,8 @@ mod tests {
     #[test]
     fn an_origin_is_of_a_server_if_scheme_host_and_port_are() {
         let is_of = |origin: &str, server: &str| {
-            let (origin, server) = (PageOrigin::parse(origin), Authority::parse(server));
+            let origin = PageOrigin::parse(origin);
+            let server = Authority::parse(server);
             origin.zip(server).is_some_and(|(origin, server)| origin.is_of(&server))
         };
         for (origin, server) in [

@@ -264,7 +264,8 @@ mod tests {
         assert!(SETTINGS.iter().all(|setting| setting.flag == setting.key.replace('_', "-")));
 
         let config = load(&[], &[]).unwrap();
-        let (ours, theirs) = (config.options(), Options::new("./talktrack-data"));
+        let ours = config.options();
+        let theirs = Options::new("./talktrack-data");
         assert_eq!(
             (&ours.data_dir, ours.queue_capacity, ours.queue_bytes, ours.journal_max_bytes),
             (&theirs.data_dir, theirs.queue_capacity, theirs.queue_bytes, theirs.journal_max_bytes)
@@ -304,8 +305,8 @@ mod tests {
 
     #[test]
     fn the_own_database_url_wins_over_the_usual_one_in_whatever_order_they_come() {
-        let (own, usual) =
-            (("TALKTRACK_DATABASE_URL", "sqlite:///a/b.db"), ("DATABASE_URL", "sqlite://c.db"));
+        let own = ("TALKTRACK_DATABASE_URL", "sqlite:///a/b.db");
+        let usual = ("DATABASE_URL", "sqlite://c.db");
         for environment in [[own, usual], [usual, own]] {
             assert_eq!(load(&environment, &[]).unwrap().database, Database::File(Some("/a/b.db".into())));
         }

@@ -325,7 +325,8 @@ async fn sessions_of(
 async fn sessions_in_store(state: &AppState, user_id: Uuid) -> Result<Vec<Uuid>, ReadError> {
     let reader = state.tracker().reader();
     let filter = SessionFilter { user_id: Some(user_id), ..SessionFilter::default() };
-    let (mut found, mut after) = (Vec::new(), None);
+    let mut found = Vec::new();
+    let mut after = None;
     loop {
         let page = reader.sessions(filter.clone(), after, PAGE).await?;
         found.extend(page.iter().map(|row| row.session_id));

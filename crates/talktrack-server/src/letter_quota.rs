@@ -19,7 +19,8 @@ const INTERVAL: Duration = Duration::from_secs(2);
 pub(crate) async fn run(state: AppState) {
     let mut counted = None;
     loop {
-        let (books, begun) = (state.tracker().health().books, Instant::now());
+        let books = state.tracker().health().books;
+        let begun = Instant::now();
         let changes = |books: &Books| (books.dead_lettered, books.letters_taken_out, books.deleted);
         if counted != Some(changes(&books)) {
             match count_bytes(&state).await {

@@ -21,7 +21,10 @@ pub(crate) fn apply_record(record: &Record, known: Option<SessionRow>) -> Option
 fn apply_start(start: &SessionStart, row: SessionRow) -> SessionRow {
     let metadata = merge_metadata(row.metadata.as_ref(), start.metadata.as_ref());
     let external_id = row.external_id.or_else(|| start.external_id.clone());
-    let (status, end_reason, ended_at, duration_seconds) = (Status::Active.into(), None, None, None);
+    let status = Status::Active.into();
+    let end_reason = None;
+    let ended_at = None;
+    let duration_seconds = None;
     SessionRow { status, end_reason, ended_at, duration_seconds, metadata, external_id, ..row }
 }
 

@@ -30,7 +30,8 @@ const STORE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Deletes expired sessions and dead letters for as long as the server runs. Returns immediately if everything is kept.
 pub(crate) async fn run(state: AppState) {
     let Some(age) = state.config().retention else { return };
-    let (began, clock) = (SystemClock.now(), Instant::now());
+    let began = SystemClock.now();
+    let clock = Instant::now();
     let mut stopping = state.watch_stop();
     loop {
         // A wall clock that jumps ahead must not make sessions expire early.
@@ -50,7 +51,8 @@ pub(crate) async fn run(state: AppState) {
 
 async fn run_pass(state: &AppState, before: Timestamp) -> Result<(), ReadError> {
     let reader = state.tracker().reader();
-    let (mut removed, mut after) = (DeletionCounts::default(), None);
+    let mut removed = DeletionCounts::default();
+    let mut after = None;
     loop {
         let page = reader.inactive_since(before, after, PAGE).await?;
         let Some(last) = page.last() else { break };
@@ -77,7 +79,9 @@ async fn run_pass(state: &AppState, before: Timestamp) -> Result<(), ReadError> 
 
 /// Splits a page into steps with at most [`MESSAGES`] messages, so that no step delays others for long.
 fn split_page(page: &[SessionRow]) -> Vec<&[SessionRow]> {
-    let (mut steps, mut start, mut messages) = (Vec::new(), 0, 0);
+    let mut steps = Vec::new();
+    let mut start = 0;
+    let mut messages = 0;
     for (place, row) in page.iter().enumerate() {
         // Another program may have stored any count.
         let count = row.message_count.max(0).unsigned_abs().min(MESSAGES);

@@ -27,7 +27,8 @@ pub(crate) async fn differences(client: &Client) -> Result<Vec<Difference>, Fail
 
 /// Formats an error with its causes.
 pub(crate) fn in_full(error: &dyn Error) -> String {
-    let (mut line, mut cause) = (error.to_string(), error.source());
+    let mut line = error.to_string();
+    let mut cause = error.source();
     while let Some(error) = cause {
         line.push_str(&format!(": {error}"));
         cause = error.source();

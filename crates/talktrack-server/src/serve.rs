@@ -86,7 +86,8 @@ pub(crate) async fn serve(config: Config) -> Result<ExitCode, Failure> {
     let control = ControlSocket::start(&state);
     listen_file.write(address)?;
     state.record_start();
-    let (version, data_dir) = (env!("CARGO_PKG_VERSION"), state.config().data_dir.display());
+    let version = env!("CARGO_PKG_VERSION");
+    let data_dir = state.config().data_dir.display();
     tracing::info!("talktrack {version} listening on http://{address} (data in {data_dir})");
 
     let name = signals.next().await;
@@ -148,7 +149,8 @@ async fn shut_down(state: &AppState) -> ExitCode {
 
 /// Opens the live events.
 fn open_events(tracker: &Tracker, config: &Config) -> Result<Events, Failure> {
-    let (file, is_remote) = (config.local_file(), tracker.is_outbox());
+    let file = config.local_file();
+    let is_remote = tracker.is_outbox();
     let events = Events::new(tracker, || SqliteReader::open(&file), is_remote, config.max_listeners)?;
     Ok(events)
 }

@@ -106,7 +106,9 @@ pub(crate) fn format_duration(seconds: f64) -> String {
         return format!("{seconds:.1}s");
     }
     let seconds = seconds.clamp(0.0, 1e15) as u64;
-    let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
+    let minutes = seconds / 60;
+    let hours = seconds / 3_600;
+    let days = seconds / 86_400;
     match seconds {
         ..3_600 => format!("{minutes}m{:02}s", seconds % 60),
         3_600..86_400 => format!("{hours}h{:02}m", minutes % 60),

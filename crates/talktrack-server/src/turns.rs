@@ -119,7 +119,8 @@ impl Pace {
     /// Returns when to check again if nothing becomes durable before; `None` if the sender may hand over the record, or
     /// has waited for the longest allowed time.
     pub(crate) fn next_look(&mut self, waiting: &Waiting, durability: &Durability) -> Option<Instant> {
-        let (now, is_heavy) = (Instant::now(), is_heavy(waiting.weight));
+        let now = Instant::now();
+        let is_heavy = is_heavy(waiting.weight);
         let has_given_up = !is_heavy && self.given_up_until.is_some_and(|until| now < until);
         if has_given_up || self.turns.may_send(&self.sender, waiting.weight, durability) {
             return None;
@@ -184,7 +185,8 @@ impl Turns {
 
     /// True if the sender may hand over a record of this weight now.
     fn may_send(&self, sender: &Sender, weight: usize, durability: &Durability) -> bool {
-        let (durable, now) = (durability.answered(), Instant::now());
+        let durable = durability.answered();
+        let now = Instant::now();
         let Senders { sessions, callers } = &mut *self.senders.lock();
         sessions.has_room(&sender.session_id, weight, SHARE, durable, now)
             && callers.has_room(&sender.caller, weight, sender.caller.share(), durable, now)
@@ -220,7 +222,8 @@ impl Turns {
     }
 
     fn are_heavy_under_way(&self, durability: &Durability) -> bool {
-        let (durable, now) = (durability.answered(), Instant::now());
+        let durable = durability.answered();
+        let now = Instant::now();
         let Senders { sessions, callers } = &mut *self.senders.lock();
         let sessions = sessions.land_heavy(durable, now);
         callers.land_heavy(durable, now) || sessions

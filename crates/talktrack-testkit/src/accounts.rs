@@ -86,7 +86,8 @@ pub async fn what_was_said_in_the_future_stands_where_it_was_accepted(setup: Set
         extra: JsonObject::parse(r#"{"talktrack":{"created_at":"forged"},"mood":"good"}"#).ok(),
         ..Message::new(SESSION, Role::User, text)
     };
-    let (begun, day) = (trial.now(), Duration::from_secs(24 * 60 * 60));
+    let begun = trial.now();
+    let day = Duration::from_secs(24 * 60 * 60);
     let far = [begun.plus(day * 2), begun.plus(day * 365 * 50)];
     trial.track(said("question", far[0])).await.expect("durable");
     trial.wait(Duration::from_secs(1));

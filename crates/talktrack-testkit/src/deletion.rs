@@ -88,7 +88,8 @@ pub async fn what_was_accepted_before_a_deletion_goes_with_it(setup: Setup) {
     // twice.
     assert!((50..=100).contains(&(removed.messages + removed.journal)), "{removed:?}");
     assert_eq!((trial.find_session(GOES).await, trial.contents(GOES).await.len()), (None, 0));
-    let (books, audit) = (tracker.health().books, trial.audit().await);
+    let books = tracker.health().books;
+    let audit = trial.audit().await;
     assert_eq!((books.durable, books.pending(), books.letters()), (50, 0, 0));
     assert!(audit.problems.is_empty(), "{audit:?}");
 }

@@ -71,7 +71,8 @@ impl MemoryStore {
 #[async_trait]
 impl Store for MemoryStore {
     async fn write(&self, delivery: Delivery<'_>) -> Result<Vec<Verdict>, StoreError> {
-        let (records, mut tables) = (delivery.records, self.tables.lock());
+        let records = delivery.records;
+        let mut tables = self.tables.lock();
         tables.check_number(&delivery)?;
         if let Some(error) = tables.fault.as_mut().and_then(|fault| fault(records)) {
             return Err(error);

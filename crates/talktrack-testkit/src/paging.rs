@@ -28,7 +28,8 @@ async fn message_pages(
     limit: usize,
     mut between: impl AsyncFnMut(&mut Trial),
 ) -> Vec<MessageRow> {
-    let (mut rows, mut after) = (Vec::new(), None);
+    let mut rows = Vec::new();
+    let mut after = None;
     loop {
         let page =
             trial.tracker().reader().messages(SESSION, after, limit).await.expect("the store can be read");
@@ -85,7 +86,8 @@ async fn session_pages(
     filter: &SessionFilter,
     mut between: impl AsyncFnMut(),
 ) -> Vec<SessionRow> {
-    let (mut rows, mut after) = (Vec::new(), None);
+    let mut rows = Vec::new();
+    let mut after = None;
     loop {
         let page = trial.tracker().reader().sessions(filter.clone(), after, 2).await;
         let page = page.expect("the store can be read");
@@ -105,8 +107,8 @@ async fn nine_sessions(trial: &Trial) -> Vec<Uuid> {
         if !(4..6).contains(&number) {
             trial.wait(Duration::from_secs(1));
         }
-        let (session, user) =
-            (Uuid::from_u128(0x900 - number), if number % 3 == 0 { OTHER_USER } else { USER });
+        let session = Uuid::from_u128(0x900 - number);
+        let user = if number % 3 == 0 { OTHER_USER } else { USER };
         trial.start(NewSession::new(session, user)).await;
         newest_first.push((trial.now(), session));
     }
@@ -147,7 +149,8 @@ pub async fn sessions_can_be_filtered_by_when_they_began(setup: Setup) {
     trial.settled().await;
     let all = trial.sessions(every()).await;
     let known = |row: &SessionRow| row.started_at.known().expect("a time");
-    let (since, until) = (known(&all[6]), known(&all[2]));
+    let since = known(&all[6]);
+    let until = known(&all[2]);
     let begun = |row: &&SessionRow| row.started_at >= since.into() && row.started_at < until.into();
     let expected: Vec<_> = all.iter().filter(begun).cloned().collect();
     assert!(!expected.is_empty() && expected.len() < newest_first.len(), "{since} {until}");
@@ -166,8 +169,9 @@ pub async fn sessions_can_be_filtered_by_user_and_status(setup: Setup) {
     trial.settled().await;
     let all = trial.sessions(SessionFilter::default()).await;
     assert_eq!(ids(&all), newest_first);
-    let (mut admitted, users, statuses) =
-        (0, [None, Some(USER), Some(OTHER_USER)], [None, Some(Status::Active), Some(Status::Ended)]);
+    let mut admitted = 0;
+    let users = [None, Some(USER), Some(OTHER_USER)];
+    let statuses = [None, Some(Status::Active), Some(Status::Ended)];
     for filter in
         users.iter().flat_map(|&user_id| statuses.map(|status| SessionFilter { user_id, status, ..every() }))
     {
@@ -228,7 +232,8 @@ pub async fn pages_of_large_rows_end_early_and_nothing_is_left_out(setup: Setup)
     let mut trial = Trial::open(setup);
     let ids = large_messages(&mut trial).await;
     let reader = trial.tracker().reader();
-    let (mut told, mut after) = (Vec::new(), None);
+    let mut told = Vec::new();
+    let mut after = None;
     loop {
         let page = reader.messages(SESSION, after, MANY).await.expect("the store can be read");
         assert!(page.text_bytes() < PAGE_BYTES + (1 << 20), "{} bytes on a page", page.text_bytes());
@@ -241,7 +246,8 @@ pub async fn pages_of_large_rows_end_early_and_nothing_is_left_out(setup: Setup)
     }
     assert_eq!(told, ids);
     let nobody = [Uuid::from_u128(1)];
-    let (mut told, mut missing) = (Vec::new(), [&nobody, &*ids].concat());
+    let mut told = Vec::new();
+    let mut missing = [&nobody, &*ids].concat();
     while !missing.is_empty() {
         let page = reader.messages_by_id(&missing).await.expect("the store can be read");
         assert!(page.text_bytes() < PAGE_BYTES + (1 << 20), "{} bytes on a page", page.text_bytes());

@@ -51,7 +51,8 @@ async fn search(
 
 /// Waits until this number of messages is found, and returns their snippets.
 async fn found(trial: &Trial, query: &str, count: usize) -> Vec<String> {
-    let (deadline, wanted) = (Instant::now() + PATIENCE, wanted(query));
+    let deadline = Instant::now() + PATIENCE;
+    let wanted = wanted(query);
     loop {
         let hits = search(&*trial.tracker().reader(), &wanted, None, MANY).await;
         if hits.len() == count {
@@ -133,7 +134,8 @@ pub async fn hits_page_by_page_come_newest_first_once_each(setup: Setup) {
     }
     trial.settled().await;
     found(&trial, "number", 23).await;
-    let (mut all, mut after) = (Vec::new(), None);
+    let mut all = Vec::new();
+    let mut after = None;
     loop {
         let page = search(&*trial.tracker().reader(), &wanted("number"), after, 5).await;
         assert!(page.len() <= 5, "a page of {}", page.len());
@@ -193,7 +195,9 @@ pub async fn a_page_of_hits_in_large_messages_ends_early_and_goes_on(setup: Setu
     let mut trial = Trial::open(setup);
     let ids = large_messages(&mut trial).await;
     found(&trial, &format!("\"large {}\"", ids.len() - 1), 1).await;
-    let (mut told, mut after, mut pages) = (Vec::new(), None, 0);
+    let mut told = Vec::new();
+    let mut after = None;
+    let mut pages = 0;
     loop {
         let page = trial.tracker().reader().search(wanted("large"), after, MANY).await;
         let page = page.expect("the index is there");

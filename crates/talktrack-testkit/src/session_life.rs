@@ -86,7 +86,8 @@ pub async fn a_session_starts_and_ends_with_its_figures(setup: Setup) {
 pub async fn a_session_told_from_a_recording_keeps_its_times(setup: Setup) {
     let mut trial = Trial::open(setup);
     let began: Timestamp = "2019-05-06T07:08:09.123456Z".parse().expect("a time");
-    let (spoken, ended) = (began.plus(seconds(3)), began.plus(Duration::from_millis(7_500)));
+    let spoken = began.plus(seconds(3));
+    let ended = began.plus(Duration::from_millis(7_500));
     trial.start(NewSession { started_at: Some(began), ..new() }).await;
     let message = Message { created_at: Some(spoken), ..Message::new(SESSION, Role::User, "long ago") };
     trial.track(message).await.expect("durable");

@@ -48,7 +48,8 @@ impl Setup {
     /// Returns the default options with its directory and its clock, except that a record of an unknown
     /// session does not wait for the session.
     pub fn options(&self) -> Options {
-        let (clock, unknown_session_wait) = (Arc::new(self.clock.clone()), Duration::ZERO);
+        let clock = Arc::new(self.clock.clone());
+        let unknown_session_wait = Duration::ZERO;
         Options { clock, unknown_session_wait, ..Options::new(&self.data_dir) }
     }
 

@@ -219,7 +219,8 @@ pub async fn what_was_counted_before_a_restart_stays_counted(setup: Setup) {
 pub async fn a_users_own_figures_tell_of_no_other_user(setup: Setup) {
     let trial = two_users_talk(setup).await;
     trial.settled().await;
-    let (range, reader) = (two_days(&trial, Resolution::FiveMinutes), trial.tracker().reader());
+    let range = two_days(&trial, Resolution::FiveMinutes);
+    let reader = trial.tracker().reader();
     let claims = JsonObject::parse("{}").expect("an object");
     let mine = reader.as_user(Viewer { user_id: USER, claims });
     for rows in [mine.user_stats(USER, &range).await, reader.user_stats(USER, &range).await] {

@@ -57,7 +57,8 @@ fn track(producers: usize) -> Outcome<()> {
     })?;
     let mut all = Histogram::<u64>::new(3)?;
     times.iter().try_for_each(|times| all.add(times))?;
-    let (p50, p99) = (all.value_at_quantile(0.5), all.value_at_quantile(0.99));
+    let p50 = all.value_at_quantile(0.5);
+    let p99 = all.value_at_quantile(0.99);
     println!(
         "  {producers} producer(s): p50 {p50} ns (limit 250, ratio {:.2})   p99 {p99} ns (limit 2,000, ratio {:.2})   p99.9 {} ns",
         p50 as f64 / 250.0,
@@ -95,7 +96,8 @@ fn durable() -> Outcome<()> {
         "durable, in process: {MESSAGES} messages of {} bytes, {SESSIONS} sessions, batches of up to 1,000",
         TEXT.len()
     );
-    let (mut ours, mut bare) = (Vec::new(), Vec::new());
+    let mut ours = Vec::new();
+    let mut bare = Vec::new();
     for _ in 0..3 {
         ours.push(durable_ours(MESSAGES)?);
         bare.push(durable_bare(MESSAGES)?);

@@ -18,7 +18,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let tracker = Tracker::open(Options::new(data_dir.path()))?;
 
     // A session is one conversation of one user. Both ids are yours. `durable` waits until the start is on the disk.
-    let (session, user) = (Uuid::new_v4(), Uuid::new_v4());
+    let session = Uuid::new_v4();
+    let user = Uuid::new_v4();
     let started = tracker.start_session(NewSession::new(session, user))?.durable().await?;
     println!("session {session} started, resumed: {}", started.resumed);
 
@@ -50,7 +51,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("session ended with {} messages", ended.message_count);
 
     // The reader returns pages. The last row before more is the cursor of the next page.
-    let (reader, mut after, mut count) = (tracker.reader(), None, 0);
+    let reader = tracker.reader();
+    let mut after = None;
+    let mut count = 0;
     loop {
         let page = reader.messages(session, after, 2).await?;
         for row in &page {

@@ -39,7 +39,8 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     let store: Arc<dyn Store> = Arc::new(PostgresStore::new(&address)?);
     let tracker = Tracker::open_with_store(Options::new(data_dir.path()), &store)?;
 
-    let (session, user) = (Uuid::new_v4(), Uuid::new_v4());
+    let session = Uuid::new_v4();
+    let user = Uuid::new_v4();
     tracker.start_session(NewSession::new(session, user))?.durable().await?;
     let messages = [
         Message::new(session, Role::User, "Where is my order?"),

@@ -150,8 +150,8 @@ pub(crate) fn append(tx: &Transaction<'_>, changes: impl Iterator<Item = Change>
     let mut insert = tx.prepare_cached(sql)?;
     let mut added = 0;
     for Change { seq, kind, session_id, user_id, message_id } in changes {
-        let (user_id, message_id) =
-            (user_id.as_ref().map(Uuid::as_bytes), message_id.as_ref().map(Uuid::as_bytes));
+        let user_id = user_id.as_ref().map(Uuid::as_bytes);
+        let message_id = message_id.as_ref().map(Uuid::as_bytes);
         insert.execute(params![seq, kind.code(), session_id.as_bytes(), user_id, message_id])?;
         added += 1;
     }

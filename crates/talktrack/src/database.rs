@@ -179,7 +179,8 @@ pub(crate) fn rewrite_wal(path: &Path) -> Result<(), OpenError> {
 }
 
 fn rewrite_file(mut file: File) -> io::Result<()> {
-    let (mut part, mut at) = (vec![0; 1 << 20], 0);
+    let mut part = vec![0; 1 << 20];
+    let mut at = 0;
     loop {
         let length = file.read(&mut part)?;
         if length == 0 {

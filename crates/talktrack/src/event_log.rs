@@ -25,7 +25,8 @@ pub(crate) fn log_verdict(record: &Record, verdict: &Verdict) {
     match (&record.body, verdict) {
         (Body::Start(start), Verdict::Started { .. }) => log_start(start.session_id, start.user_id),
         (Body::Message(stamped), Verdict::Inserted | Verdict::Reopened(_) | Verdict::Revised) => {
-            let (session, role) = (stamped.message.session_id, stamped.message.role);
+            let session = stamped.message.session_id;
+            let role = stamped.message.role;
             tracing::info!(target: TARGET, event = "message_saved", session_id = %session, message_id = %stamped.id,
                 role = role.as_str(), "✅ Saved {role} message for session {}...", ShortId(session));
         }

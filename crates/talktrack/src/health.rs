@@ -74,9 +74,12 @@ struct Causes {
 
 impl HealthState {
     pub(crate) fn new(books: Books) -> Arc<Self> {
-        let (causes, refusing, needs_scrub) = (Mutex::default(), AtomicU8::new(0), watch::Sender::new(false));
-        let (books, refused, is_outbox) =
-            (watch::Sender::new(books), Mutex::default(), AtomicBool::new(false));
+        let causes = Mutex::default();
+        let refusing = AtomicU8::new(0);
+        let needs_scrub = watch::Sender::new(false);
+        let books = watch::Sender::new(books);
+        let refused = Mutex::default();
+        let is_outbox = AtomicBool::new(false);
         let letter_bytes = AtomicU64::new(0);
         Arc::new(Self { causes, books, refusing, needs_scrub, is_outbox, letter_bytes, refused })
     }
@@ -198,10 +201,8 @@ impl HealthState {
             self.is_full()
                 .then(|| "the journal has reached journal_max_bytes; messages are refused".to_owned())
         };
-        let (journal, store) = (
-            causes.files.clone().or_else(|| causes.journal.clone()).or_else(full),
-            causes.store.values().next().cloned(),
-        );
+        let journal = causes.files.clone().or_else(|| causes.journal.clone()).or_else(full);
+        let store = causes.store.values().next().cloned();
         let warning = causes.warning.clone();
         drop(causes);
         Health { journal, store, warning, books: *self.books.borrow(), refused: self.refused.lock().clone() }

@@ -154,8 +154,7 @@ impl Journal {
         shared.metrics.publish(&books);
         shared.health.set_books(books);
         shared.progress.advance_watermark(last_seq);
-        let (outbox, settled, deletions) = (None, Vec::new(), PendingDeletions::default());
-        let (failing, mut scrubber) = (false, Scrubber::default());
+        let mut scrubber = Scrubber::default();
         scrubber.resume_unfinished(&connection, &shared.health).map_err(failed)?;
         Ok(Self {
             connection,
@@ -163,13 +162,13 @@ impl Journal {
             last_seq,
             changes,
             noted,
-            outbox,
-            settled,
-            deletions,
+            outbox: None,
+            settled: Vec::new(),
+            deletions: PendingDeletions::default(),
             scrubber,
             reserve,
             files: None,
-            failing,
+            failing: false,
             shared,
             backoff,
         })

@@ -99,7 +99,8 @@ fn tighten_or_tell(path: &Path, found: &Metadata, open: &mut Vec<String>) {
     if let Err(error) = tighten_found(path, found) {
         // Files may be removed during the scan.
         if error.kind() != io::ErrorKind::NotFound {
-            let (path, mode) = (path.display(), found.mode() & 0o777);
+            let path = path.display();
+            let mode = found.mode() & 0o777;
             open.push(format!(
                 "other users may read {path} (mode {mode:o}), and its mode cannot be changed: {error}; run: chmod go= {path}"
             ));

@@ -142,7 +142,8 @@ impl Queue {
     /// Runs the journal's thread: commits every batch until the queue is closed and empty, or until the journal had to
     /// give up a batch. Nothing after a batch that was given up may be called durable.
     pub(crate) fn run(&self, mut journal: Journal, metrics: &MetricHandles) -> Journal {
-        let (mut batch, mut maintenance) = (Vec::new(), Vec::new());
+        let mut batch = Vec::new();
+        let mut maintenance = Vec::new();
         // The first commit has no batch: what an earlier run left in the journal does not wait for the first message.
         loop {
             match journal.commit(&mut batch, &mut maintenance) {

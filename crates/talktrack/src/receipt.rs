@@ -47,7 +47,8 @@ struct LateRefusals {
 impl Progress {
     pub(crate) fn new() -> Arc<Self> {
         let mark = watch::Sender::new(Watermark { answered: Seq::MIN, stopped: false });
-        let (refused, dropped) = (Mutex::default(), Mutex::default());
+        let refused = Mutex::default();
+        let dropped = Mutex::default();
         Arc::new(Self { mark, refused, dropped, refused_by_store: watch::Sender::new(0) })
     }
 
@@ -287,7 +288,8 @@ impl<T> SessionReceipt<T> {
     /// Follows what a remote store says about this start, and about records written in the claim of this user, after
     /// they were durable.
     pub fn claim(&self, session_id: Uuid, user_id: Uuid) -> Claim {
-        let (progress, seq) = (Arc::clone(&self.progress), self.seq);
+        let progress = Arc::clone(&self.progress);
+        let seq = self.seq;
         let refusals = progress.refused_by_store.subscribe();
         let dropped = progress.dropped.lock().count_drops(session_id, user_id);
         Claim { progress, refusals, seq, session_id, user_id, dropped }

@@ -40,7 +40,8 @@ mod tests {
 
     #[test]
     fn waits_stay_short_for_three_attempts_then_double_up_to_the_longest() {
-        let (first, longest) = (Duration::from_millis(100), Duration::from_secs(30));
+        let first = Duration::from_millis(100);
+        let longest = Duration::from_secs(30);
         let mut ceilings = [Duration::ZERO; 14];
         for seed in 0..2_000 {
             let mut backoff = Backoff::new(first, longest, fastrand::Rng::with_seed(seed));

@@ -165,7 +165,8 @@ impl Session {
     /// Creates a session that had ended until a message cancelled its end. It has no connection on this node. The store
     /// has said which user owns it, so no start in this process has to prove that.
     pub(crate) fn reopened(user_id: Uuid, started_at: Timestamp, now: Now, last_seq: Seq) -> Self {
-        let (started_seq, resumed_seq) = (0, 0);
+        let started_seq = 0;
+        let resumed_seq = 0;
         Self { connections: 0, started_seq, resumed_seq, ..Self::new(user_id, started_at, now, last_seq) }
     }
 

@@ -163,7 +163,8 @@ mod tests {
     #[test]
     fn a_file_with_two_names_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let (one, other) = (dir.path().join("one.db"), dir.path().join("other.db"));
+        let one = dir.path().join("one.db");
+        let other = dir.path().join("other.db");
         fs::write(&one, "").unwrap();
         assert!(refuse_shared_file(&one).is_ok());
         fs::hard_link(&one, &other).unwrap();

@@ -147,11 +147,13 @@ impl Writer {
         options: &Options,
     ) -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (store, outage) = (claim.store(), Outage::new(health, metrics));
+        let store = claim.store();
+        let outage = Outage::new(health, metrics);
         let parking = Arc::new(Parking::new(options.unknown_session_wait));
         let breaker = Arc::new(Breaker::new(&parking, &outage));
         let stop = watch::Sender::new(false);
-        let (mut lanes, mut tasks) = (Vec::new(), Vec::new());
+        let mut lanes = Vec::new();
+        let mut tasks = Vec::new();
         for (number, last) in delivered.into_iter().enumerate() {
             let ((sender, records), load) = (mpsc::unbounded_channel(), Arc::<Load>::default());
             lanes.push((sender, Arc::clone(&load)));
@@ -324,7 +326,8 @@ async fn recheck_parked(
 async fn end_idle_sessions(store: Arc<dyn Store>, outage: Arc<Outage>, options: Options) {
     let idle = options.idle_timeout;
     let pause = (idle / 4).clamp(IDLE_SEARCH_PAUSES.0, IDLE_SEARCH_PAUSES.1);
-    let (clock, begun) = (&options.clock, Now::read(&*options.clock));
+    let clock = &options.clock;
+    let begun = Now::read(&*options.clock);
     loop {
         tokio::time::sleep(pause).await;
         if outage.time_since_failure() < idle {

@@ -30,7 +30,8 @@ impl Moto {
             eprintln!("moto_server is not installed: object stores are not tested (`make test` installs it)");
             return None;
         };
-        let (scratch, port) = (Scratch::new(PID_FILE, "KILL"), ports::free());
+        let scratch = Scratch::new(PID_FILE, "KILL");
+        let port = ports::free();
         let mut command = Command::new(program);
         command.args(["-H", "127.0.0.1", "-p", &port.to_string()]).stdin(Stdio::null());
         let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();

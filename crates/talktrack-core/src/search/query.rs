@@ -113,8 +113,8 @@ impl Query {
     pub fn to_fts5(&self) -> String {
         let mut sql = String::new();
         for (place, phrase) in self.phrases.iter().enumerate() {
-            let (and, star) =
-                (if place > 0 { " AND " } else { "" }, if phrase.is_prefix { " *" } else { "" });
+            let and = if place > 0 { " AND " } else { "" };
+            let star = if phrase.is_prefix { " *" } else { "" };
             // Words contain no quotes and no other characters with a meaning in FTS5.
             let _ = write!(sql, "{and}\"{}\"{star}", phrase.words.join(" "));
         }

@@ -56,7 +56,8 @@ impl Query {
             for (phrase, missing) in self.phrases().iter().zip(&mut missing) {
                 let Some(length) = phrase.matches_at(words, at) else { continue };
                 *missing = false;
-                let (start, end) = (words.span(at).start, words.span(at + length - 1).end);
+                let start = words.span(at).start;
+                let end = words.span(at + length - 1).end;
                 match hits.last_mut() {
                     Some(last) if last.end >= start => last.end = last.end.max(end),
                     _ => hits.push(start..end),

@@ -123,10 +123,12 @@ impl DdSketch {
 
 /// Merges two lists of bins, in ascending order.
 fn merge_bins(left: &[(i16, u64)], right: &[(i16, u64)]) -> Vec<(i16, u64)> {
-    let (mut left, mut right) = (left.iter().copied().peekable(), right.iter().copied().peekable());
+    let mut left = left.iter().copied().peekable();
+    let mut right = right.iter().copied().peekable();
     let mut bins = Vec::with_capacity(left.len().max(right.len()));
     while let (Some(one), Some(other)) = (left.peek(), right.peek()) {
-        let (bin, more) = (one.0, other.1);
+        let bin = one.0;
+        let more = other.1;
         match one.0.cmp(&other.0) {
             Ordering::Less => bins.extend(left.next()),
             Ordering::Greater => bins.extend(right.next()),
@@ -164,7 +166,8 @@ fn bin_of(number: f64) -> i16 {
 
 /// Returns the number in the middle of a bin: the relative distance to both ends is the same.
 fn bin_midpoint(bin: i16) -> f64 {
-    let (sign, bin) = (f64::from(bin.signum()), f64::from(bin.saturating_abs()));
+    let sign = f64::from(bin.signum());
+    let bin = f64::from(bin.saturating_abs());
     sign * SMALLEST * ((bin - 1.0) * bin_width()).exp() * (1.0 - ERROR)
 }
 

@@ -47,7 +47,9 @@ async fn find_refused_words(
     column: &Column,
     sql_type: &str,
 ) -> Result<Vec<String>, Error> {
-    let (name, words, expression) = (column.name, quote_literals(column.words), &check.expression);
+    let name = column.name;
+    let words = quote_literals(column.words);
+    let expression = &check.expression;
     let question = format!(
         "SELECT word FROM unnest(ARRAY[{words}]) WITH ORDINALITY AS words (word, place), \
          LATERAL (SELECT word::{sql_type} AS {name}) AS row \
@@ -102,7 +104,8 @@ pub(super) fn parse_word_list(column: &str, expression: &str) -> Option<Vec<Stri
 
 /// Returns the string literals in an expression, and the rest of the expression.
 fn split_literals(expression: &str) -> (Vec<String>, String) {
-    let (mut found, mut outside) = (Vec::new(), String::new());
+    let mut found = Vec::new();
+    let mut outside = String::new();
     let mut rest = expression;
     while let Some(start) = rest.find('\'') {
         let mut literal = String::new();

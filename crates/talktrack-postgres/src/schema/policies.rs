@@ -74,7 +74,8 @@ impl Policy {
 
     const fn of_service(name: &'static str, table: &'static str) -> Self {
         let role = "service_role";
-        let (command, access) = (Command::All, UserAccess::Read);
+        let command = Command::All;
+        let access = UserAccess::Read;
         Self {
             name,
             table,

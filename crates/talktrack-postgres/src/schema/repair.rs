@@ -48,7 +48,8 @@ fn define_column(column: &Column) -> String {
 /// Returns what follows `ADD COLUMN`. If the default does not give existing rows their value, the column is
 /// added as nullable.
 pub(super) fn added_column(column: &Column) -> String {
-    let (name, sql_type) = (column.name, column.sql_type);
+    let name = column.name;
+    let sql_type = column.sql_type;
     match column.default {
         Some(value) if column.nullable => format!("{name} {sql_type} DEFAULT {value}"),
         Some(value) if !column.is_filled_by_row() => format!("{name} {sql_type} NOT NULL DEFAULT {value}"),
@@ -99,7 +100,8 @@ pub(super) fn require_value(table: &str, column: &Column) -> String {
 
 /// Changes the type of a column to that of the schema.
 pub(super) fn change_type(table: &str, column: &Column, from: &str) -> String {
-    let (name, to) = (column.name, column.sql_type);
+    let name = column.name;
+    let to = column.sql_type;
     let (remark, value) = match (from, to) {
         ("timestamp without time zone", "timestamptz") => {
             ("-- taken as UTC; put your own time zone there\n", format!("{name} AT TIME ZONE 'UTC'"))
@@ -138,7 +140,8 @@ pub(super) fn drop_constraint(table: &str, constraint: &str) -> String {
 
 /// Replaces a check by another one of the same name.
 pub(super) fn replace_check(table: &str, check: &CheckFound, condition: &str) -> String {
-    let (name, validity) = (quote_identifier(&check.name), if check.validated { "" } else { " NOT VALID" });
+    let name = quote_identifier(&check.name);
+    let validity = if check.validated { "" } else { " NOT VALID" };
     format!(
         "ALTER TABLE public.{table} DROP CONSTRAINT {name},\n  ADD CONSTRAINT {name} CHECK ({condition}){validity};"
     )

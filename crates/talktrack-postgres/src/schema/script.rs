@@ -148,7 +148,8 @@ fn value_statements(table: &Table) -> Vec<String> {
 
 fn trigger_statements() -> impl Iterator<Item = String> {
     let trigger = |trigger: &triggers::Trigger| {
-        let (name, function) = (trigger.name, trigger.function.name);
+        let name = trigger.name;
+        let function = trigger.function.name;
         let create = triggers::create_trigger(trigger);
         call_helper("trigger", trigger.table, &format!("'{name}', '{function}', $sql$\n{create}\n$sql$"))
     };

@@ -170,7 +170,8 @@ impl Connection {
     /// Sends a request, reads the response and returns its status.
     pub(crate) fn answer(&mut self, request: &[u8]) -> Outcome<u16> {
         self.stream.get_mut().write_all(request)?;
-        let (mut length, mut is_chunked) = (0, false);
+        let mut length = 0;
+        let mut is_chunked = false;
         self.read_line()?;
         let status = self.line.split(' ').nth(1).ok_or("no status")?.parse()?;
         loop {

@@ -79,7 +79,8 @@ impl Crowd<'_> {
         let server = Server::start(dir.path(), &flags)?;
         let own =
             key.map_or_else(|| JSON.to_owned(), |(key, _)| format!("{JSON}Authorization: Bearer {key}\r\n"));
-        let (control, session) = (fixed_answers()?, Uuid::new_v4());
+        let control = fixed_answers()?;
+        let session = Uuid::new_v4();
         let start = json!({"session_id": session, "user_id": Uuid::from_u128(7)}).to_string();
         Connection::to(&server)?.ask(&request("POST", "/v1/sessions", &own, &start), 201)?;
         let start = if self.flags.is_empty() { json!({"user_id": Uuid::from_u128(8)}) } else { json!({}) };
@@ -95,7 +96,8 @@ impl Crowd<'_> {
         let say = json!({"role": "user", "content": TEXT}).to_string();
         let say = request("POST", &format!("/v1/sessions/{session}/messages"), &own, &say);
         patiently(&server, &say, MEASURED)?;
-        let (mut times, requests) = ([const { Vec::new() }; 3], AtomicUsize::new(0));
+        let mut times = [const { Vec::new() }; 3];
+        let requests = AtomicUsize::new(0);
         for _ in 0..ROUNDS {
             times[0].extend(patiently(&server, &say, SECONDS * MEASURED)?);
             times[1].extend(crowded(&server, &say, &control, connections, &sent, &AtomicUsize::new(0))?);

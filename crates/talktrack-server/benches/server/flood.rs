@@ -39,14 +39,17 @@ pub(crate) fn run() -> Outcome<()> {
     let dir = tempfile::tempdir()?;
     let rate = format!("{ADMITTED}/s");
     let server = Server::start(dir.path(), &["--rate-per-address", &rate, "--trusted-proxies", "127.0.0.1"])?;
-    let (control, session) = (fixed_answers()?, Uuid::new_v4());
+    let control = fixed_answers()?;
+    let session = Uuid::new_v4();
     let start = json!({"session_id": session, "user_id": Uuid::from_u128(7)}).to_string();
     let headers = "Content-Type: application/json\r\n";
     Connection::to(&server)?.ask(&request("POST", "/v1/sessions", headers, &start), 201)?;
     let patient = say(session, "198.51.100.1");
     patiently(&server, &patient, MEASURED)?;
     let before = server.resident()?;
-    let (mut times, mut server_seconds, sent) = ([const { Vec::new() }; 3], [0.0; 2], Sent::default());
+    let mut times = [const { Vec::new() }; 3];
+    let mut server_seconds = [0.0; 2];
+    let sent = Sent::default();
     for _ in 0..ROUNDS {
         let began = server.processor_seconds()?;
         times[0].extend(patiently(&server, &patient, SECONDS * MEASURED)?);
@@ -65,7 +68,8 @@ fn report(times: &mut [Vec<f64>; 3], sent: &Sent, server_seconds: f64, grown: u6
     times.iter_mut().for_each(|times| times.sort_by(f64::total_cmp));
     let [alone, control, flooded] =
         [0, 1, 2].map(|of| [50, 99].map(|percent| percentile(&times[of], percent)));
-    let (admitted, refused) = (sent.admitted.load(Ordering::Relaxed), sent.refused.load(Ordering::Relaxed));
+    let admitted = sent.admitted.load(Ordering::Relaxed);
+    let refused = sent.refused.load(Ordering::Relaxed);
     let rate = (admitted + refused) as f64 / (f64::from(SECONDS) * ROUNDS as f64);
     println!(
         "flood of {rate:.0} requests/s where {ADMITTED}/s are admitted, generator on the same cores at the lowest priority: \
@@ -89,7 +93,8 @@ fn report(times: &mut [Vec<f64>; 3], sent: &Sent, server_seconds: f64, grown: u6
 /// Returns how long each of `requests` admitted requests took, in milliseconds.
 pub(crate) fn patiently(server: &Server, say: &[u8], requests: u32) -> Outcome<Vec<f64>> {
     let mut connection = Connection::to(server)?;
-    let (started, mut times) = (Instant::now(), Vec::new());
+    let started = Instant::now();
+    let mut times = Vec::new();
     for number in 0..requests {
         let due = started + Duration::from_secs(1) * number / MEASURED;
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
@@ -104,12 +109,14 @@ pub(crate) fn patiently(server: &Server, say: &[u8], requests: u32) -> Outcome<V
 
 /// Measures as [`patiently`] does while a flood goes to this address.
 fn crowded(server: &Server, session: Uuid, address: &str, sent: &Sent) -> Outcome<Vec<f64>> {
-    let (patient, is_over) = (say(session, "198.51.100.1"), AtomicBool::new(false));
+    let patient = say(session, "198.51.100.1");
+    let is_over = AtomicBool::new(false);
     let say = say(session, "203.0.113.9");
     std::thread::scope(|scope| {
         let flood: Vec<_> = (0..CONNECTIONS)
             .map(|number| {
-                let (say, is_over) = (&say, &is_over);
+                let say = &say;
+                let is_over = &is_over;
                 scope.spawn(move || pour(address, say, number, is_over, sent))
             })
             .collect();
@@ -155,8 +162,10 @@ pub(crate) fn fixed_answers() -> Outcome<String> {
             std::thread::spawn(move || -> Outcome<()> {
                 at_lowest_priority()?;
                 stream.set_nodelay(true)?;
-                let (mut requests, mut line) = (BufReader::new(stream), String::new());
-                let (mut length, mut body) = (0, Vec::new());
+                let mut requests = BufReader::new(stream);
+                let mut line = String::new();
+                let mut length = 0;
+                let mut body = Vec::new();
                 while requests.read_line(&mut line)? > 0 {
                     if let Some(told) = line.strip_prefix("Content-Length: ") {
                         length = told.trim_end().parse()?;

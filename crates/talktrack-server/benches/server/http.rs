@@ -43,7 +43,8 @@ pub(crate) fn ingest(server: &Server, requests: usize) -> Outcome<f64> {
     let body = (0..MESSAGES).map(message).collect::<Value>().to_string();
     let mut callers = Vec::new();
     for _ in 0..CALLERS {
-        let (session, mut connection) = (Uuid::new_v4(), Connection::to(server)?);
+        let session = Uuid::new_v4();
+        let mut connection = Connection::to(server)?;
         let start = json!({"session_id": session, "user_id": Uuid::from_u128(7)}).to_string();
         connection.ask(&request("POST", "/v1/sessions", JSON, &start), 201)?;
         let say = request("POST", &format!("/v1/sessions/{session}/messages"), JSON, &body);

@@ -58,7 +58,8 @@ pub(crate) fn run() -> Outcome<()> {
 fn listen(server: &Server) -> Outcome<Arc<AtomicUsize>> {
     let stream = TcpStream::connect(&server.address)?;
     write!(&stream, "GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
-    let (heard, mut lines) = (Arc::new(AtomicUsize::new(0)), BufReader::with_capacity(1 << 18, stream));
+    let heard = Arc::new(AtomicUsize::new(0));
+    let mut lines = BufReader::with_capacity(1 << 18, stream);
     let mut line = Vec::new();
     // The server sends the head after the listener has its position in the stream, so no event after it is missed.
     while line != b"\r\n" {

@@ -106,11 +106,12 @@ pub(crate) fn fill(path: &Path, Filling { sessions, turns, users }: Filling) -> 
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?;
         for number in 0..sessions {
-            let (id, user) =
-                (session_id(number).to_string(), Uuid::from_u128(u128::from(number % users)).to_string());
+            let id = session_id(number).to_string();
+            let user = Uuid::from_u128(u128::from(number % users)).to_string();
             let second = |turn: u64| {
                 let at = number * turns + turn;
-                let (day, rest) = (1 + at / 86_400 % 28, at % 86_400);
+                let day = 1 + at / 86_400 % 28;
+                let rest = at % 86_400;
                 format!(
                     "{}-{:02}-{day:02}T{:02}:{:02}:{:02}.000000Z",
                     2025 + at / 29_030_400,

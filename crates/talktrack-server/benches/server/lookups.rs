@@ -44,7 +44,9 @@ pub(crate) fn run() -> Outcome<()> {
 fn measure(server: &Server, what: &str, ask: &dyn Fn(u64) -> (Vec<u8>, u16)) -> Outcome<()> {
     let user = Uuid::from_u128(0);
     let slow = request("GET", &format!("/v1/sessions?user_id={user}&status=abandoned"), "", "");
-    let (mut alone, mut crowded, lists) = (Vec::new(), Vec::new(), AtomicUsize::new(0));
+    let mut alone = Vec::new();
+    let mut crowded = Vec::new();
+    let lists = AtomicUsize::new(0);
     let mut seconds = 0.0;
     for round in 0..ROUNDS {
         // Each session is used once, so that none is in memory.

@@ -76,7 +76,8 @@ fn paced() -> Outcome<()> {
     let server = Server::start(&dir.path().join("data"), &[])?;
     let file = conversations(dir.path(), 64, 300)?;
     let summary = server.replay(&file, &["--sockets", "64", "--rate", "1000"])?;
-    let (p50, p99) = (number(&summary, "ack_p50_ms")?, number(&summary, "ack_p99_ms")?);
+    let p50 = number(&summary, "ack_p50_ms")?;
+    let p99 = number(&summary, "ack_p99_ms")?;
     println!(
         "paced at 1,000 messages/s: ack p50 {p50:.2} ms (limit 3, ratio {:.2})   p99 {p99:.2} ms (limit 15, ratio {:.2})",
         p50 / 3.0,

@@ -16,8 +16,9 @@ const SECRET: &str = "super-secret-jwt-token-with-at-least-32-characters-long";
 pub(crate) fn run() -> Outcome<()> {
     let dir = tempfile::tempdir()?;
     let bare = median_us(&Server::start(&dir.path().join("bare"), &[])?, |_| String::new())?;
-    let (secret, curve, rsa) =
-        (SigningKey::secret(SECRET), SigningKey::ecdsa("curve"), SigningKey::rsa("rsa"));
+    let secret = SigningKey::secret(SECRET);
+    let curve = SigningKey::ecdsa("curve");
+    let rsa = SigningKey::rsa("rsa");
     let project = publish(&[&curve, &rsa])?;
     for (key, name) in [(&secret, "HS256"), (&curve, "ES256"), (&rsa, "RS256")] {
         let directory = dir.path().join(name);

@@ -105,7 +105,8 @@ mod tests {
     #[test]
     fn no_two_users_mean_the_same_session_by_a_name_of_their_own() {
         let name = SessionName::parse("external:mail@example.com").unwrap();
-        let (one, other) = (name.ids_for_user(Uuid::from_u128(1)), name.ids_for_user(Uuid::from_u128(2)));
+        let one = name.ids_for_user(Uuid::from_u128(1));
+        let other = name.ids_for_user(Uuid::from_u128(2));
         assert_ne!(one[0], other[0]);
         assert_eq!((one[1], other[1]), (name.id_for_key(), name.id_for_key()));
     }

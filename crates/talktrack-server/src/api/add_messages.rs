@@ -117,13 +117,15 @@ pub(crate) async fn add_messages(
     let is_array = body.as_str().trim_start().starts_with('[');
     let texts = if is_array { split_array(body.as_str())? } else { vec![body.as_str()] };
     let granted = access::to_write(&state, &caller, &name).await?;
-    let (author, said_until) = (granted.author(&caller), granted.said_until(&state).await);
+    let author = granted.author(&caller);
+    let said_until = granted.said_until(&state).await;
     let writing = WriteContext { session_id: granted.session_id, author, said_until };
     state.limits().check_dead_letters(caller.account().as_ref())?;
     let key = headers.get(IDEMPOTENCY_KEY).map(axum::http::HeaderValue::as_bytes);
     let client = client.map(|Extension(ClientAddress(address))| address);
     let mut pace = state.turns().new_pace(caller.account(), client, granted.session_id);
-    let (mut handed_over, mut durability) = (Vec::with_capacity(texts.len()), state.tracker().durability());
+    let mut handed_over = Vec::with_capacity(texts.len());
+    let mut durability = state.tracker().durability();
     for (place, text) in texts.into_iter().enumerate() {
         pace.wait_for_turn(text.len(), &mut durability).await;
         let handed = hand_over(&state, writing, text, key.map(|key| (key, place)));
@@ -141,7 +143,8 @@ pub(crate) async fn add_messages(
         outcomes.push((reference, outcome));
     }
     let mut refused = outcomes.iter().filter_map(|(_, outcome)| outcome.as_ref().err());
-    let (refusals, first) = (refused.clone().count(), refused.next().cloned());
+    let refusals = refused.clone().count();
+    let first = refused.next().cloned();
     let status = match (first, query.wait) {
         (Some(problem), _) if !is_array => return Err(problem),
         (Some(problem), _) if refusals == outcomes.len() => {

@@ -66,7 +66,8 @@ pub(crate) async fn export_session(
     let session_id = view.session.session_id;
     let name = format!("attachment; filename=\"{session_id}.{}\"", format.extension());
     let headers = [(header::CONTENT_TYPE, format.content_type()), (header::CONTENT_DISPOSITION, &name)];
-    let (document, next) = (format.new_writer(), NextPage::First(first));
+    let document = format.new_writer();
+    let next = NextPage::First(first);
     let export = Export { view, is_remote, document, next, limits, _place: place };
     Ok((headers, Body::from_stream(stream::try_unfold(export, Export::next_piece))).into_response())
 }

@@ -43,7 +43,8 @@ pub(crate) async fn start_session(
 ) -> Result<(StatusCode, Json<StartedSession>), Problem> {
     let session = new_session(&state, &caller, body.frame("session.start")?).await?;
     let session = access::check_store(&state, &caller, session).await?;
-    let (session_id, user_id) = (session.session_id, session.user_id);
+    let session_id = session.session_id;
+    let user_id = session.user_id;
     let tracker = state.tracker();
     let receipt = tracker.start_session(session)?;
     let started = receipt.durable().await.inspect_err(|why| {

@@ -82,8 +82,10 @@ impl AudioFormat {
 /// bit rate and the sample rate.
 fn is_mp3_frame(frame: &[u8]) -> bool {
     let &[first, second, third, _] = frame else { return false };
-    let (version, layer) = (second >> 3 & 0b11, second >> 1 & 0b11);
-    let (bit_rate, sample_rate) = (third >> 4, third >> 2 & 0b11);
+    let version = second >> 3 & 0b11;
+    let layer = second >> 1 & 0b11;
+    let bit_rate = third >> 4;
+    let sample_rate = third >> 2 & 0b11;
     let is_synchronous = first == 0xff && second >= 0xe0;
     is_synchronous && version != 0b01 && layer == 0b01 && bit_rate != 0b1111 && sample_rate != 0b11
 }

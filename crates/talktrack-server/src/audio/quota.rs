@@ -103,7 +103,8 @@ mod tests {
 
     #[test]
     fn what_is_kept_counts_and_what_breaks_off_does_not() {
-        let (usage, ada) = (Usage::default(), Some(Uuid::from_u128(1)));
+        let usage = Usage::default();
+        let ada = Some(Uuid::from_u128(1));
         let limits = AudioLimits { of_user: Some(10), total: Some(15) };
         let mut one = Quota::new(&usage, ada, limits);
         assert_eq!((one.take(8), one.take(3)), (Ok(()), Err(("max_audio_bytes_per_user", 10))));

@@ -115,7 +115,8 @@ impl RecordingStore {
     /// Returns the user that a recording belongs to, if its path tells.
     pub(super) fn owner_of(&self, recording: &Path) -> Option<Uuid> {
         let mut parts = recording.prefix_match(&self.prefix)?;
-        let (_session, owner) = (parts.next()?, parts.next()?);
+        let _session = parts.next()?;
+        let owner = parts.next()?;
         parts.next()?;
         owner.as_ref().parse().ok()
     }

@@ -97,10 +97,12 @@ mod tests {
     #[tokio::test]
     async fn a_deletion_is_told_to_the_uploads_of_its_session_and_waits_for_their_end() {
         let running = RunningUploads::default();
-        let (session, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let session = Uuid::from_u128(1);
+        let other = Uuid::from_u128(2);
         running.stop(session).await;
-        let (one, two, neighbour) =
-            (running.register(session), running.register(session), running.register(other));
+        let one = running.register(session);
+        let two = running.register(session);
+        let neighbour = running.register(other);
         let mut stop = Box::pin(running.stop(session));
         assert!(one.watch().deleted().now_or_never().is_none() && stop.as_mut().now_or_never().is_none());
         one.watch().deleted().await;

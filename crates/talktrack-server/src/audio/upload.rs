@@ -76,7 +76,8 @@ impl Upload {
 impl Drop for Upload {
     fn drop(&mut self) {
         let Some(OpenUpload { mut writer, ticket }) = self.open.take() else { return };
-        let (audio, folder) = (self.audio.clone(), self.folder);
+        let audio = self.audio.clone();
+        let folder = self.folder;
         // Without a runtime the process is ending. The next start removes what is left in a folder.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {

@@ -22,7 +22,8 @@ impl Recent {
     /// True if this is not known to have happened within `window`. If the memory is full, it counts as known: a flood
     /// of entries must not flood the disk.
     pub(super) fn is_new(&mut self, what: &impl Hash, window: Duration) -> bool {
-        let (hash, now) = (self.hasher.hash_one(what), Instant::now());
+        let hash = self.hasher.hash_one(what);
+        let now = Instant::now();
         if self.until.get(&hash).is_some_and(|until| now < *until) {
             return false;
         }
@@ -50,7 +51,8 @@ mod tests {
     #[test]
     fn a_repetition_is_known_and_a_flood_is_counted() {
         let mut recent = Recent::new(2);
-        let (long, past) = (Duration::from_secs(60), Duration::ZERO);
+        let long = Duration::from_secs(60);
+        let past = Duration::ZERO;
         assert!(recent.is_new(&"a", long) && !recent.is_new(&"a", long));
         assert!(recent.is_new(&"b", past) && recent.is_new(&"c", long), "what is over makes room");
         assert!(!recent.is_new(&"d", long) && !recent.is_new(&"e", long));

@@ -346,7 +346,8 @@ impl Checks {
                 let tokens = self.tokens.as_ref().ok_or(Refused::NotAKey)?;
                 tokens.check_again(token)?;
                 let caller = Caller::User(token.user.clone());
-                let (expires, leeway) = (to_timestamp(token.expires), Duration::from_secs_f64(LEEWAY));
+                let expires = to_timestamp(token.expires);
+                let leeway = Duration::from_secs_f64(LEEWAY);
                 Ok(Standing { caller, expires, leeway })
             }
             Proof::Login(hash) => match self.logins.find_proof(hash)? {

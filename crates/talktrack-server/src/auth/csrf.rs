@@ -55,8 +55,10 @@ mod tests {
 
     #[test]
     fn a_token_counts_for_the_login_it_was_made_for_and_for_no_other() {
-        let (own, other) = (CsrfKey::generate().unwrap(), CsrfKey::generate().unwrap());
-        let (first, second) = (own.new_token(), own.new_token());
+        let own = CsrfKey::generate().unwrap();
+        let other = CsrfKey::generate().unwrap();
+        let first = own.new_token();
+        let second = own.new_token();
         assert!(own.accepts(&first) && own.accepts(&second) && first != second);
         assert!(!other.accepts(&first));
         for bad in ["", "x", &first[1..], &format!("{first}A"), &"A".repeat(first.len())] {

@@ -99,7 +99,8 @@ impl Jwks {
             return Ok(key);
         }
         // The fetch runs in its own task: if this caller disconnects, the other callers still get the result.
-        let (published, kid) = (Arc::clone(&self.0), kid.to_owned());
+        let published = Arc::clone(&self.0);
+        let kid = kid.to_owned();
         let looked = tokio::spawn(async move { published.find_or_fetch(&kid).await });
         looked.await.unwrap_or(Err(Refused::KeysOutOfReach))
     }
@@ -137,7 +138,8 @@ impl Published {
             }
             Err(why) => {
                 if !fetching.is_failing {
-                    let (url, known) = (&self.url, self.keys.read().len());
+                    let url = &self.url;
+                    let known = self.keys.read().len();
                     tracing::warn!(
                         "cannot fetch the keys of users' tokens from {url}: {why}; the last {known} keys stay valid"
                     );
@@ -164,7 +166,8 @@ mod tests {
         let url = format!("http://{}/", listener.local_addr().unwrap());
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
-                let (kid, half) = (*name.borrow(), "A".repeat(43));
+                let kid = *name.borrow();
+                let half = "A".repeat(43);
                 if kid.is_empty() || stream.read(&mut [0; 1024]).await.is_err() {
                     continue;
                 }

@@ -216,7 +216,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = KeyFile::new(dir.path().join("keys"));
         assert_eq!(file.read().unwrap(), []);
-        let (one, other) = (key("one"), key("other"));
+        let one = key("one");
+        let other = key("other");
         file.add_key(&one).unwrap();
         let noted = format!("{}# ours\n", fs::read_to_string(file.path()).unwrap());
         fs::write(file.path(), noted).unwrap();

@@ -48,7 +48,9 @@ impl KeyRing {
     /// Replaces all keys with these.
     pub(super) fn replace(&self, keys: &[ApiKey]) {
         let known = |key: &ApiKey| {
-            let (name, scopes, users) = (Arc::from(&*key.name), key.scopes, key.users.clone());
+            let name = Arc::from(&*key.name);
+            let scopes = key.scopes;
+            let users = key.users.clone();
             let holder = Arc::new(KeyHolder { name, scopes, users });
             Arc::new(KnownKey { entry: key.clone(), holder })
         };
@@ -165,7 +167,9 @@ mod tests {
 
     #[test]
     fn a_key_is_found_by_its_hash_alone() {
-        let (one, other, third) = (draw("one"), draw("other"), draw("third"));
+        let one = draw("one");
+        let other = draw("other");
+        let third = draw("third");
         let keys = KeyRing::new(&[one.entry.clone(), other.entry.clone()]);
         let found = keys.find(&other.key, None, now()).unwrap();
         assert_eq!((&*found.holder().name, found.holder().scopes), ("other", "read".parse().unwrap()));
@@ -205,7 +209,8 @@ mod tests {
 
     #[test]
     fn a_key_has_256_bits_of_chance_and_names_the_beginning_of_its_hash() {
-        let (new, another) = (draw("one"), draw("one"));
+        let new = draw("one");
+        let another = draw("one");
         let parts: Vec<_> = new.key.splitn(3, '_').collect();
         assert_eq!((parts[0], URL_SAFE_NO_PAD.decode(parts[2]).unwrap().len()), ("tt", 32));
         assert!(new.entry.to_string().starts_with(&format!("one:read:{}", parts[1])));

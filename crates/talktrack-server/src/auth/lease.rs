@@ -65,8 +65,8 @@ impl Lease {
 
     /// Checks the lease. Returns what the client must be told, if anything.
     pub(crate) fn check(&mut self) -> Option<Notice> {
-        let (standing, now) =
-            (self.authenticator.check_proof(&self.admission.proof, self.admission.from), SystemClock.now());
+        let standing = self.authenticator.check_proof(&self.admission.proof, self.admission.from);
+        let now = SystemClock.now();
         let (notice, pause) = match standing {
             Err(refused) => (Some(Notice::Over(refused.to_string())), LOOK),
             Ok(Standing { caller, .. }) if !self.is_allowed(&caller) => {

@@ -52,7 +52,8 @@ impl Logins {
     pub(super) fn start_login(&self, proof: Proof, account: Option<Account>) -> Option<String> {
         let mut id = [0; ID_BYTES];
         SystemRandom::new().fill(&mut id).ok()?;
-        let (id, now) = (URL_SAFE_NO_PAD.encode(id), Instant::now());
+        let id = URL_SAFE_NO_PAD.encode(id);
+        let now = Instant::now();
         let mut logins = self.logins.lock();
         logins.retain(|_, login| self.is_alive(login, now));
         let own = |login: &Login| login.account == account;
@@ -69,7 +70,8 @@ impl Logins {
 
     /// Returns the proof of the login with this id, and records that the login is used now.
     pub(super) fn use_now(&self, id: &str) -> Result<(LoginHash, Proof), Refused> {
-        let (hash, now) = (sha256(id), Instant::now());
+        let hash = sha256(id);
+        let now = Instant::now();
         let mut logins = self.logins.lock();
         let login = logins.get_mut(&hash).filter(|login| self.is_alive(login, now));
         let login = login.ok_or(Refused::LoginOver)?;
@@ -79,7 +81,8 @@ impl Logins {
 
     /// Returns the proof of a login for an open connection. This does not count as a use of the login.
     pub(super) fn find_proof(&self, hash: &LoginHash) -> Result<Proof, Refused> {
-        let (logins, now) = (self.logins.lock(), Instant::now());
+        let logins = self.logins.lock();
+        let now = Instant::now();
         let login = logins.get(hash).filter(|login| self.is_alive(login, now));
         login.map(|login| login.proof.clone()).ok_or(Refused::LoginOver)
     }
@@ -128,7 +131,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_login_ends_when_it_is_not_used_and_at_its_greatest_age_though_it_is() {
         let logins = logins();
-        let (unused, used) = (start_login(&logins, "a"), start_login(&logins, "a"));
+        let unused = start_login(&logins, "a");
+        let used = start_login(&logins, "a");
         for _ in 0..11 {
             tokio::time::advance(5 * MINUTE).await;
             assert!(logins.use_now(&used).is_ok());

@@ -70,7 +70,9 @@ mod tests {
 
     #[test]
     fn a_signature_is_checked_once_for_each_token_and_key() {
-        let (verified, one, other) = (Verified::default(), key(), key());
+        let verified = Verified::default();
+        let one = key();
+        let other = key();
         assert!(checks(&verified, "a", &one) && !checks(&verified, "a", &one));
         assert!(checks(&verified, "b", &one) && !checks(&verified, "a", &one));
         assert!(checks(&verified, "a", &other), "a key that was replaced vouches for nothing");
@@ -79,14 +81,16 @@ mod tests {
 
     #[test]
     fn a_bad_signature_is_not_remembered_as_a_good_one() {
-        let (verified, key) = (Verified::default(), key());
+        let verified = Verified::default();
+        let key = key();
         assert_eq!(verified.claims_or_verify("a", &key, || Err(Refused::Signature)), Err(Refused::Signature));
         assert!(checks(&verified, "a", &key));
     }
 
     #[test]
     fn what_is_remembered_is_bounded() {
-        let (verified, key) = (Verified::default(), key());
+        let verified = Verified::default();
+        let key = key();
         for number in 0..3 * CAPACITY {
             checks(&verified, &number.to_string(), &key);
             assert!(verified.0.lock().len() <= CAPACITY);

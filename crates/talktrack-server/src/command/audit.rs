@@ -39,7 +39,8 @@ fn show_entries(args: &AuditArgs) -> Result<(), Stop> {
     if files.is_empty() {
         return Err(Failure::new(format!("there is no audit log in {}", data_dir.display())).into());
     }
-    let (mut output, mut unreadable) = (Output::stdout(), 0_u64);
+    let mut output = Output::stdout();
+    let mut unreadable = 0_u64;
     for path in files {
         let cannot = |error| Failure::new(format!("cannot read {}: {error}", path.display()));
         for line in BufReader::new(File::open(&path).map_err(cannot)?).lines() {

@@ -49,7 +49,8 @@ async fn export_sessions(args: ExportArgs) -> Result<(), Stop> {
     let config = args.location.load()?;
     // An export of the wrong store would be mistaken for a backup.
     store::refuse_other_store(&config).await?;
-    let (stored, data_dir) = (lookup::open_store(&args.location)?, config.data_dir);
+    let stored = lookup::open_store(&args.location)?;
+    let data_dir = config.data_dir;
     let reader = stored.rows();
     let chosen = find_chosen(reader, &args).await?;
     if !args.format.holds_several() && chosen.len() != 1 {
@@ -59,7 +60,8 @@ async fn export_sessions(args: ExportArgs) -> Result<(), Stop> {
         Some(path) => Output::to_writer(File::create(path).map_err(|error| cannot_write(path, &error))?),
         None => Output::stdout(),
     };
-    let (mut count, mut document) = (0, args.format.new_writer());
+    let mut count = 0;
+    let mut document = args.format.new_writer();
     if chosen.is_empty() && args.sessions.is_empty() {
         count = export_every_session(reader, &args, &mut *document, &mut output).await?;
     }
@@ -102,7 +104,8 @@ async fn export_every_session(
     output: &mut Output,
 ) -> Result<usize, Stop> {
     let filter = SessionFilter { user_id: args.user, ..SessionFilter::default() };
-    let (mut cursor, mut count) = (None, 0);
+    let mut cursor = None;
+    let mut count = 0;
     loop {
         let page = reader.sessions(filter.clone(), cursor, PAGE).await?;
         for row in &page {
@@ -122,7 +125,8 @@ async fn export_session(
     document: &mut dyn TranscriptWriter,
     output: &mut Output,
 ) -> Result<(), Stop> {
-    let (mut cursor, mut text) = (None, String::new());
+    let mut cursor = None;
+    let mut text = String::new();
     document.write_start(row, &mut text);
     loop {
         let page = reader.messages(row.session_id, cursor, PAGE).await?;

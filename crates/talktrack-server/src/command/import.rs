@@ -45,8 +45,8 @@ pub(crate) async fn run(args: ImportArgs) -> Outcome {
         import_file(&mut importer, path).await?;
     }
     let tally = importer.finish().await?;
-    let (took, code) =
-        (began.elapsed(), if tally.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    let took = began.elapsed();
+    let code = if tally.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     output::print_summary(args.json, &tally.summary(took), |_| tally.describe(took), code)
 }
 

@@ -38,7 +38,8 @@ async fn show_session(args: ShowArgs) -> Result<(), Stop> {
     let stored = lookup::open_store(&args.location)?;
     let reader = stored.rows();
     let session = lookup::find_session(reader, &args.id).await?;
-    let (mut output, view) = (Output::stdout(), View::for_stdout());
+    let mut output = Output::stdout();
+    let view = View::for_stdout();
     if args.json {
         output.write_json(&session)?;
     } else {

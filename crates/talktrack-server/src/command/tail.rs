@@ -58,7 +58,8 @@ async fn follow_messages(args: TailArgs) -> Result<(), Stop> {
     if !args.json && feed.is_empty().await? {
         eprintln!("{HOW_TO_BEGIN}; waiting");
     }
-    let (mut output, view) = (Output::stdout(), View::for_stdout());
+    let mut output = Output::stdout();
+    let view = View::for_stdout();
     let mut session = None;
     loop {
         match feed.next().await? {

@@ -34,7 +34,8 @@ async fn verify_store(args: VerifyArgs) -> Result<ExitCode, Stop> {
     let other_store = find_other_store(&args.location).await?;
     let quarantines = talktrack::quarantines(&args.location.load()?.local_file());
     let mut output = Output::stdout();
-    let (balanced, pending) = (audit.problems.is_empty(), count_pending(&audit));
+    let balanced = audit.problems.is_empty();
+    let pending = count_pending(&audit);
     let report = VerifyReport { balanced, pending, quarantines, other_store, audit: &audit };
     if args.json {
         output.write_json(&report)?;

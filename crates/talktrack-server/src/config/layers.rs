@@ -184,7 +184,8 @@ fn without_hash(entry: &str) -> String {
 /// True for variables that have the prefix but are not settings: those of clients and tests, and those that Kubernetes
 /// sets in every container if there is a service called `talktrack`.
 fn is_of_others(name: &OsStr, value: &OsStr) -> bool {
-    let (name, value) = (name.to_string_lossy(), value.to_string_lossy());
+    let name = name.to_string_lossy();
+    let value = value.to_string_lossy();
     let is_setting = SETTINGS.iter().any(|setting| setting.variable() == name);
     // TALKTRACK_PORT=tcp://10.0.0.7:8080, TALKTRACK_SERVICE_HOST and TALKTRACK_PORT_8080_TCP_ADDR.
     let is_of_a_service = name.contains("_SERVICE_")

@@ -163,15 +163,17 @@ impl Chart {
 
 fn draw_line(axis: &XAxis, series: &Series, scale: &Scale) -> ChartLine {
     let width = column_width(axis);
-    let (mut path, mut dots, mut before) = (String::new(), Vec::new(), false);
+    let mut path = String::new();
+    let mut dots = Vec::new();
+    let mut before = false;
     let there = |place: usize| series.values.get(place).copied().flatten().is_some();
     for (place, value) in series.values.iter().enumerate() {
         let Some(value) = value else {
             before = false;
             continue;
         };
-        let (x, y) =
-            (format_coordinate(LEFT + width * (to_f64(place) + 0.5)), format_coordinate(scale.y(*value)));
+        let x = format_coordinate(LEFT + width * (to_f64(place) + 0.5));
+        let y = format_coordinate(scale.y(*value));
         path.push_str(if before { "L" } else { "M" });
         path.push_str(&format!("{x} {y}"));
         if !before && !there(place + 1) {

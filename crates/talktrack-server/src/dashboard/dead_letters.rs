@@ -99,7 +99,8 @@ pub(super) async fn confirm_drop(
             }
             None => None,
         };
-        let (letter, number) = (letter.map(LetterView::new), to_u64(seqs.len()));
+        let letter = letter.map(LetterView::new);
+        let number = to_u64(seqs.len());
         Ok(render_page(StatusCode::OK, &DropPage { layout: layout(), selection, letter, number }))
     };
     answer.await.map_err(|problem: Problem| ErrorPage::new(problem, layout()))
@@ -155,7 +156,8 @@ async fn execute_in_steps(
     seqs: Vec<Seq>,
     request: fn(Vec<Seq>) -> ControlRequest,
 ) -> Result<(Vec<LetterResult>, usize), crate::error::Failure> {
-    let (began, mut outcomes) = (Instant::now(), Vec::with_capacity(seqs.len()));
+    let began = Instant::now();
+    let mut outcomes = Vec::with_capacity(seqs.len());
     for some in seqs.chunks(MOST_AT_ONCE) {
         if began.elapsed() > BUDGET {
             break;

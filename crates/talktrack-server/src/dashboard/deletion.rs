@@ -43,7 +43,8 @@ pub(super) async fn confirm_deletion(
         let session = SessionView::open(&state, &visitor.caller, &name).await?.session;
         let id = session.session_id;
         let messages = format_stored_count(session.message_count, "message", "messages");
-        let (user, started) = (short_id(session.user_id), Moment::new(session.started_at));
+        let user = short_id(session.user_id);
+        let started = Moment::new(session.started_at);
         Ok(render_page(StatusCode::OK, &ConfirmPage { layout: layout(), id, user, started, messages }))
     };
     answer.await.map_err(|problem: Problem| ErrorPage::new(problem, layout()))

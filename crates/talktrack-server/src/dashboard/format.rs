@@ -68,7 +68,9 @@ pub(super) fn format_duration(seconds: f64) -> String {
 )]
 pub(super) fn format_offset(seconds: f64) -> String {
     let seconds = seconds.clamp(0.0, 1e10) as u64;
-    let (hours, minutes, seconds) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
+    let hours = seconds / 3_600;
+    let minutes = seconds / 60 % 60;
+    let seconds = seconds % 60;
     if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }
 }
 

@@ -36,10 +36,13 @@ impl LatencyBar {
     /// Computes the waterfall from the metrics of the turn; `None` if they do not suffice.
     pub(super) fn new(number: impl Fn(&str) -> Option<f64>) -> Option<Self> {
         let time = |name| number(name).filter(|ms| ms.is_finite() && *ms >= 0.0);
-        let (mut segments, mut at, mut label) = (Vec::new(), 0.0_f64, String::new());
+        let mut segments = Vec::new();
+        let mut at = 0.0_f64;
+        let mut label = String::new();
         for (name, called, class) in STAGES {
             let Some(ms) = time(name) else { continue };
-            let (x, end) = (to_x(at), to_x(at + ms));
+            let x = to_x(at);
+            let end = to_x(at + ms);
             segments.push(Segment {
                 class,
                 x: format!("{x:.1}"),

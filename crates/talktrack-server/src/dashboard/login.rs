@@ -60,7 +60,8 @@ pub(super) async fn log_in(
     headers: HeaderMap,
     FormBody(form): FormBody<LoginForm>,
 ) -> Response {
-    let (token, next) = (form.token.trim(), local_path(form.next));
+    let token = form.token.trim();
+    let next = local_path(form.next);
     let from = client.map(|Extension(ClientAddress(address))| address);
     if !origin::is_own_page(&headers, &state.config().allowed_origins) {
         return render_refusal(

@@ -93,7 +93,8 @@ pub(super) fn render_page(status: StatusCode, page: &impl Template) -> Response 
         Ok(html) => html,
         Err(error) => {
             tracing::error!(%error, "a page cannot be rendered");
-            let (status, detail) = (StatusCode::INTERNAL_SERVER_ERROR, "the page cannot be rendered");
+            let status = StatusCode::INTERNAL_SERVER_ERROR;
+            let detail = "the page cannot be rendered";
             return Problem::new(status, ErrorCode::Internal, detail).into_response();
         }
     };

@@ -33,8 +33,10 @@ struct Fault {
 
 impl PipelineStatus {
     pub(super) fn new(state: &AppState) -> Self {
-        let (health, config) = (state.tracker().health(), state.config());
-        let (journal_fails, store_fails) = (health.journal.is_some(), health.store.is_some());
+        let health = state.tracker().health();
+        let config = state.config();
+        let journal_fails = health.journal.is_some();
+        let store_fails = health.store.is_some();
         let stopping = state.is_stopping().then(|| "clients are asked to reconnect".to_owned());
         let causes = [
             ("Nothing becomes durable", health.journal),

@@ -45,7 +45,8 @@ pub(super) async fn search_sessions(
     limit: usize,
 ) -> Result<(Vec<FoundSession>, Option<String>), Problem> {
     let wanted = SearchFilter { query, user_id: filter.user_id, session_id: None };
-    let (mut hits, mut sessions) = (Vec::new(), HashMap::new());
+    let mut hits = Vec::new();
+    let mut sessions = HashMap::new();
     for _ in 0..LOOKS {
         let page = rows.search(wanted.clone(), after, limit).await;
         let page = page.map_err(|error| to_problem("Search", error))?;

@@ -106,7 +106,8 @@ impl StatsPageQuery {
     fn range(&self) -> Result<TimeRange, Problem> {
         let now = SystemClock.now();
         let day = |field: &str, name: &str| super::sessions::parse_day(field, name);
-        let (from, to) = (day(&self.from, "From")?, day(&self.to, "To")?);
+        let from = day(&self.from, "From")?;
+        let to = day(&self.to, "To")?;
         let until = to.map(|day| day.plus(Duration::from_secs(24 * HOUR)));
         let since = from.or_else(|| until.is_none().then(|| self.since(now)));
         TimeRange::new(since, until, None, now).map_err(Problem::invalid)

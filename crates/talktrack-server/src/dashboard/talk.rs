@@ -36,7 +36,8 @@ pub(super) async fn show_talk(
         return Err(ErrorPage::new(problem, layout));
     }
     let user = visitor.caller.resolve_user(None).ok().flatten();
-    let (address, needs_token) = (websocket_base(&headers)?, !state.authenticator().is_open());
+    let address = websocket_base(&headers)?;
+    let needs_token = !state.authenticator().is_open();
     Ok(render_page(StatusCode::OK, &TalkPage { layout, user, address, needs_token }))
 }
 

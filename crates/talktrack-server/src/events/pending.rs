@@ -55,7 +55,8 @@ impl Pending {
         stored: Option<&SessionRow>,
         remembered: Option<SessionRow>,
     ) -> Result<Option<Event>, ReadError> {
-        let (seq, session_id) = (record.seq, record.session_id());
+        let seq = record.seq;
+        let session_id = record.session_id();
         if matches!(
             record.body,
             Body::Heartbeat(_) | Body::Message(_) | Body::Delete(_) | Body::DeleteUser(_)
@@ -160,14 +161,18 @@ mod tests {
 
     fn start(user_id: Uuid) -> Record {
         let started_at = Timestamp::from_micros(1_000_000).unwrap();
-        let (external_id, metadata) = (Some("call 7".into()), Some(object(r#"{"a":1}"#)));
-        let (session_id, resumed) = (SESSION, false);
+        let external_id = Some("call 7".into());
+        let metadata = Some(object(r#"{"a":1}"#));
+        let session_id = SESSION;
+        let resumed = false;
         let start = SessionStart { session_id, user_id, external_id, metadata, started_at, resumed };
         Record::new(1_000_000, Body::Start(start))
     }
 
     fn update(owner: Uuid) -> Record {
-        let (session_id, metadata, owner) = (SESSION, object(r#"{"b":2}"#), Some(owner));
+        let session_id = SESSION;
+        let metadata = object(r#"{"b":2}"#);
+        let owner = Some(owner);
         Record::new(
             2_000_000,
             Body::Update(SessionUpdate { session_id, metadata, owner, session_started_at: None }),
@@ -189,8 +194,12 @@ mod tests {
         let row = told(&pending, &update(USER), None).unwrap();
         assert_eq!(row["metadata"], serde_json::json!({"a": 1, "b": 2}));
         let ended_at = Timestamp::from_micros(3_500_000).unwrap();
-        let (status, reason, known) = (Status::Ended, "completed".to_owned(), None);
-        let (session_id, seen_until, owner) = (SESSION, None, Some(USER));
+        let status = Status::Ended;
+        let reason = "completed".to_owned();
+        let known = None;
+        let session_id = SESSION;
+        let seen_until = None;
+        let owner = Some(USER);
         let end = SessionEnd { session_id, status, reason, ended_at, known, seen_until, owner };
         let row = told(&pending, &Record::new(4_000_000, Body::End(end)), None).unwrap();
         assert_eq!(
@@ -201,7 +210,8 @@ mod tests {
 
     #[test]
     fn two_claims_to_a_session_are_told_apart_and_the_stored_user_wins() {
-        let (pending, other) = (Pending::default(), Uuid::from_u128(3));
+        let pending = Pending::default();
+        let other = Uuid::from_u128(3);
         told(&pending, &start(other), None).unwrap();
         told(&pending, &start(USER), None).unwrap();
         let row = told(&pending, &update(USER), None).unwrap();

@@ -116,7 +116,8 @@ fn frame() -> impl Strategy<Value = String> {
 fn torn() -> impl Strategy<Value = String> {
     (line(), any::<prop::sample::Index>(), any::<prop::sample::Index>()).prop_map(|(line, one, other)| {
         let places: Vec<usize> = line.char_indices().map(|(place, _)| place).chain([line.len()]).collect();
-        let (one, other) = (places[one.index(places.len())], places[other.index(places.len())]);
+        let one = places[one.index(places.len())];
+        let other = places[other.index(places.len())];
         format!("{}{}", &line[..one], &line[other..])
     })
 }

@@ -49,7 +49,8 @@ pub fn jsonl(bytes: &[u8], data_dir: &Path) {
 /// Counts the lines that are not blank.
 fn lines(bytes: &[u8]) -> u64 {
     let mut lines = Lines::new(bytes, "input");
-    let (mut count, mut last) = (0, 0);
+    let mut count = 0;
+    let mut last = 0;
     while let Some(line) = lines.next_line().expect("bytes in memory can be read") {
         assert!(line.place.line > last, "{} comes after line {last}", line.place);
         assert!(
@@ -87,7 +88,8 @@ async fn import(bytes: &[u8], data_dir: &Path) -> ImportTally {
 
 /// Counts how often each content occurs in the input.
 fn said(bytes: &[u8]) -> HashMap<String, u64> {
-    let (mut lines, mut said) = (Lines::new(bytes, "input"), HashMap::new());
+    let mut lines = Lines::new(bytes, "input");
+    let mut said = HashMap::new();
     while let Some(line) = lines.next_line().expect("bytes in memory can be read") {
         let frame = line.text.ok().and_then(|text| Frame::parse(text).ok());
         if let Some(ClientFrame::Message(message)) = frame.map(|frame| frame.body) {

@@ -63,11 +63,13 @@ fn message_line(message: &Message, frame: &Frame) -> String {
 /// Writes a frame as a line, and returns the frame that the line must parse to. Fields that are optional in a frame are
 /// present in every line.
 fn record_of(frame: &ClientFrame) -> (String, ClientFrame) {
-    let (session_id, now) = (Uuid::nil(), Timestamp::from_micros(0).expect("1970 can be written"));
+    let session_id = Uuid::nil();
+    let now = Timestamp::from_micros(0).expect("1970 can be written");
     let (body, expected) = match frame.clone() {
         ClientFrame::SessionStart(SessionStartFrame { external_id, metadata, started_at }) => {
             let started_at = started_at.unwrap_or(now);
-            let (user_id, resumed) = (Uuid::nil(), false);
+            let user_id = Uuid::nil();
+            let resumed = false;
             let line = SessionStartFrame { external_id, metadata, started_at: Some(started_at) };
             let SessionStartFrame { external_id, metadata, .. } = line.clone();
             let start = SessionStart { session_id, user_id, external_id, metadata, started_at, resumed };
@@ -83,7 +85,8 @@ fn record_of(frame: &ClientFrame) -> (String, ClientFrame) {
             (Body::Update(update), ClientFrame::SessionUpdate { metadata })
         }
         ClientFrame::SessionEnd { reason, ended_at, status } => {
-            let (reason, ended_at) = (reason.unwrap_or_default(), ended_at.unwrap_or(now));
+            let reason = reason.unwrap_or_default();
+            let ended_at = ended_at.unwrap_or(now);
             // The default status is left out of a line.
             let said = status.filter(|status| *status == Status::Abandoned);
             let status = status.unwrap_or(Status::Ended);
@@ -92,7 +95,9 @@ fn record_of(frame: &ClientFrame) -> (String, ClientFrame) {
                 ended_at: Some(ended_at),
                 status: said,
             };
-            let (known, seen_until, owner) = (None, None, None);
+            let known = None;
+            let seen_until = None;
+            let owner = None;
             (Body::End(SessionEnd { session_id, status, reason, ended_at, known, seen_until, owner }), line)
         }
         ClientFrame::Message(_) | ClientFrame::Auth { .. } | ClientFrame::Ping => {

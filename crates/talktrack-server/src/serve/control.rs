@@ -161,7 +161,7 @@ fn log_reply(what: &str, answer: &ControlReply) {
         }
         ControlReply::Error(_) => return,
     };
-    let (asked, done) =
-        (outcomes.len(), outcomes.iter().filter(|result| result.outcome.is_success()).count());
+    let asked = outcomes.len();
+    let done = outcomes.iter().filter(|result| result.outcome.is_success()).count();
     tracing::info!(asked, done, "dead letters {what} from the command line");
 }

@@ -44,7 +44,8 @@ impl AsyncRead for LingeringClose {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let (before, room) = (buf.filled().len(), buf.remaining());
+        let before = buf.filled().len();
+        let room = buf.remaining();
         let read = ready!(self.stream()?.poll_read(cx, buf));
         self.over |= read.is_err() || (room > 0 && buf.filled().len() == before);
         Poll::Ready(read)

@@ -60,7 +60,8 @@ impl Conversation {
         (meter, pace): (Meter, Pace),
         lease: Lease,
     ) -> Option<Self> {
-        let (session_id, user_id) = (session.session_id, session.user_id);
+        let session_id = session.session_id;
+        let user_id = session.user_id;
         let (guard, resumed) = match ConnectionGuard::start(state, &caller, session).await {
             Ok((guard, Started { resumed })) => (guard, resumed),
             Err((code, why)) => {
@@ -71,7 +72,8 @@ impl Conversation {
         let greeting = ServerFrame::SessionStarted { session_id, user_id, resumed }.to_text();
         peer.feed(greeting).await.ok()?;
         peer.flush().await.ok()?;
-        let (now, interval) = (Instant::now(), state.config().ping_interval);
+        let now = Instant::now();
+        let interval = state.config().ping_interval;
         Some(Self {
             peer,
             caller,
@@ -185,7 +187,8 @@ impl Conversation {
     }
 
     async fn ping_or_give_up(&mut self) -> Result<(), Ending> {
-        let (now, config) = (Instant::now(), self.state.config());
+        let now = Instant::now();
+        let config = self.state.config();
         let silent_until = self.last_heard + config.peer_timeout;
         if now >= silent_until {
             tracing::debug!(session_id = %self.guard.session.session_id, "the peer is silent: closing its connection");

@@ -72,6 +72,8 @@ impl PendingAcks {
 }
 
 fn error_frame(ack: PendingAck, why: NotDurable) -> String {
-    let (code, message, reference) = (why.code().to_string(), why.to_string(), ack.reference);
+    let code = why.code().to_string();
+    let message = why.to_string();
+    let reference = ack.reference;
     ServerFrame::Error { code, message, reference }.to_text()
 }

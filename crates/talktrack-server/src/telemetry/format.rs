@@ -20,7 +20,8 @@ pub(super) enum Look {
 /// Formats a line such as `2026-11-23T08:00:00.123456Z  INFO message field=value`. The well-known lines that people
 /// grep for contain only the message, without fields.
 pub(super) fn text_line(event: &Event<'_>, look: Look) -> String {
-    let (level, now) = (*event.metadata().level(), SystemClock.now());
+    let level = *event.metadata().level();
+    let now = SystemClock.now();
     let mut line = String::with_capacity(160);
     // Writing to a string cannot fail.
     let _ = match (look, level_colour(level)) {
@@ -42,9 +43,11 @@ pub(super) fn text_line(event: &Event<'_>, look: Look) -> String {
 
 /// Formats an object with `timestamp`, `level`, `target`, `message` and the event's fields.
 pub(super) fn json_line(event: &Event<'_>) -> String {
-    let (metadata, now) = (event.metadata(), SystemClock.now());
+    let metadata = event.metadata();
+    let now = SystemClock.now();
     let mut line = String::with_capacity(320);
-    let (level, target) = (metadata.level(), Value::from(metadata.target()));
+    let level = metadata.level();
+    let target = Value::from(metadata.target());
     // Writing to a string cannot fail.
     let _ = write!(line, r#"{{"timestamp":"{now}","level":"{level}","target":{target}"#);
     event.record(&mut JsonFields(&mut line));

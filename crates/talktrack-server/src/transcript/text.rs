@@ -25,8 +25,8 @@ impl TranscriptWriter for TextTranscript {
         let _ = writeln!(out, "started {}", terminal::format_time(&session.started_at));
         if let Some(ended_at) = &session.ended_at {
             let reason = session.end_reason.as_deref().unwrap_or("reason unknown");
-            let (at, status) =
-                (terminal::format_time(ended_at), terminal::escape_line(session.status.as_str()));
+            let at = terminal::format_time(ended_at);
+            let status = terminal::escape_line(session.status.as_str());
             let _ = writeln!(out, "ended   {at} ({status}: {})", terminal::escape_line(reason));
         }
         out.push('\n');

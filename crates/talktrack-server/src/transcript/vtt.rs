@@ -94,7 +94,8 @@ impl Cue {
             CueEnd::At(end) => end,
             CueEnd::Before(latest) => next_start_ms.map_or(latest, |next| latest.min(next)),
         };
-        let (start, end) = (format_clock(self.start_ms), format_clock(end_ms.max(self.start_ms + 1)));
+        let start = format_clock(self.start_ms);
+        let end = format_clock(end_ms.max(self.start_ms + 1));
         // Writing to a string cannot fail.
         let _ = write!(out, "\n{start} --> {end}\n<v {}>{}\n", self.voice, self.text);
     }

@@ -180,7 +180,8 @@ mod tests {
     #[test]
     fn who_sends_heavy_records_rests_before_the_next_while_others_send() {
         let mut flights = Flights::default();
-        let (began, took) = (Instant::now(), Duration::from_millis(30));
+        let began = Instant::now();
+        let took = Duration::from_millis(30);
         let landed = began + took;
         flights.add_record(&'a', 1, LARGE, began);
         assert!(flights.land_heavy(0, began) && !flights.land_heavy(1, landed));
@@ -204,7 +205,8 @@ mod tests {
     #[test]
     fn a_rest_is_that_of_the_heavy_record_whatever_else_is_on_its_way() {
         let mut flights = Flights::default();
-        let (began, took) = (Instant::now(), Duration::from_millis(30));
+        let began = Instant::now();
+        let took = Duration::from_millis(30);
         let landed = began + took;
         flights.add_record(&'b', 1, 1, began);
         flights.add_record(&'a', 2, LARGE, began);

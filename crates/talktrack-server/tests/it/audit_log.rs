@@ -38,7 +38,8 @@ fn raw(home: &Home) -> String {
 #[tokio::test]
 async fn the_audit_log_says_who_did_what_and_nothing_of_what_was_said() {
     let home = Home::new();
-    let (admin, reader) = (new_key(&home, "desk", "admin").await, new_key(&home, "app", "read").await);
+    let admin = new_key(&home, "desk", "admin").await;
+    let reader = new_key(&home, "app", "read").await;
     let keys = format!("{} {};expires=2099-01-01T00:00:00Z", admin.entry, reader.entry);
     let environment = [("TALKTRACK_API_KEYS", &*keys), ("SUPABASE_JWT_SECRET", SECRET)];
     let server = serve_with(&home, &environment).await;
@@ -47,7 +48,8 @@ async fn the_audit_log_says_who_did_what_and_nothing_of_what_was_said() {
     let query = format!("user_id={user}");
     let mut client = Client::come_with(&server, &query, &admin.key).await.expect_started().await;
     client.track(text("user", "a secret horse")).await;
-    let (session, path) = (client.session, format!("/v1/sessions/{}", client.session));
+    let session = client.session;
+    let path = format!("/v1/sessions/{}", client.session);
     client.close().await;
 
     for _ in 0..3 {

@@ -20,7 +20,8 @@ impl Scene {
     async fn new(flags: &[&str]) -> Self {
         let home = Home::new();
         let server = home.serve(flags).await;
-        let (witness, client) = (Client::new(&server).await, Client::new(&server).await);
+        let witness = Client::new(&server).await;
+        let client = Client::new(&server).await;
         Self { home, server, witness, client }
     }
 

@@ -16,7 +16,8 @@ async fn two_connections_of_one_session_both_write_and_the_last_one_ends_it() {
     let home = Home::new();
     let server = home.serve(&[]).await;
     let mut first = Client::new(&server).await;
-    let (session, user) = (first.session, first.user);
+    let session = first.session;
+    let user = first.user;
     let mut second = Client::join(&server, session, user).await;
     assert_eq!(second.started["resumed"], true);
     first.say("one").await;
@@ -37,7 +38,8 @@ async fn a_connection_left_over_from_before_the_end_does_not_end_the_resumed_ses
     let home = Home::new();
     let server = home.serve(&[]).await;
     let mut first = Client::new(&server).await;
-    let (session, user) = (first.session, first.user);
+    let session = first.session;
+    let user = first.user;
     let leftover = Client::join(&server, session, user).await;
     first.end("completed").await;
     first.close().await;
@@ -55,7 +57,8 @@ async fn another_users_connection_to_a_session_is_shown_the_door() {
     let server = home.serve(&[]).await;
     let mut owner = Client::new(&server).await;
     owner.say("mine").await;
-    let (session, stranger) = (owner.session, Uuid::new_v4());
+    let session = owner.session;
+    let stranger = Uuid::new_v4();
     let query = format!("session_id={session}&user_id={stranger}");
     let knock = async |what: &str| {
         let mut client = Client::open(&server, &query).await;
@@ -84,7 +87,8 @@ async fn a_stranger_who_knocks_first_after_a_restart_does_not_keep_the_owner_out
     let server = home.serve(&[]).await;
     let mut owner = Client::new(&server).await;
     owner.say("mine").await;
-    let (session, user) = (owner.session, owner.user);
+    let session = owner.session;
+    let user = owner.user;
     server.stop().await;
     let server = home.serve(&[]).await;
     // After the restart, only the store knows the owner of the session, and the store cannot be read yet.

@@ -146,7 +146,8 @@ async fn who_logs_in_sees_what_the_token_allows_until_they_log_out() {
         auth::serve_with(&home, &[("TALKTRACK_API_KEYS", &key.entry), ("SUPABASE_JWT_SECRET", SECRET)]).await;
     let user = Uuid::new_v4();
     let token = SigningKey::secret(SECRET).token(&claims(user));
-    let (url, id) = (format!("http://{}", server.address), user.to_string());
+    let url = format!("http://{}", server.address);
+    let id = user.to_string();
     home.run(&["demo", "--url", &url, "--token", &key.key, "--sessions", "5"]).await.succeeded();
     home.run(&["demo", "--url", &url, "--token", &token, "--user-id", &id, "--sessions", "3"])
         .await

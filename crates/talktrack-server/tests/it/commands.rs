@@ -129,7 +129,8 @@ async fn export_writes_what_import_reads_and_can_be_narrowed() {
 #[tokio::test]
 async fn import_reports_bad_lines_with_their_place_and_takes_the_others() {
     let home = Home::new();
-    let (session, user) = (Uuid::new_v4(), Uuid::new_v4());
+    let session = Uuid::new_v4();
+    let user = Uuid::new_v4();
     let lines = [
         json!({"type": "session.start", "session_id": session, "user_id": user, "started_at": "2026-01-01T00:00:00Z"})
             .to_string(),
@@ -177,7 +178,8 @@ async fn import_reports_bad_lines_with_their_place_and_takes_the_others() {
 #[tokio::test]
 async fn a_file_that_speaks_of_a_stored_session_before_it_starts_it_reopens_nothing() {
     let home = Home::new();
-    let (session, user) = (Uuid::new_v4(), Uuid::new_v4());
+    let session = Uuid::new_v4();
+    let user = Uuid::new_v4();
     let start = json!({"type": "session.start", "session_id": session, "user_id": user}).to_string();
     let end = json!({"type": "session.end", "session_id": session}).to_string();
     let say = |text| json!({"type": "message", "session_id": session, "role": "user", "content": text, "id": Uuid::new_v4()});

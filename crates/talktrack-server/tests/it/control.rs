@@ -98,7 +98,8 @@ async fn people_who_say_nothing_are_sent_away_and_the_next_one_is_heard() {
 async fn a_data_directory_may_lie_deeper_than_a_sockets_path_is_long() {
     let home = Home::new();
     let path = home.path(&["deep"; 40].join("/"));
-    let (deep, socket) = (path.to_str().unwrap(), path.join("control"));
+    let deep = path.to_str().unwrap();
+    let socket = path.join("control");
     let mut command = home.command(&["serve", "--listen", "127.0.0.1:0", "--data-dir", deep]);
     command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
     let _server = command.spawn().unwrap();

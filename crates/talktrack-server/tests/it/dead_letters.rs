@@ -44,7 +44,8 @@ async fn letters_are_listed_beside_a_running_server_the_newest_last() {
         .iter()
         .map(|letter| (&letter["frame"]["content"], &letter["reason"], &letter["session_id"]))
         .collect();
-    let (data, session) = (json!("data"), json!(client.session));
+    let data = json!("data");
+    let session = json!(client.session);
     assert_eq!(told, [(&json!("poison 1"), &data, &session), (&json!("poison 2"), &data, &session)]);
     assert!(letters[0]["detail"].as_str().unwrap().contains("not this one"), "{}", letters[0]);
     assert_eq!(letters[0]["frame"]["id"], letters[0]["message_id"]);

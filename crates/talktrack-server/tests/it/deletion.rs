@@ -46,7 +46,8 @@ async fn a_deleted_session_is_gone_everywhere_and_what_comes_late_is_refused() {
     client.say("battery staple").await;
     other.say("something else").await;
     assert!(is_on_the_disk(&home, "battery staple"));
-    let (session, owner) = (client.session, client.user);
+    let session = client.session;
+    let owner = client.user;
     let path = format!("/v1/sessions/{session}");
     let answer = delete(&server, &path).await;
     assert_eq!(answer.status, 200);
@@ -116,7 +117,8 @@ async fn a_user_goes_with_all_their_sessions_and_may_come_back() {
 
 #[tokio::test]
 async fn a_database_that_is_away_follows_and_the_answer_says_so() {
-    let (home, database) = (Home::new(), migrated(Postgres::shared()).await);
+    let home = Home::new();
+    let database = migrated(Postgres::shared()).await;
     let proxy = Proxy::to(Postgres::shared().port());
     let url = database.url_at(proxy.port());
     let server = home.serve_on(&url).await;
@@ -187,7 +189,9 @@ async fn what_is_too_old_is_deleted_where_that_is_wanted_and_may_begin_again() {
 
 #[tokio::test]
 async fn what_is_too_old_in_postgresql_is_deleted_by_whichever_node_looks_first() {
-    let (home, other, database) = (Home::new(), Home::new(), migrated(Postgres::shared()).await);
+    let home = Home::new();
+    let other = Home::new();
+    let database = migrated(Postgres::shared()).await;
     let file = home.write("old.jsonl", old_and_recent());
     home.look_at(&database.url(), &["import", &file]).await.succeeded();
     let url = database.url();

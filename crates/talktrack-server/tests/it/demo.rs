@@ -101,7 +101,8 @@ async fn its_conversations_have_everything_that_there_is_to_see() {
         "{told:?}"
     );
     let lines = exported(&home).await;
-    let (starts, messages) = (of_type(&lines, "session.start"), of_type(&lines, "message"));
+    let starts = of_type(&lines, "session.start");
+    let messages = of_type(&lines, "message");
     let ends = of_type(&lines, "session.end");
     assert!(distinct(&starts, |start| &start["user_id"]).len() > 5);
     let languages = distinct(&starts, |start| &start["metadata"]["language"]);
@@ -124,8 +125,8 @@ async fn its_conversations_have_everything_that_there_is_to_see() {
     let interrupted: Vec<_> = messages.iter().filter(|message| message["interrupted"] == true).collect();
     assert!(interrupted.len() > 10);
     for message in interrupted {
-        let (heard, generated) =
-            (message["content"].as_str().unwrap(), message["content_generated"].as_str().unwrap());
+        let heard = message["content"].as_str().unwrap();
+        let generated = message["content_generated"].as_str().unwrap();
         assert!(generated.starts_with(heard) && generated.len() > heard.len(), "{message}");
         assert!(message["metrics"]["heard_ms"].as_f64().unwrap() > 0.0, "{message}");
     }
@@ -303,8 +304,8 @@ async fn recordings_are_as_long_as_their_messages_and_the_whole_one_has_them_all
         assert!(spoken.peek().is_some());
         for message in spoken {
             let numbers = &message["metrics"];
-            let (from, until) =
-                (numbers["audio_start_ms"].as_f64().unwrap(), numbers["audio_end_ms"].as_f64().unwrap());
+            let from = numbers["audio_start_ms"].as_f64().unwrap();
+            let until = numbers["audio_end_ms"].as_f64().unwrap();
             let length = length_ms(&home, &message["audio_url"]);
             assert!((until - from - length).abs() < 2.0, "{length} ms: {message}");
             assert!(until < whole + 2.0, "{whole} ms: {message}");

@@ -22,7 +22,8 @@ impl Place {
     }
 
     async fn postgres() -> Self {
-        let (database, proxy) = (migrated(Postgres::shared()).await, Proxy::to(Postgres::shared().port()));
+        let database = migrated(Postgres::shared()).await;
+        let proxy = Proxy::to(Postgres::shared().port());
         Self { home: Home::new(), remote: Some((database, proxy)) }
     }
 

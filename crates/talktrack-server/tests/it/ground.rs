@@ -142,7 +142,8 @@ async fn refuses_to_start(home: &Home, why: &str) {
 
 #[tokio::test]
 async fn two_directories_with_one_file_are_refused() {
-    let (home, other) = (Home::new(), Home::new());
+    let home = Home::new();
+    let other = Home::new();
     let server = home.serve(&[]).await;
     fs::create_dir(other.data_dir()).unwrap();
     let theirs = other.data_dir().join("talktrack.db");
@@ -157,7 +158,8 @@ async fn two_directories_with_one_file_are_refused() {
 
 #[tokio::test]
 async fn a_link_into_the_directory_of_another_server_is_refused() {
-    let (home, other) = (Home::new(), Home::new());
+    let home = Home::new();
+    let other = Home::new();
     let server = home.serve(&[]).await;
     fs::create_dir(other.data_dir()).unwrap();
     let link = other.data_dir().join("talktrack.db");

@@ -38,7 +38,8 @@ async fn the_lines_read_exactly_as_people_grep_for_them() {
     let home = Home::new();
     let server = home.serve(&[]).await;
     let client = talk(&server).await;
-    let (session, user) = (short(client.session), short(client.user));
+    let session = short(client.session);
+    let user = short(client.user);
     server.logged("✅ Ended session").await;
     let log = server.log();
     let lines = grepped(&log);
@@ -50,7 +51,8 @@ async fn the_lines_read_exactly_as_people_grep_for_them() {
             format!("✅ Saved assistant message for session {session}..."),
         ]
     );
-    let (front, back) = (format!("✅ Ended session {session}... (duration: "), "s, messages: 2)");
+    let front = format!("✅ Ended session {session}... (duration: ");
+    let back = "s, messages: 2)";
     let duration = lines[3].strip_prefix(&front).and_then(|rest| rest.strip_suffix(back));
     let duration = duration.unwrap_or_else(|| panic!("{}", lines[3]));
     assert!(

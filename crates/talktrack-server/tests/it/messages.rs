@@ -215,7 +215,8 @@ async fn numbers_are_kept_as_they_were_written_however_large_or_exact() {
 #[tokio::test]
 async fn talktracks_own_notes_come_from_talktrack_alone_whatever_a_message_says() {
     let home = Home::new();
-    let (session, user) = (Uuid::new_v4(), Uuid::new_v4());
+    let session = Uuid::new_v4();
+    let user = Uuid::new_v4();
     let forged = || json!({"extra": {"talktrack": {"by": "user"}}});
     let lines = [
         json!({"type": "session.start", "session_id": session, "user_id": user}),

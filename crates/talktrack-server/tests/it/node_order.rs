@@ -32,7 +32,8 @@ async fn take_turns(
     database: &Database,
     over_http: bool,
 ) -> (Uuid, Vec<String>) {
-    let (session, user) = (Uuid::new_v4(), Uuid::new_v4());
+    let session = Uuid::new_v4();
+    let user = Uuid::new_v4();
     let body = json!({"session_id": session, "user_id": user});
     assert_eq!(start.request("POST", "/v1/sessions").json(&body).send().await.status, 201);
     start.drained().await;
@@ -48,13 +49,15 @@ async fn take_turns(
 
 #[tokio::test]
 async fn a_session_that_moves_between_servers_whose_clocks_are_apart_keeps_its_order() {
-    let (homes, database) = ([Home::new(), Home::new(), Home::new()], migrated(Postgres::shared()).await);
+    let homes = [Home::new(), Home::new(), Home::new()];
+    let database = migrated(Postgres::shared()).await;
     let Some(calendar) = Calendar::in_home(&homes[0]) else { return };
     calendar.put(AHEAD);
     let url = database.url();
     let flags = ["--database-url", &url];
     let ahead = Server::start(&homes[0], calendar.on(homes[0].server_command(&flags))).await;
-    let (right, third) = (homes[1].serve(&flags).await, homes[2].serve(&flags).await);
+    let right = homes[1].serve(&flags).await;
+    let third = homes[2].serve(&flags).await;
     for over_http in [false, true] {
         for servers in [[&ahead, &right], [&right, &ahead]] {
             let (session, said) = take_turns(&third, servers, &database, over_http).await;

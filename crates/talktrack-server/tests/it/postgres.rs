@@ -79,7 +79,8 @@ async fn a_pooler_that_hands_out_connections_by_the_transaction_makes_no_differe
 
 #[tokio::test]
 async fn without_a_column_everything_waits_until_migrate_and_then_arrives_without_a_restart() {
-    let (home, database) = (Home::new(), migrated(Postgres::shared()).await);
+    let home = Home::new();
+    let database = migrated(Postgres::shared()).await;
     database.psql("ALTER TABLE conversation_messages DROP audio_url");
     let server = home.serve_on(&database.url()).await;
     let mut client = Client::new(&server).await;
@@ -110,7 +111,8 @@ async fn without_a_column_everything_waits_until_migrate_and_then_arrives_withou
     assert_eq!(server.metric("talktrack_journal_pending").await, 0.0);
     // Each line appears once, regardless of the number of attempts. The session's start may be stored before the first
     // message.
-    let (id, log) = (short(client.session), server.log());
+    let id = short(client.session);
+    let log = server.log();
     let mut lines = grepped(&log);
     // If an attempt fails just before the migration adds the column, and looks for the cause just after it, no difference of
     // the schema is left to name.
@@ -171,7 +173,8 @@ fn seen_by(database: &Database, user: Uuid) -> Vec<Value> {
 
 #[tokio::test]
 async fn in_a_supabase_project_a_user_sees_what_the_server_wrote_of_the_own_sessions_and_no_other() {
-    let (home, database) = (Home::new(), Postgres::shared().database());
+    let home = Home::new();
+    let database = Postgres::shared().database();
     like_supabase(&database);
     let url = database.url_as("postgres");
     home.look_at(&url, &["migrate"]).await.succeeded();
@@ -192,10 +195,12 @@ async fn in_a_supabase_project_a_user_sees_what_the_server_wrote_of_the_own_sess
 #[tokio::test]
 async fn a_session_moves_to_another_server_and_the_first_ones_return_does_not_end_it() {
     let database = migrated(Postgres::shared()).await;
-    let (home_a, home_b) = (Home::new(), Home::new());
+    let home_a = Home::new();
+    let home_b = Home::new();
     let a = home_a.serve_on(&database.url()).await;
     let mut client = Client::new(&a).await;
-    let (id, user) = (client.session, client.user);
+    let id = client.session;
+    let user = client.user;
     client.say("to a").await;
     a.drained().await;
     a.kill().await;
@@ -226,9 +231,11 @@ async fn a_session_moves_to_another_server_and_the_first_ones_return_does_not_en
 #[tokio::test]
 async fn what_a_killed_server_left_open_is_abandoned_unless_another_one_has_ended_it() {
     let database = migrated(Postgres::shared()).await;
-    let (home_a, home_b) = (Home::new(), Home::new());
+    let home_a = Home::new();
+    let home_b = Home::new();
     let a = home_a.serve_on(&database.url()).await;
-    let (mut moved, mut left) = (Client::new(&a).await, Client::new(&a).await);
+    let mut moved = Client::new(&a).await;
+    let mut left = Client::new(&a).await;
     for client in [&mut moved, &mut left] {
         client.say("to a").await;
     }

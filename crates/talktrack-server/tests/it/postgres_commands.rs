@@ -26,7 +26,8 @@ struct Both {
 
 impl Both {
     async fn with_fixtures() -> Self {
-        let (local, remote) = (Home::new(), Home::new());
+        let local = Home::new();
+        let remote = Home::new();
         let both = Self { local, remote, database: migrated(Postgres::shared()).await };
         let files = [fixture("conversations.jsonl"), fixture("unicode.jsonl")];
         both.run(&["import", &files[0], &files[1]]).await;
@@ -118,10 +119,12 @@ async fn an_import_again_changes_nothing_and_what_is_exported_can_go_back_and_fo
     both.remote.look_at(&url, &["verify"]).await.succeeded();
 
     // Export and import from SQLite to PostgreSQL and back to SQLite: the exported files must be equal.
-    let (first, second) = (both.local.path("first.jsonl"), both.local.path("second.jsonl"));
+    let first = both.local.path("first.jsonl");
+    let second = both.local.path("second.jsonl");
     let [first, second] = [first, second].map(|path| path.to_str().unwrap().to_owned());
     both.local.look(&["export", "--output", &first]).await.succeeded();
-    let (there, back) = (migrated(Postgres::shared()).await, Home::new());
+    let there = migrated(Postgres::shared()).await;
+    let back = Home::new();
     let through = Home::new();
     through.look_at(&there.url(), &["import", &first]).await.succeeded();
     through.look_at(&there.url(), &["export", "--output", &second]).await.succeeded();
@@ -135,8 +138,10 @@ async fn an_import_again_changes_nothing_and_what_is_exported_can_go_back_and_fo
 
 #[tokio::test]
 async fn an_import_that_the_database_does_not_take_says_so_and_the_next_one_brings_it_there() {
-    let (home, database) = (Home::new(), migrated(Postgres::shared()).await);
-    let (url, file) = (database.url(), fixture("unicode.jsonl"));
+    let home = Home::new();
+    let database = migrated(Postgres::shared()).await;
+    let url = database.url();
+    let file = fixture("unicode.jsonl");
     database.psql("ALTER TABLE conversation_messages DROP audio_url");
     let output = home.look_at(&url, &["import", &file, "--json"]).await;
     assert_eq!(output.code, Some(1), "{output:?}");
@@ -151,9 +156,11 @@ async fn an_import_that_the_database_does_not_take_says_so_and_the_next_one_brin
 
 #[tokio::test]
 async fn a_database_that_is_down_or_does_not_answer_is_told_in_one_line_and_soon() {
-    let (home, database) = (Home::new(), migrated(Postgres::shared()).await);
+    let home = Home::new();
+    let database = migrated(Postgres::shared()).await;
     let proxy = Proxy::to(Postgres::shared().port());
-    let (url, id) = (database.url_at(proxy.port()), Uuid::new_v4().to_string());
+    let url = database.url_at(proxy.port());
+    let id = Uuid::new_v4().to_string();
     let commands = [&["sessions"][..], &["show", &id], &["export"], &["verify"], &["doctor"]];
     for break_it in [Proxy::cut, Proxy::hang] {
         break_it(&proxy);
@@ -184,7 +191,8 @@ async fn with_a_letter(home: &Home, database: &Database) -> (Server, Client) {
 
 #[tokio::test]
 async fn a_row_refused_by_a_rule_of_the_users_own_is_a_dead_letter_until_the_rule_is_gone() {
-    let (home, database) = (Home::new(), migrated(Postgres::shared()).await);
+    let home = Home::new();
+    let database = migrated(Postgres::shared()).await;
     let (server, client) = with_a_letter(&home, &database).await;
     assert!(!server.log().contains("SECRET"), "what was said must never be logged");
     server.readiness(200).await;

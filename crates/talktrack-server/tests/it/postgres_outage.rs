@@ -29,7 +29,8 @@ async fn has_everything(database: &Database, oracle: &Oracle) {
     let stored = all_said(database);
     oracle.finds_everything_in(&stored);
     for id in oracle.sessions() {
-        let (row, contents) = (has_status(database, id, "abandoned").await, said(database, id));
+        let row = has_status(database, id, "abandoned").await;
+        let contents = said(database, id);
         assert_eq!(row["message_count"], json!(contents.len()), "{row}");
         gapless(&contents, id);
     }
@@ -38,7 +39,8 @@ async fn has_everything(database: &Database, oracle: &Oracle) {
 
 #[tokio::test]
 async fn a_database_that_is_down_from_the_start_keeps_nobody_waiting_and_a_stop_neither() {
-    let (home, database) = (Home::new(), migrated(Postgres::shared()).await);
+    let home = Home::new();
+    let database = migrated(Postgres::shared()).await;
     let proxy = Proxy::to(Postgres::shared().port());
     proxy.cut();
     let url = database.url_at(proxy.port());
@@ -85,7 +87,8 @@ async fn a_database_that_is_down_from_the_start_keeps_nobody_waiting_and_a_stop_
 
 #[tokio::test]
 async fn what_waits_for_a_database_that_is_the_store_no_longer_goes_into_the_file() {
-    let (home, database) = (Home::new(), migrated(Postgres::shared()).await);
+    let home = Home::new();
+    let database = migrated(Postgres::shared()).await;
     let proxy = Proxy::to(Postgres::shared().port());
     let server = home.serve_on(&database.url_at(proxy.port())).await;
     let mut client = Client::new(&server).await;
@@ -107,7 +110,8 @@ async fn what_waits_for_a_database_that_is_the_store_no_longer_goes_into_the_fil
 
 #[tokio::test]
 async fn a_database_that_hangs_halfway_holds_up_neither_acks_nor_a_stop() {
-    let (home, database) = (Home::new(), migrated(Postgres::shared()).await);
+    let home = Home::new();
+    let database = migrated(Postgres::shared()).await;
     let proxy = Proxy::to(Postgres::shared().port());
     let url = database.url_at(proxy.port());
     let server = home.serve_on(&url).await;
@@ -131,10 +135,12 @@ async fn whether_the_server_is_killed_or_cut_off_or_both_nothing_acknowledged_is
     let seed = fastrand::u64(..);
     eprintln!("the moments come from the seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
-    let (home, database) = (Home::new(), migrated(Postgres::shared()).await);
+    let home = Home::new();
+    let database = migrated(Postgres::shared()).await;
     let proxy = Proxy::to(Postgres::shared().port());
     let url = database.url_at(proxy.port());
-    let (oracle, user) = (Arc::new(Oracle::default()), Uuid::new_v4());
+    let oracle = Arc::new(Oracle::default());
+    let user = Uuid::new_v4();
     let lasting: Vec<_> = (0..TALKERS / 2).map(|_| Uuid::new_v4()).collect();
     for round in 0..4 {
         let new = (lasting.len()..TALKERS).map(|_| Uuid::new_v4());
@@ -161,9 +167,11 @@ async fn whether_the_server_is_killed_or_cut_off_or_both_nothing_acknowledged_is
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_postgresql_that_crashes_and_comes_back_is_noticed_by_nobody_who_talks() {
     let mut cluster = Postgres::start();
-    let (home, database) = (Home::new(), migrated(&cluster).await);
+    let home = Home::new();
+    let database = migrated(&cluster).await;
     let server = home.serve(&["--log-level", "warn", "--database-url", &database.url()]).await;
-    let (oracle, user) = (Arc::new(Oracle::default()), Uuid::new_v4());
+    let oracle = Arc::new(Oracle::default());
+    let user = Uuid::new_v4();
     let sessions: Vec<_> = (0..TALKERS).map(|_| Uuid::new_v4()).collect();
     let talkers = oracle.hears(&server, &sessions, user).await;
     for _ in 0..2 {
@@ -185,7 +193,8 @@ async fn a_postgresql_that_crashes_and_comes_back_is_noticed_by_nobody_who_talks
 
 #[tokio::test]
 async fn readiness_tells_of_a_database_that_is_away_or_has_drifted_before_anybody_speaks() {
-    let (home, database) = (Home::new(), Postgres::shared().database());
+    let home = Home::new();
+    let database = Postgres::shared().database();
     let proxy = Proxy::to(Postgres::shared().port());
     proxy.cut();
     let url = database.url_at(proxy.port());

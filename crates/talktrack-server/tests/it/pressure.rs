@@ -9,7 +9,8 @@ use crate::harness::{Client, Home, acks_in, upgrade, user, within};
 
 /// Reads `count` answers and returns which messages were acknowledged and which were refused.
 async fn answers(client: &mut Client, count: usize) -> (BTreeSet<u64>, BTreeSet<u64>) {
-    let (mut acked, mut refused) = (BTreeSet::new(), BTreeSet::new());
+    let mut acked = BTreeSet::new();
+    let mut refused = BTreeSet::new();
     while acked.len() + refused.len() < count {
         let frame = client.receive().await;
         match frame["type"].as_str() {

@@ -10,7 +10,8 @@ use crate::harness::{Client, Home, text, until, user};
 async fn a_conversation_goes_from_the_socket_to_its_rows() {
     let home = Home::new();
     let server = home.serve(&[]).await;
-    let (session_id, user_id) = (Uuid::new_v4(), Uuid::new_v4());
+    let session_id = Uuid::new_v4();
+    let user_id = Uuid::new_v4();
     let mut client = Client::join(&server, session_id, user_id).await;
     let started =
         json!({"type": "session.started", "session_id": session_id, "user_id": user_id, "resumed": false});
@@ -26,7 +27,8 @@ async fn a_conversation_goes_from_the_socket_to_its_rows() {
     let rows = database.messages(session_id);
     let said: Vec<_> =
         rows.iter().map(|row| (row.id.as_str(), row.role.as_str(), row.content.as_str())).collect();
-    let (hello, answer) = (hello.to_string(), answer.to_string());
+    let hello = hello.to_string();
+    let answer = answer.to_string();
     assert_eq!(
         said,
         [(&*hello, "user", "Hello 👋"), (&*answer, "assistant", "Good morning.\n\"Quoted\", too.")]
@@ -74,7 +76,8 @@ async fn whoever_comes_back_goes_on_where_the_session_stood() {
     let home = Home::new();
     let server = home.serve(&[]).await;
     let mut client = Client::new(&server).await;
-    let (session, user) = (client.session, client.user);
+    let session = client.session;
+    let user = client.user;
     client.say("one").await;
     client.end("completed").await;
     client.close().await;

@@ -161,11 +161,13 @@ async fn so_does_text_of_every_script_with_escapes_and_tool_calls() {
 #[tokio::test]
 async fn a_replay_cut_off_by_a_kill_is_completed_by_the_next_one() {
     let home = Home::new();
-    let (file, ledger) = (fixture("conversations.jsonl"), home.path("acked.txt"));
+    let file = fixture("conversations.jsonl");
+    let ledger = home.path("acked.txt");
     let acked = || std::fs::read_to_string(&ledger).unwrap_or_default();
     let server = home.serve(&[]).await;
     let url = format!("ws://{}/v1/ws", server.address);
-    let (path, ledger_path) = (file.to_str().unwrap(), ledger.to_str().unwrap());
+    let path = file.to_str().unwrap();
+    let ledger_path = ledger.to_str().unwrap();
     let arguments =
         ["client", "--url", &url, "--file", path, "--rate", "200", "--acked", ledger_path, "--json"];
     let cut_off = tokio::spawn(Output::of(home.command(&arguments)));

@@ -22,7 +22,8 @@ async fn run(home: &Home, database: &Database, arguments: &[&str]) -> Output {
 
 #[tokio::test]
 async fn migrate_mends_and_shows_the_final_schema_and_doctor_is_silent_then() {
-    let (home, database) = (Home::new(), Postgres::plain().database());
+    let home = Home::new();
+    let database = Postgres::plain().database();
     database.psql(BROKEN);
     database.psql("ALTER TABLE conversation_messages ADD team text DEFAULT 'blue'");
     let shown = run(&home, &database, &["migrate"]).await.succeeded();
@@ -47,7 +48,8 @@ async fn migrate_mends_and_shows_the_final_schema_and_doctor_is_silent_then() {
 
 #[tokio::test]
 async fn doctor_names_each_difference_with_the_sql_that_mends_it_and_exits_with_1() {
-    let (home, database) = (Home::new(), Postgres::plain().database());
+    let home = Home::new();
+    let database = Postgres::plain().database();
     run(&home, &database, &["migrate"]).await.succeeded();
     database.psql(
         "ALTER TABLE conversation_messages DROP audio_url, ALTER user_id SET NOT NULL, ADD CHECK (role IN ('user', 'bot'));
@@ -89,7 +91,8 @@ CREATE INDEX IF NOT EXISTS conversation_messages_by_time ON public.conversation_
 
 #[tokio::test]
 async fn what_migrate_leaves_over_is_printed_below_the_schema_and_it_exits_with_1() {
-    let (home, database) = (Home::new(), Postgres::plain().database());
+    let home = Home::new();
+    let database = Postgres::plain().database();
     database.psql(BROKEN);
     database.psql("ALTER TABLE conversation_messages ALTER metadata TYPE json");
     let left = run(&home, &database, &["migrate"]).await;
@@ -110,7 +113,8 @@ ALTER TABLE public.conversation_messages ALTER COLUMN metadata DROP DEFAULT,
 
 #[tokio::test]
 async fn print_asks_no_database_and_prints_what_psql_and_an_sql_editor_can_run() {
-    let (home, database) = (Home::new(), Postgres::plain().database());
+    let home = Home::new();
+    let database = Postgres::plain().database();
     let mut command = home.command(&["migrate", "--print"]);
     command.env("DATABASE_URL", "postgres://nobody@127.0.0.1:1/nowhere");
     let script = Output::of(command).await.succeeded().stdout;
@@ -136,7 +140,8 @@ async fn with_a_sqlite_store_there_is_nothing_to_do() {
 
 #[tokio::test]
 async fn a_database_out_of_reach_and_a_role_without_rights_are_named_in_one_line_without_the_password() {
-    let (home, database) = (Home::new(), Postgres::plain().database());
+    let home = Home::new();
+    let database = Postgres::plain().database();
     let nowhere = "postgres://me:hunter2@127.0.0.1:1/x";
     for command in ["migrate", "doctor"] {
         let line = home.run(&[command, "--database-url", nowhere]).await.failed(1);
@@ -150,7 +155,8 @@ async fn a_database_out_of_reach_and_a_role_without_rights_are_named_in_one_line
 
 #[tokio::test]
 async fn migrate_gives_users_what_is_asked_for_and_keeps_it_until_it_is_asked_otherwise() {
-    let (home, database) = (Home::new(), Postgres::plain().database());
+    let home = Home::new();
+    let database = Postgres::plain().database();
     let may = || {
         database.psql(
             "SELECT user_access, has_column_privilege('authenticated', 'conversation_messages', 'content', 'INSERT'),
@@ -183,7 +189,8 @@ async fn migrate_gives_users_what_is_asked_for_and_keeps_it_until_it_is_asked_ot
 
 #[tokio::test]
 async fn warnings_are_printed_and_are_no_failure() {
-    let (home, database) = (Home::new(), Postgres::plain().database());
+    let home = Home::new();
+    let database = Postgres::plain().database();
     run(&home, &database, &["migrate"]).await.succeeded();
     database.psql("ALTER TABLE conversation_messages SET UNLOGGED");
     let found = run(&home, &database, &["doctor"]).await.succeeded();

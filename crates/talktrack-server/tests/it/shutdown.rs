@@ -108,7 +108,8 @@ async fn after_a_kill_the_next_start_works_at_once() {
     let server = home.serve(&[]).await;
     let mut client = Client::new(&server).await;
     client.say("before").await;
-    let (session, user) = (client.session, client.user);
+    let session = client.session;
+    let user = client.user;
     server.kill().await;
     let server = home.serve(&[]).await;
     let row = home.database().session(session).unwrap();

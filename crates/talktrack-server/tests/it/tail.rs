@@ -24,7 +24,8 @@ fn said(content: &str) -> (String, i64) {
 
 /// Imports one message into a session of its own.
 async fn import(home: &Home, content: &str) {
-    let (session, user) = (Uuid::new_v4(), Uuid::new_v4());
+    let session = Uuid::new_v4();
+    let user = Uuid::new_v4();
     let lines = [
         json!({"type": "session.start", "session_id": session, "user_id": user}),
         json!({"type": "message", "session_id": session, "role": "user", "content": content}),
@@ -62,7 +63,8 @@ async fn a_terminal_is_told_of_revisions() {
     let home = Home::new();
     let server = home.serve(&[]).await;
     let mut client = Client::new(&server).await;
-    let (id, mut tail) = (Uuid::new_v4(), Tail::start(&home, &["--since-start"]));
+    let id = Uuid::new_v4();
+    let mut tail = Tail::start(&home, &["--since-start"]);
     client.track(revisable(id, "I would like", 0)).await;
     assert_eq!(tail.line().await, format!("session {}", client.session));
     assert!(tail.line().await.ends_with("user       I would like"));
@@ -112,7 +114,8 @@ async fn a_server_is_followed_by_its_url_and_again_after_its_restart() {
     let key = new_key(&home, "agent", "read,write").await;
     let server = home.serve(&["--api-keys", &key.entry]).await;
     let address = server.address.to_string();
-    let (url, query) = (format!("http://{address}"), format!("user_id={}", Uuid::new_v4()));
+    let url = format!("http://{address}");
+    let query = format!("user_id={}", Uuid::new_v4());
     let refused = home.run(&["tail", "--url", &url]).await.failed(1);
     assert!(refused.contains("the server refused the request (401): "), "{refused}");
     let mut client = Client::come_with(&server, &query, &key.key).await.expect_started().await;
@@ -154,9 +157,11 @@ async fn changes_that_are_no_longer_kept_are_reported() {
 
 #[tokio::test]
 async fn with_postgresql_messages_are_shown_each_once_stored_or_not() {
-    let (home, database) = (Home::new(), migrated(Postgres::shared()).await);
+    let home = Home::new();
+    let database = migrated(Postgres::shared()).await;
     let server = home.serve_on(&database.url()).await;
-    let (mut one, mut other) = (Client::new(&server).await, Client::new(&server).await);
+    let mut one = Client::new(&server).await;
+    let mut other = Client::new(&server).await;
     one.say("before").await;
     arrives(&database, one.session, &["before"]).await;
     let mut tail = Tail::start(&home, &["--json", "--since-start", "--database-url", &database.url()]);
@@ -174,7 +179,8 @@ async fn with_postgresql_messages_are_shown_each_once_stored_or_not() {
 
 #[tokio::test]
 async fn what_waits_for_postgresql_is_shown_without_a_server_too() {
-    let (home, database) = (Home::new(), migrated(Postgres::shared()).await);
+    let home = Home::new();
+    let database = migrated(Postgres::shared()).await;
     database.psql("ALTER TABLE conversation_messages ADD CONSTRAINT c CHECK (content <> 'never')");
     let url = database.url();
     let server = home.serve_on(&url).await;

@@ -20,7 +20,8 @@ struct Away {
 impl Away {
     /// Stores a message, cuts the connection, gets more messages acknowledged and stops the server.
     async fn with_backlog() -> Self {
-        let (home, store) = (Home::new(), migrated(Postgres::shared()).await);
+        let home = Home::new();
+        let store = migrated(Postgres::shared()).await;
         let proxy = Proxy::to(Postgres::shared().port());
         let server = home.serve_on(&store.url_at(proxy.port())).await;
         let mut client = Client::new(&server).await;
@@ -30,7 +31,8 @@ impl Away {
         proxy.cut();
         client.say("waits 1").await;
         client.say("waits 2").await;
-        let (session, user) = (client.session, client.user);
+        let session = client.session;
+        let user = client.user;
         server.stop().await;
         Self { home, proxy, store, session, user }
     }
@@ -116,7 +118,8 @@ async fn parks(server: &Server, away: &Away, other: &Database) {
 
 #[tokio::test]
 async fn a_server_on_another_database_acknowledges_and_brings_nothing_there() {
-    let (away, other) = (Away::with_backlog().await, migrated(Postgres::shared()).await);
+    let away = Away::with_backlog().await;
+    let other = migrated(Postgres::shared()).await;
     let server = away.home.serve_on(&other.url()).await;
     parks(&server, &away, &other).await;
     let mut client = Client::join(&server, away.session, away.user).await;
@@ -137,7 +140,8 @@ async fn a_server_on_another_database_acknowledges_and_brings_nothing_there() {
 
 #[tokio::test]
 async fn the_outbox_goes_to_another_database_if_somebody_says_so() {
-    let (away, other) = (Away::with_backlog().await, migrated(Postgres::shared()).await);
+    let away = Away::with_backlog().await;
+    let other = migrated(Postgres::shared()).await;
     let asked = away.home.look_at(&other.url(), &["outbox", "redirect"]).await.failed(2);
     assert!(asked.contains("add --yes") && asked.contains(&away.name()), "{asked}");
     let done = away.home.look_at(&other.url(), &["outbox", "redirect", "--yes"]).await.succeeded();
@@ -153,7 +157,8 @@ async fn the_outbox_goes_to_another_database_if_somebody_says_so() {
 
 #[tokio::test]
 async fn a_running_server_gives_its_outbox_to_its_own_database_when_it_is_told() {
-    let (away, other) = (Away::with_backlog().await, migrated(Postgres::shared()).await);
+    let away = Away::with_backlog().await;
+    let other = migrated(Postgres::shared()).await;
     let server = away.home.serve_on(&other.url()).await;
     parks(&server, &away, &other).await;
     let done = away.home.look_at(&other.url(), &["outbox", "redirect", "--yes"]).await.succeeded();
@@ -189,8 +194,9 @@ async fn the_outbox_comes_home_if_somebody_says_so() {
 
 #[tokio::test]
 async fn an_outbox_in_which_nothing_waits_follows_the_settings() {
-    let (home, first, second) =
-        (Home::new(), migrated(Postgres::shared()).await, migrated(Postgres::shared()).await);
+    let home = Home::new();
+    let first = migrated(Postgres::shared()).await;
+    let second = migrated(Postgres::shared()).await;
     for store in [&first, &second] {
         // By default, the re-send window keeps confirmed messages in the outbox for some time, and the outbox would
         // still belong to the store.
@@ -220,7 +226,8 @@ async fn an_outbox_in_which_nothing_waits_follows_the_settings() {
 /// local tables stay there.
 #[tokio::test]
 async fn a_directory_that_only_the_local_store_has_used_takes_the_first_store_it_meets() {
-    let (home, store) = (Home::new(), migrated(Postgres::shared()).await);
+    let home = Home::new();
+    let store = migrated(Postgres::shared()).await;
     let server = home.serve(&[]).await;
     let mut local = Client::new(&server).await;
     local.say("in the file").await;
@@ -257,7 +264,8 @@ async fn a_restored_dump_is_the_same_store_and_an_empty_one_of_the_same_name_is_
 
 #[tokio::test]
 async fn a_database_that_was_never_migrated_parks_the_writer_and_says_what_to_run() {
-    let (home, empty) = (Home::new(), Postgres::shared().database());
+    let home = Home::new();
+    let empty = Postgres::shared().database();
     let server = home.serve_on(&empty.url()).await;
     Client::new(&server).await.say("waits").await;
     let told = server.readiness(503).await;
@@ -274,8 +282,9 @@ async fn a_database_that_was_never_migrated_parks_the_writer_and_says_what_to_ru
 /// For example, a connection pooler that is switched to another database while the server runs.
 #[tokio::test]
 async fn a_database_that_is_exchanged_while_the_server_runs_gets_nothing() {
-    let (home, first, second) =
-        (Home::new(), migrated(Postgres::shared()).await, migrated(Postgres::shared()).await);
+    let home = Home::new();
+    let first = migrated(Postgres::shared()).await;
+    let second = migrated(Postgres::shared()).await;
     let proxy = Proxy::to(Postgres::shared().port());
     let server = home.serve_on(&first.url_at(proxy.port())).await;
     let mut client = Client::new(&server).await;
@@ -284,7 +293,8 @@ async fn a_database_that_is_exchanged_while_the_server_runs_gets_nothing() {
     server.drained().await;
     // The second database gets the name of the first.
     proxy.cut();
-    let (name, old) = (first.name().to_owned(), format!("{}_old", first.name()));
+    let name = first.name().to_owned();
+    let old = format!("{}_old", first.name());
     rename(&name, &old).await;
     rename(second.name(), &name).await;
     client.say("for the first").await;

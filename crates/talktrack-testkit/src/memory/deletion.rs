@@ -83,7 +83,8 @@ impl Tables {
 
     /// True if the record was accepted before its user deleted the session or all of the user's data.
     pub(super) fn is_of_a_deleted_user(&self, record: &Record) -> bool {
-        let (session, owner) = (self.sessions.get(&record.session_id()), record.owner());
+        let session = self.sessions.get(&record.session_id());
+        let owner = record.owner();
         if owner.is_some_and(|owner| self.deleted_claims.contains(&(record.session_id(), owner))) {
             return true;
         }

@@ -38,7 +38,8 @@ impl MemoryStore {
     /// Restores the content of a snapshot. The store forgets all later writes.
     pub fn restore(&self, snapshot: &Snapshot) {
         let mut tables = self.tables.lock();
-        let (fault, lost) = (tables.fault.take(), tables.lost.take());
+        let fault = tables.fault.take();
+        let lost = tables.lost.take();
         *tables = Tables { fault, lost, ..snapshot.0.copy_without_faults() };
     }
 }

@@ -82,7 +82,8 @@ impl Tables {
         let applied = self.applied.get_mut(&session_id).filter(|applied| applied.end_inferred)?;
         known(session.ended_at.as_ref()).filter(|ended_at| *ended_at < before)?;
         reopen(session, applied);
-        let (user_id, started_at) = (session.user_id?, session.started_at.known()?);
+        let user_id = session.user_id?;
+        let started_at = session.started_at.known()?;
         Some(Verdict::Reopened(Reopened { session_id, user_id, started_at }))
     }
 

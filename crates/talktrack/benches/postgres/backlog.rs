@@ -59,7 +59,8 @@ pub(crate) fn track(bed: &Bed) -> Outcome<()> {
 }
 
 fn report(name: &str, times: &Histogram<u64>, sqlite: &Histogram<u64>) {
-    let (p50, p99) = (times.value_at_quantile(0.5), times.value_at_quantile(0.99));
+    let p50 = times.value_at_quantile(0.5);
+    let p99 = times.value_at_quantile(0.99);
     let ratio = p50 as f64 / sqlite.value_at_quantile(0.5) as f64;
     println!("  {name}: p50 {p50} ns (limit 250; {ratio:.2} of SQLite)   p99 {p99} ns (limit 2,000)");
 }
@@ -96,8 +97,11 @@ pub(crate) fn million(bed: &Bed) -> Outcome<()> {
     let store = store(&place.url(false))?;
     let tracker = open(dir.path(), &store)?;
     start_sessions(&tracker)?;
-    let (started, mut peak, mut acks) = (Instant::now(), 0, Histogram::<u64>::new(3)?);
-    let (mut new, mut drained) = (0, 0.0);
+    let started = Instant::now();
+    let mut peak = 0;
+    let mut acks = Histogram::<u64>::new(3)?;
+    let mut new = 0;
+    let mut drained = 0.0;
     while tracker.health().books.pending() > 1_000 {
         let asked = Instant::now();
         let receipt = tracker.track_message(message(new)).map_err(|refused| refused.reason)?;

@@ -50,12 +50,14 @@ fn drain(bed: &Bed, title: &str, away: Duration, plain: usize, goal: Option<f64>
         bed::TEXT.len(),
         bed::SESSIONS
     );
-    let (mut ours, mut limit) = (Vec::new(), Vec::new());
+    let mut ours = Vec::new();
+    let mut limit = Vec::new();
     for _ in 0..3 {
         limit.push(raw::unnest(bed, away, MANY)?);
         ours.push(backlog::drain(bed, away, MANY)?);
     }
-    let (ours, limit) = (median(ours), median(limit));
+    let ours = median(ours);
+    let limit = median(limit);
     let plain = plain::worker(bed, away, plain)?;
     println!(
         "  talktrack {ours:.0} messages/s   raw unnest, 500 rows {limit:.0}   ratio {:.2} (limit 0.80)",

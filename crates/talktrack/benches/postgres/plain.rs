@@ -10,7 +10,8 @@ use crate::bed::{Bed, Outcome, TEXT, rate};
 /// Returns the messages per second of one worker with one prepared INSERT.
 pub(crate) fn worker(bed: &Bed, away: Duration, messages: usize) -> Outcome<f64> {
     let place = bed.place(away)?;
-    let (session, user) = (Uuid::from_u128(1), Uuid::from_u128(2));
+    let session = Uuid::from_u128(1);
+    let user = Uuid::from_u128(2);
     place.psql(&format!(
         "INSERT INTO conversation_sessions (session_id, user_id) VALUES ('{session}', '{user}')"
     ));

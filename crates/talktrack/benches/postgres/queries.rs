@@ -24,7 +24,8 @@ pub(crate) fn queries(bed: &Bed) -> Outcome<()> {
     println!("  (made in {:.0} s)", began.elapsed().as_secs_f64());
     let store = PostgresStore::new(&place.url(false).parse()?)?;
     for round in ["cold", "warm"] {
-        let (mut lists, mut transcripts) = (Histogram::<u64>::new(3)?, Histogram::<u64>::new(3)?);
+        let mut lists = Histogram::<u64>::new(3)?;
+        let mut transcripts = Histogram::<u64>::new(3)?;
         for n in 0..ASKED {
             bed.runtime.block_on(ask(&store, n, &mut lists, &mut transcripts))?;
         }
@@ -87,7 +88,8 @@ fn plans(bed: &Bed, place: &Place) -> Outcome<()> {
     let explained =
         "options=-c%20session_preload_libraries%3Dauto_explain%20-c%20auto_explain.log_min_duration%3D0";
     let store = PostgresStore::new(&format!("{}&{explained}", place.url(false)).parse()?)?;
-    let (mut lists, mut transcripts) = (Histogram::<u64>::new(3)?, Histogram::<u64>::new(3)?);
+    let mut lists = Histogram::<u64>::new(3)?;
+    let mut transcripts = Histogram::<u64>::new(3)?;
     bed.runtime.block_on(ask(&store, 1, &mut lists, &mut transcripts))?;
     let log = place.psql("SELECT pg_read_file(current_setting('data_directory') || '/../log')");
     for plan in log.split("plan:\n").skip(1).take(2) {

@@ -99,7 +99,8 @@ fn write(runtime: &Runtime, tracker: &Tracker, numbers: std::ops::Range<usize>) 
 /// Measures how many messages per second become durable, alternately with and without the index.
 fn ingestion(runtime: &Runtime) -> Outcome<()> {
     const MESSAGES: usize = 200_000;
-    let (mut with, mut without) = (Vec::new(), Vec::new());
+    let mut with = Vec::new();
+    let mut without = Vec::new();
     for _ in 0..5 {
         for (search, rates) in [(true, &mut with), (false, &mut without)] {
             let dir = tempfile::tempdir()?;
@@ -198,7 +199,8 @@ fn latencies(runtime: &Runtime, reader: &Arc<dyn Read>, messages: usize) -> Outc
 }
 
 fn timed(runtime: &Runtime, ask: impl AsyncFn() -> Outcome<usize>) -> Outcome<(Vec<Duration>, usize)> {
-    let (mut times, mut hits) = (Vec::new(), runtime.block_on(ask())?);
+    let mut times = Vec::new();
+    let mut hits = runtime.block_on(ask())?;
     for _ in 0..20 {
         let began = Instant::now();
         hits = runtime.block_on(ask())?;

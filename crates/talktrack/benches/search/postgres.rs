@@ -41,7 +41,9 @@ fn place(runtime: &Runtime) -> Outcome<(Database, Address)> {
 /// Measures how many messages per second reach the database, alternately with and without the index.
 pub(crate) fn ingestion(runtime: &Runtime) -> Outcome<()> {
     const MESSAGES: usize = 100_000;
-    let (mut with, mut without, mut indexed) = (Vec::new(), Vec::new(), Vec::new());
+    let mut with = Vec::new();
+    let mut without = Vec::new();
+    let mut indexed = Vec::new();
     for _ in 0..5 {
         for (search, rates) in [(true, &mut with), (false, &mut without)] {
             let (dir, (database, address)) = (tempfile::tempdir()?, place(runtime)?);
@@ -105,8 +107,9 @@ async fn fill(address: &Address, messages: usize) -> Outcome<()> {
     client.batch_execute("SET session_replication_role = replica; SET synchronous_commit = off").await?;
     let statement = client.prepare(FILL).await?;
     for first in (0..messages).step_by(AT_ONCE) {
-        let (mut numbers, mut users, mut sessions) =
-            (Vec::<i64>::new(), Vec::<Uuid>::new(), Vec::<Uuid>::new());
+        let mut numbers = Vec::<i64>::new();
+        let mut users = Vec::<Uuid>::new();
+        let mut sessions = Vec::<Uuid>::new();
         let mut contents = Vec::<String>::new();
         for n in first..messages.min(first + AT_ONCE) {
             let (user, session, content) = said(n);

@@ -64,7 +64,8 @@ fn session_of(n: usize) -> usize {
 fn said(n: usize, at: Option<Timestamp>) -> Message {
     let role = if n.is_multiple_of(2) { Role::User } else { Role::Assistant };
     let mut random = fastrand::Rng::with_seed(n as u64);
-    let (ttft, tts) = (200.0 + 800.0 * random.f64().powi(3), 90.0 + 60.0 * random.f64());
+    let ttft = 200.0 + 800.0 * random.f64().powi(3);
+    let tts = 90.0 + 60.0 * random.f64();
     let metrics = match role {
         Role::User => format!(r#"{{"stt_ms":{tts:.1},"eou_ms":{:.1},"confidence":0.93}}"#, ttft / 2.0),
         _ => format!(
@@ -106,7 +107,8 @@ fn write(
 
 /// Measures how many messages per second become durable, alternately with and without the rollup.
 fn ingestion(runtime: &Runtime, messages: usize) -> Outcome<()> {
-    let (mut with, mut without) = (Vec::new(), Vec::new());
+    let mut with = Vec::new();
+    let mut without = Vec::new();
     for _ in 0..5 {
         for (stats, rates) in [(true, &mut with), (false, &mut without)] {
             let dir = tempfile::tempdir()?;
@@ -158,7 +160,8 @@ fn sqlite(runtime: &Runtime, dir: &Path, messages: usize) -> Outcome<()> {
 }
 
 fn latencies(runtime: &Runtime, reader: &Arc<dyn Read>, year: &TimeRange) -> Outcome<()> {
-    let (midst, end) = (year.since().plus(DAY * 180), year.until());
+    let midst = year.since().plus(DAY * 180);
+    let end = year.until();
     let slices = talktrack::stats::Resolution::FiveMinutes;
     for (what, range) in [
         ("a day by the hour", TimeRange::new(Some(midst), Some(midst.plus(DAY)), None, end)),
@@ -191,7 +194,8 @@ fn own(runtime: &Runtime, reader: &Arc<dyn Read>, range: &TimeRange) -> Outcome<
 }
 
 fn print(what: &str, runtime: &Runtime, ask: impl AsyncFn() -> Outcome<u64>) -> Outcome<()> {
-    let (mut times, mut counted) = (Vec::new(), runtime.block_on(ask())?);
+    let mut times = Vec::new();
+    let mut counted = runtime.block_on(ask())?;
     for _ in 0..20 {
         let began = Instant::now();
         counted = runtime.block_on(ask())?;

@@ -52,7 +52,8 @@ fn count(runtime: &Runtime, rollup: &mut dyn Projection) -> Outcome<()> {
 /// a database without anything for it.
 pub(crate) fn ingestion(runtime: &Runtime) -> Outcome<()> {
     const MESSAGES: usize = 100_000;
-    let (mut with, mut without) = (Vec::new(), Vec::new());
+    let mut with = Vec::new();
+    let mut without = Vec::new();
     for _ in 0..5 {
         for (stats, rates) in [(true, &mut with), (false, &mut without)] {
             let (dir, (database, store)) = (tempfile::tempdir()?, place(runtime)?);

@@ -110,7 +110,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let data_dir = tempfile::tempdir()?;
     let store: Arc<dyn Store> = Arc::new(ToyStore::default());
     let tracker = Tracker::open_with_store(Options::new(data_dir.path()), &store)?;
-    let (session, user) = (Uuid::new_v4(), Uuid::new_v4());
+    let session = Uuid::new_v4();
+    let user = Uuid::new_v4();
     tracker.start_session(NewSession::new(session, user))?.durable().await?;
     tracker.track_message(Message::new(session, Role::User, "Hello"))?.await?; // durable in the data directory
     tracker.flush_to_store().await?; // stored in the toy

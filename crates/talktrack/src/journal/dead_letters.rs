@@ -49,7 +49,8 @@ pub(super) fn apply_verdict(
     let Verdict::Dead(reason) = verdict else { return Ok(()) };
     let body = serde_json::to_string(record)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
-    let (session_id, message_id) = (record.session_id().to_string(), stamped.id.to_string());
+    let session_id = record.session_id().to_string();
+    let message_id = stamped.id.to_string();
     write_dead_letter(tx, record.seq, Some(&session_id), Some(&message_id), reason, &body)
 }
 

@@ -86,7 +86,8 @@ impl Outbox {
         let settle: ReportSink = Arc::new(move |answer| posted.post(answer));
         let writer =
             Writer::start(node, deliveries, claim, &settle, &shared.health, &shared.metrics, options)?;
-        let (health, max_bytes) = (Arc::clone(&shared.health), options.journal_max_bytes);
+        let health = Arc::clone(&shared.health);
+        let max_bytes = options.journal_max_bytes;
         Ok(Self {
             writer,
             claim: Arc::clone(claim),
@@ -109,7 +110,8 @@ impl Outbox {
 
     /// Returns the writer's answers in order, or the first part of them if there are many.
     pub(super) fn take_answers(&mut self) -> Vec<LaneReport> {
-        let (mut taken, mut records) = (Vec::new(), 0);
+        let mut taken = Vec::new();
+        let mut records = 0;
         let mut waiting = self.answers.waiting.lock();
         while records < SETTLED_AT_ONCE {
             let Some(mut answer) = waiting.pop_front() else { return taken };
@@ -296,7 +298,8 @@ impl Outbox {
     /// Hands a record to its lane, unless the lane has it already or is skipped. Returns false if this record and all
     /// later ones must wait.
     fn hand_over(&mut self, mut record: Record, pass: &mut FeedPass) -> bool {
-        let (seq, lane) = (record.seq, Writer::lane_of(&record));
+        let seq = record.seq;
+        let lane = Writer::lane_of(&record);
         if seq > self.fed[lane] && !pass.passed_by[lane] {
             if self.writer.parking().holds(&record) {
                 self.fed[lane] = seq;

@@ -56,7 +56,8 @@ pub(super) fn purge_waiting(
     books: &mut Books,
     purged: &mut PurgedRecords,
 ) -> rusqlite::Result<u64> {
-    let (id, owner) = (UuidText::new(scope.session_id), scope.owner.map(UuidText::new));
+    let id = UuidText::new(scope.session_id);
+    let owner = scope.owner.map(UuidText::new);
     let scope = params![id.as_str(), owner.as_ref().map(UuidText::as_str)];
     // First, because confirmed records have been counted as stored.
     let waiting = concat!(
@@ -92,7 +93,8 @@ pub(super) fn purge_dead_letters(
         of_session!(),
         " OR (?2 IS NULL AND session_id IS NULL AND instr(body, ?1)) RETURNING message_id IS NOT NULL"
     );
-    let (id, owner) = (UuidText::new(scope.session_id), scope.owner.map(UuidText::new));
+    let id = UuidText::new(scope.session_id);
+    let owner = scope.owner.map(UuidText::new);
     let mut delete = tx.prepare_cached(sql)?;
     let letters =
         delete.query_map(params![id.as_str(), owner.as_ref().map(UuidText::as_str)], |row| row.get(0))?;
@@ -145,7 +147,8 @@ fn forget_message(
     books: &mut Books,
     purged: &mut PurgedRecords,
 ) -> rusqlite::Result<()> {
-    let (session, message) = (UuidText::new(session_id), UuidText::new(message_id));
+    let session = UuidText::new(session_id);
+    let message = UuidText::new(message_id);
     let ids = [session.as_str(), message.as_str()];
     let waiting = "SELECT count(*), coalesce(sum(octet_length(body)), 0) FROM pending WHERE session_id = ?1 AND message_id = ?2";
     let (records, bytes) =
@@ -239,7 +242,9 @@ fn remove_record(
     let mut delete = tx.prepare_cached(sql)?;
     let removed = delete.query_row([seq], |row| {
         purged.add_row(row)?;
-        let (message_id, session_id, bytes) = (row.get(1)?, row.get(2)?, row.get(3)?);
+        let message_id = row.get(1)?;
+        let session_id = row.get(2)?;
+        let bytes = row.get(3)?;
         Ok(DroppedRecord { message_id, session_id, owner: column_or_null(row, 4, parse_uuid)?, bytes })
     });
     removed.optional()

@@ -145,7 +145,8 @@ mod tests {
         let mut reserve = DiskReserve::for_database(&database);
         assert_eq!(reserve.held, 0);
         reserve.grow();
-        let (file, held) = (dir.path().join("x.db-reserve"), reserve.held);
+        let file = dir.path().join("x.db-reserve");
+        let held = reserve.held;
         let size = || fs::metadata(&file).map(|found| found.len()).ok();
         assert_eq!((held > 0, size()), (true, Some(held)));
         assert_eq!((reserve.release(), size()), (held, None));

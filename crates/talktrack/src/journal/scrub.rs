@@ -154,7 +154,8 @@ fn zero_between_records(page: &mut [u8], number: u32, usable: usize) -> bool {
         10 | 13 => 8,
         _ => return false,
     };
-    let (cells, content) = (read_be16(page, start + 3), read_be16(page, start + 5));
+    let cells = read_be16(page, start + 3);
+    let content = read_be16(page, start + 5);
     let content = if content == 0 { 65_536 } else { content };
     let gap = start + header + 2 * cells;
     if gap > content || content > usable {
@@ -163,7 +164,8 @@ fn zero_between_records(page: &mut [u8], number: u32, usable: usize) -> bool {
     let mut changed = zero_range(page, gap, content);
     let mut block = read_be16(page, start + 1);
     while block >= content && block + 4 <= usable {
-        let (next, bytes) = (read_be16(page, block), read_be16(page, block + 2));
+        let next = read_be16(page, block);
+        let bytes = read_be16(page, block + 2);
         if bytes < 4 || block + bytes > usable || (next != 0 && next < block + bytes) {
             break;
         }

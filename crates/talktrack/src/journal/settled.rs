@@ -20,7 +20,8 @@ pub(super) fn settle(
     now: Timestamp,
     books: &mut Books,
 ) -> rusqlite::Result<(WindowChange, PurgedRecords)> {
-    let (mut change, mut purged) = (WindowChange::default(), PurgedRecords::default());
+    let mut change = WindowChange::default();
+    let mut purged = PurgedRecords::default();
     for answer in answers {
         match answer {
             LaneReport::Settled { lane, delivery, records } => {
@@ -144,7 +145,9 @@ impl DeliveryRecorder<'_, '_> {
     ) -> rusqlite::Result<()> {
         let RowCounts { messages, bytes, .. } = *found;
         self.books.leave_journal(messages, 0, bytes);
-        let (lane, delivery, stored_at) = (self.lane, self.number, self.now);
+        let lane = self.lane;
+        let delivery = self.number;
+        let stored_at = self.now;
         window::note_range(
             self.tx,
             &DeliveredRange { lane, first, last, delivery, stored_at, bytes, deletes },

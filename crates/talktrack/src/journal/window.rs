@@ -63,7 +63,8 @@ impl Window {
     pub(super) fn open(connection: &Connection, options: &Options) -> rusqlite::Result<Self> {
         let sql = "SELECT coalesce(sum(bytes), 0) FROM resend_window WHERE deletes = 0";
         let bytes = connection.query_row(sql, [], |row| row.get(0))?;
-        let (clock, max_bytes) = (Arc::clone(&options.clock), options.resend_window_max_bytes);
+        let clock = Arc::clone(&options.clock);
+        let max_bytes = options.resend_window_max_bytes;
         let begun = Now::read(&*clock);
         Ok(Self { keep: options.resend_window, max_bytes, bytes, clock, begun, idle_since: None })
     }
@@ -98,7 +99,8 @@ impl Window {
             return Ok(false);
         }
         let excess = self.bytes.saturating_sub(self.max_bytes);
-        let (until, long) = (now.minus(self.keep), now.minus(DELETIONS_KEPT));
+        let until = now.minus(self.keep);
+        let long = now.minus(DELETIONS_KEPT);
         if excess == 0 && !is_due(connection, until, long)? {
             self.idle_since = Some(Instant::now());
             return Ok(false);
@@ -361,7 +363,8 @@ pub(super) fn fit_lanes(
         return Ok(());
     }
     let earlier = listed("SELECT lane FROM lanes UNION SELECT lane FROM resend_window")?;
-    let (tx, mut after) = (connection.transaction()?, *books);
+    let tx = connection.transaction()?;
+    let mut after = *books;
     earlier
         .iter()
         .try_for_each(|lane| rewind_lane(&tx, *lane, 0, &mut after, &mut WindowChange::default()))?;

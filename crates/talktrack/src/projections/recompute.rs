@@ -49,7 +49,8 @@ pub(super) fn read_counted_row<'r>(row: &'r Row<'_>) -> rusqlite::Result<Option<
 impl Recomputation {
     pub(super) fn new(stale: StaleBucket) -> Self {
         let begins = bucket_start(stale.bucket);
-        let (counted, spent) = (StatsBucket::default(), Duration::ZERO);
+        let counted = StatsBucket::default();
+        let spent = Duration::ZERO;
         Self { stale, counted, spent, row: 0, session: (begins, String::new()) }
     }
 
@@ -79,7 +80,8 @@ impl Recomputation {
         let bucket = self.stale.bucket;
         while *left > 0 {
             let Some(run) = change.next_run(bucket, self.row)? else { return Ok(true) };
-            let (limit, mut seen) = (*left, 0);
+            let limit = *left;
+            let mut seen = 0;
             let mut rows = statement.query(params![run.first, run.last, limit])?;
             while let Some(row) = rows.next()? {
                 self.row = row.get(0)?;
@@ -105,7 +107,8 @@ impl Recomputation {
         let sql = "SELECT started_at, session_id, status, duration_seconds FROM conversation_sessions \
                    WHERE (started_at, session_id) > (?1, ?2) AND started_at < ?3 ORDER BY started_at, session_id LIMIT ?4";
         let mut statement = moment.prepare_cached(sql)?;
-        let (limit, mut seen) = (*left, 0);
+        let limit = *left;
+        let mut seen = 0;
         let (begins, id) = &self.session;
         let mut rows = statement.query(params![begins, id, bucket_start(self.stale.bucket + 1), limit])?;
         let mut last = None;

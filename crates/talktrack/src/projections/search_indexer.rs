@@ -67,7 +67,8 @@ impl DerivedProjection for SearchIndexer {
 
     fn open(database: &Path, index: SearchIndex) -> rusqlite::Result<Self> {
         let file = search_index::path_of(database);
-        let (checkpoint, cleaning) = (index.read_checkpoint()?, Cleaning::NextAt(Instant::now()));
+        let checkpoint = index.read_checkpoint()?;
+        let cleaning = Cleaning::NextAt(Instant::now());
         let database = database::open_to_read(database)?;
         let mut indexer = Self { database, index, file, checkpoint, cleaning };
         if indexer.checkpoint == IndexCheckpoint::default() {
@@ -160,7 +161,8 @@ fn new_texts(database: &Connection, row: i64) -> rusqlite::Result<Vec<IndexedTex
     let sql = select_texts!("WHERE m.rowid > ?1 ORDER BY m.rowid LIMIT ?2");
     let mut statement = database.prepare_cached(sql)?;
     let mut rows = statement.query(params![row, MAX_MESSAGES])?;
-    let (mut texts, mut bytes) = (Vec::new(), 0);
+    let mut texts = Vec::new();
+    let mut bytes = 0;
     while bytes < MAX_BYTES
         && let Some(row) = rows.next()?
     {

@@ -65,7 +65,8 @@ impl DerivedProjection for StatsRollup {
     }
 
     fn open(database: &Path, rollup: RollupFile) -> rusqlite::Result<Self> {
-        let (file, checkpoint) = (rollup::path_of(database), rollup.read_checkpoint()?);
+        let file = rollup::path_of(database);
+        let checkpoint = rollup.read_checkpoint()?;
         let database = database::open_to_read(database)?;
         database.pragma_update(None, "cache_size", -1_024)?;
         let mut projection =
@@ -206,7 +207,8 @@ fn mark_new_sessions(
     let sql = "SELECT rowid, started_at FROM conversation_sessions WHERE rowid > ?1 ORDER BY rowid LIMIT ?2";
     let mut statement = moment.prepare_cached(sql)?;
     let mut rows = statement.query(params![checkpoint.session, MAX_ROWS])?;
-    let (mut buckets, mut found) = (BTreeSet::new(), 0);
+    let mut buckets = BTreeSet::new();
+    let mut found = 0;
     while let Some(row) = rows.next()? {
         checkpoint.session = row.get(0)?;
         buckets.extend(column_or_null(row, 1, parse_time)?.map(|at| Resolution::FiveMinutes.bucket_of(at)));
@@ -240,7 +242,8 @@ fn new_rows(
                WHERE rowid > ?1 ORDER BY rowid LIMIT ?2";
     let mut statement = moment.prepare_cached(sql)?;
     let mut rows = statement.query(params![checkpoint.row, MAX_ROWS])?;
-    let (mut buckets, mut runs) = (BTreeMap::<i64, StatsBucket>::new(), Vec::<RowRun>::new());
+    let mut buckets = BTreeMap::<i64, StatsBucket>::new();
+    let mut runs = Vec::<RowRun>::new();
     let mut put_off = BTreeSet::new();
     while let Some(row) = rows.next()? {
         checkpoint.row = row.get(0)?;
@@ -290,7 +293,8 @@ fn recompute_stale(
             *current = Some(recomputation);
             return Ok(true);
         }
-        let (stale, spent) = (recomputation.stale, recomputation.spent);
+        let stale = recomputation.stale;
+        let spent = recomputation.spent;
         change.put_recomputed(stale, recomputation.counted)?;
         let rest = (spent * REST).max(SHORTEST_REST);
         resting.insert((stale.bucket, stale.part), Instant::now() + rest);

@@ -31,7 +31,8 @@ pub(super) fn rebuild(pages: &Pages, draft: &Path) -> rusqlite::Result<Salvaged>
     let mut rebuilder = Rebuilder { tx: &tx, books: None, broken: 0, horizon, renumbered: 0 };
     tx.execute_batch("CREATE TEMP TABLE session_index (user_id, started_at, session_id)")?;
     rebuilder.copy_rows(pages)?;
-    let (books, broken) = (rebuilder.books, rebuilder.broken);
+    let books = rebuilder.books;
+    let broken = rebuilder.broken;
     remove_deleted(&tx)?;
     let restored = restore_sessions(&tx)?;
     let incomplete = correct_message_counts(&tx)?;
@@ -236,7 +237,10 @@ fn restore(
     started_at: Timestamp,
 ) -> rusqlite::Result<()> {
     // If only system messages are left, the user is unknown.
-    let (user_id, external_id, metadata, resumed) = (user.unwrap_or_default(), None, None, true);
+    let user_id = user.unwrap_or_default();
+    let external_id = None;
+    let metadata = None;
+    let resumed = true;
     let start = SessionStart { session_id, user_id, external_id, metadata, started_at, resumed };
     sqlite::insert_session(tx, started_at.as_micros(), &start, false)?;
     let sql = "UPDATE conversation_sessions SET last_event_at = max(last_event_at, coalesce((SELECT max(created_at) \

@@ -36,7 +36,8 @@ pub(super) fn write_totals(
     found: Option<&[Value]>,
     horizon: Seq,
 ) -> rusqlite::Result<Salvaged> {
-    let (rows, known) = (count_rows(tx, horizon)?, found.and_then(parse_books));
+    let rows = count_rows(tx, horizon)?;
+    let known = found.and_then(parse_books);
     let missing = known.as_ref().map_or_else(Losses::default, |known| count_losses(&known.books, &rows));
     let last_seq = known.as_ref().map_or(0, |known| known.last_seq).max(rows.last_seq);
     sqlite::write_books(tx, &build_books(known.map(|known| known.books), &rows), last_seq)?;

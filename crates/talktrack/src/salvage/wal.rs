@@ -119,7 +119,8 @@ impl WalHeader {
         if read_available(file, 0, &mut header)? < header.len() {
             return Ok(None);
         }
-        let (magic, page_size) = (read_be32(&header, 0), read_be32(&header, 8) as usize);
+        let magic = read_be32(&header, 0);
+        let page_size = read_be32(&header, 8) as usize;
         let known = magic & !1 == MAGIC;
         let big_endian = if known { magic & 1 == 1 } else { cfg!(target_endian = "big") };
         let seed = (read_be32(&header, 24), read_be32(&header, 28));
@@ -141,9 +142,11 @@ impl WalHeader {
     }
 
     fn read_frames(&self, file: &File) -> io::Result<Vec<Frame>> {
-        let (mut frames, mut before) = (Vec::new(), self.seed);
+        let mut frames = Vec::new();
+        let mut before = self.seed;
         let mut bytes = vec![0; FRAME_HEADER + self.page_size];
-        let (mut current, mut known) = (0, self.header_intact);
+        let mut current = 0;
+        let mut known = self.header_intact;
         while read_available(file, self.frame_offset(frames.len()), &mut bytes)? == bytes.len() {
             let stored = (read_be32(&bytes, 16), read_be32(&bytes, 20));
             let sum = compute_checksum(before, &bytes[..8], self.big_endian);

@@ -75,7 +75,8 @@ impl Tracker {
         if self.inner.registry.contains(session_id) {
             return Ok(None);
         }
-        let (told_to, silent_since) = (owner, Some(since));
+        let told_to = owner;
+        let silent_since = Some(since);
         let delete = SessionDelete { session_id, owner, told_to, silent_since, removed: None };
         self.inner.enqueue_deletion(delete).map(Some)
     }
@@ -112,7 +113,8 @@ impl Inner {
     /// A full journal does not block a deletion, because a deletion makes room.
     fn enqueue_deletion(&self, delete: SessionDelete) -> Result<Deletion, Reason> {
         self.check_open()?;
-        let (is_permanent, owner) = (delete.is_permanent(), delete.owner);
+        let is_permanent = delete.is_permanent();
+        let owner = delete.owner;
         // The entry holds the session's lock: later records of the session find no user for it in memory.
         let entry = self.registry.entry(delete.session_id);
         let permit = self.queue.reserve(self.now().at, 0, Admission::IfRoom)?;

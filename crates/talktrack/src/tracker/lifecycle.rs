@@ -91,7 +91,9 @@ impl Tracker {
             Some(store) => Arc::clone(store) as Arc<dyn Read>,
             None => Arc::new(open_reader(&path)?),
         };
-        let (registry, queue, closing) = (Registry::default(), Arc::new(queue), AtomicBool::new(false));
+        let registry = Registry::default();
+        let queue = Arc::new(queue);
+        let closing = AtomicBool::new(false);
         let outbox = store
             .map(|store| OutboxStore { claim: journal.claim(&options, store), is_absent: absent.is_some() });
         let inner = Arc::new(Inner { registry, queue, shared, reader, outbox, options, closing });
@@ -135,8 +137,8 @@ impl Tracker {
         self.flush().await?;
         let mut books = self.inner.shared.health.watch_books();
         let mut progress = self.inner.shared.progress.watch();
-        let (drained, stopped) =
-            (pin!(books.wait_for(|books| books.journal_bytes == 0)), pin!(progress.stopped()));
+        let drained = pin!(books.wait_for(|books| books.journal_bytes == 0));
+        let stopped = pin!(progress.stopped());
         match select(drained, stopped).await {
             Either::Left((Ok(_), _)) => Ok(()),
             _ => Err(NotDurable::Stopped),
@@ -197,7 +199,8 @@ impl Threads {
         };
         let journal = std::thread::Builder::new().name("talktrack-journal".into()).spawn(run)?;
         *self.journal.lock() = Some(journal);
-        let (sweeper, inner) = (Arc::clone(&self.sweeper), Arc::clone(&self.inner));
+        let sweeper = Arc::clone(&self.sweeper);
+        let inner = Arc::clone(&self.inner);
         let pause = inner.options.grace_period.min(inner.options.idle_timeout) / 4;
         let pause = pause.clamp(Duration::from_millis(20), Duration::from_secs(1));
         let run = move || {
@@ -209,7 +212,8 @@ impl Threads {
         let sweeper = std::thread::Builder::new().name("talktrack-sweeper".into()).spawn(run)?;
         self.others.lock().push(sweeper);
         if !projections.is_empty() {
-            let (sweeper, health) = (Arc::clone(&self.sweeper), Arc::clone(&self.inner.shared.health));
+            let sweeper = Arc::clone(&self.sweeper);
+            let health = Arc::clone(&self.inner.shared.health);
             let run = move || {
                 if let Err(error) = projections::run(projections, &health, |pause| sweeper.pause(pause)) {
                     tracing::warn!("search and stats: new messages are neither indexed nor counted: {error}");

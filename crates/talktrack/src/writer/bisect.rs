@@ -76,7 +76,8 @@ impl PoisonSearch {
         error: StoreError,
         kind: impl Fn(usize) -> RowKind,
     ) -> Option<usize> {
-        let (first, rows) = (part.start, part.len());
+        let first = part.start;
+        let rows = part.len();
         if rows > 1 {
             let middle = first + rows / 2;
             self.parts.extend([middle..part.end, part.start..middle]);
@@ -179,7 +180,8 @@ impl PoisonSearch {
     /// Marks this row as bad if it depends on a start for which `is_start` is true and which is bad. Returns true if so.
     pub(super) fn mark_dependent(&mut self, row: usize, is_start: impl Fn(usize) -> bool) -> bool {
         let Some(start) = self.bad.iter().find(|bad| is_start(bad.row)) else { return false };
-        let (error, is_certain) = (start.error.clone(), start.is_certain);
+        let error = start.error.clone();
+        let is_certain = start.is_certain;
         self.bad.push(BadRow { row, error, kind: RowKind::Session, is_certain });
         true
     }

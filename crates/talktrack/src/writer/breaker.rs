@@ -58,7 +58,8 @@ impl Breaker {
 
     /// Notes that rows of these users are tried. A row that names no user does not count.
     pub(super) fn note_tried(&self, users: impl Iterator<Item = Uuid>) {
-        let (now, active) = (Instant::now(), &mut self.state.lock().active);
+        let now = Instant::now();
+        let active = &mut self.state.lock().active;
         for user in users {
             if let Some(last) = active.get_mut(&user) {
                 *last = now;
@@ -86,7 +87,8 @@ impl Breaker {
     /// batch, so the rows need not be bad. They wait until the store accepts another row, or until it is clear that
     /// they are the exception.
     pub(super) fn note_refused<'e>(&self, kind: RowKind, rows: impl Iterator<Item = (Uuid, &'e str)>) {
-        let (now, mut state) = (Instant::now(), self.state.lock());
+        let now = Instant::now();
+        let mut state = self.state.lock();
         state.active.retain(|_, last| now.duration_since(*last) < ACTIVE);
         let active = state.active.len();
         let failures = state.failures_mut(kind);

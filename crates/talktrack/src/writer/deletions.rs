@@ -134,7 +134,8 @@ impl DeletionPoller {
     }
 
     async fn query_all(&mut self, sessions: &[Uuid], source: &dyn DeletionSource, report: &ReportSink) {
-        let (mut failed, mut in_a_row) = (false, 0);
+        let mut failed = false;
+        let mut in_a_row = 0;
         for some in sessions.chunks(CHUNK) {
             match source.query_deletions(some).await {
                 Ok(found) => {
@@ -216,7 +217,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_piece_that_fails_stops_no_other_and_is_asked_for_again() {
-        let (mut poller, sessions) = (DeletionPoller::default(), sessions(4));
+        let mut poller = DeletionPoller::default();
+        let sessions = sessions(4);
         let pieces: Vec<_> = sessions.chunks(CHUNK).collect();
         assert_eq!(run_round(&mut poller, &sessions, &[CHUNK]).await, [pieces[0], pieces[2], pieces[3]]);
         assert!(poller.fails);
@@ -226,7 +228,8 @@ mod tests {
 
     #[tokio::test]
     async fn pieces_that_fail_one_after_another_end_a_round_and_the_next_begins_behind_them() {
-        let (mut poller, sessions) = (DeletionPoller::default(), sessions(5));
+        let mut poller = DeletionPoller::default();
+        let sessions = sessions(5);
         let failing = [0, CHUNK, 2 * CHUNK];
         assert!(run_round(&mut poller, &sessions, &failing).await.is_empty());
         assert_eq!(poller.after, Some(sessions[3 * CHUNK - 1]));

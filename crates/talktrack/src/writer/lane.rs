@@ -235,11 +235,13 @@ impl Lane {
             event_log::log_verdict(record, &verdict);
             count_deletion(record, &verdict);
             self.load.remove(record);
-            let (seq, deletes) =
-                (record.seq, record.is_deletion() && !deletes_unknown_session(record, &verdict));
+            let seq = record.seq;
+            let deletes = record.is_deletion() && !deletes_unknown_session(record, &verdict);
             Settled { seq, deletes, is_message: record.message().is_some(), verdict, removed }
         });
-        let (lane, delivery, records) = (self.number, self.numbers.last(), told.collect());
+        let lane = self.number;
+        let delivery = self.numbers.last();
+        let records = told.collect();
         (self.report)(LaneReport::Settled { lane, delivery, records });
     }
 

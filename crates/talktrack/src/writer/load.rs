@@ -97,7 +97,8 @@ impl Load {
     /// and none follows.
     fn forget_deletion(&self, record: &Record) {
         if let Body::Delete(delete) = &record.body {
-            let (mut deleted, claim) = (self.deleted.lock(), (delete.session_id, delete.owner));
+            let mut deleted = self.deleted.lock();
+            let claim = (delete.session_id, delete.owner);
             if deleted.get(&claim) == Some(&record.seq) {
                 deleted.remove(&claim);
             }

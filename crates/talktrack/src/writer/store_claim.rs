@@ -85,7 +85,8 @@ impl StoreClaim {
                 return Err(StoreError::new(ErrorClass::Systemic, message));
             }
             Some(noted) => {
-                let (old, new) = (noted.name(), found.name());
+                let old = noted.name();
+                let new = found.name();
                 tracing::warn!(
                     "this data directory was the outbox of {old} and held no waiting records; it is now the outbox of {new}"
                 );

@@ -118,7 +118,8 @@ async fn a_page_says_where_to_go_on() {
     let dir = dir();
     let tracker = Tracker::open(Options::new(dir.path())).unwrap();
     converse(&tracker).await;
-    let (mut place, mut read) = (0, Vec::new());
+    let mut place = 0;
+    let mut read = Vec::new();
     loop {
         let page = reader(&dir).changes_since(place, 2).await.unwrap();
         assert!(page.is_gap_free && page.changes.len() <= 2);
@@ -153,7 +154,8 @@ async fn ends_after_a_crash(live: &TempDir, image: &TempDir, restarted: &Setup, 
 
 #[tokio::test]
 async fn the_ends_of_sessions_that_a_crash_left_open_are_told_behind_all_others() {
-    let (live, image) = (dir(), dir());
+    let live = dir();
+    let image = dir();
     let setup = Setup::sqlite(live.path());
     let tracker = setup.open(setup.options()).unwrap();
     ends_after_a_crash(&live, &image, &Setup::sqlite(image.path()), &tracker).await;
@@ -161,7 +163,8 @@ async fn the_ends_of_sessions_that_a_crash_left_open_are_told_behind_all_others(
 
 #[tokio::test]
 async fn so_are_those_on_the_way_to_a_remote_store() {
-    let (live, image) = (dir(), dir());
+    let live = dir();
+    let image = dir();
     let (setup, store) = remote(&live);
     store.fail_when(|_| Some(store_error(ErrorClass::Transient, "away")));
     let tracker = setup.open(setup.options()).unwrap();

@@ -36,7 +36,8 @@ macro_rules! tests {
         mod postgres {
             use super::*;
             $($(#[tokio::test] async fn $check() {
-                let (dir, database) = (dir(), migrated().await);
+                let dir = dir();
+                let database = migrated().await;
                 let store = Arc::new(store_at(&database.url()));
                 talktrack_testkit::checks::$check(Setup::remote(dir.path(), store)).await;
             })+)+
@@ -45,7 +46,8 @@ macro_rules! tests {
         mod pgbouncer {
             use super::*;
             $($(#[tokio::test] async fn $check() {
-                let (dir, database) = (dir(), migrated().await);
+                let dir = dir();
+                let database = migrated().await;
                 let store = Arc::new(store_at(&PgBouncer::shared().url(&database)));
                 talktrack_testkit::checks::$check(Setup::remote(dir.path(), store)).await;
             })+)+
@@ -108,7 +110,8 @@ impl Script {
                 let _ = receipt.durable().await;
             }
             17 => {
-                let (session, metadata) = (self.session(), self.metadata());
+                let session = self.session();
+                let metadata = self.metadata();
                 let _ = trial.tracker().update_session(session, metadata).expect("accepted").await;
             }
             _ => trial.wait(std::time::Duration::from_millis(self.0.u64(..3_000))),
@@ -148,10 +151,12 @@ async fn play(setup: Setup, seed: u64) -> Story {
 async fn all_stores_tell_the_same_story_of_whatever_happens() {
     let mut count = (0, 0);
     for seed in 0..6 {
-        let (one, other) = (dir(), dir());
+        let one = dir();
+        let other = dir();
         let sqlite = play(Setup::sqlite(one.path()), seed).await;
         let memory = play(Setup::remote(other.path(), Arc::new(MemoryStore::new())), seed).await;
-        let (database, third) = (migrated().await, dir());
+        let database = migrated().await;
+        let third = dir();
         let postgres = play(Setup::remote(third.path(), Arc::new(store_at(&database.url()))), seed).await;
         assert_eq!(postgres, memory, "with seed {seed}");
         let sessions = |story: &Story| story.iter().map(|(session, _)| session.clone()).collect::<Vec<_>>();

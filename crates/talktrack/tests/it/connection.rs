@@ -50,8 +50,10 @@ async fn connections_are_encrypted_unless_the_mode_says_otherwise() {
 
 #[tokio::test]
 async fn a_server_with_the_right_certificate_is_trusted() {
-    let (postgres, database) = (Postgres::shared(), Postgres::shared().database());
-    let (url, ca) = (database.url(), postgres.ca_file());
+    let postgres = Postgres::shared();
+    let database = Postgres::shared().database();
+    let url = database.url();
+    let ca = postgres.ca_file();
     for mode in ["require", "verify-ca", "verify-full"] {
         assert!(is_encrypted(&with_tls(&url, mode, ca)).await, "{mode}");
         assert!(is_encrypted(&with_tls(&url.replace("127.0.0.1", "localhost"), mode, ca)).await, "{mode}");
@@ -72,7 +74,8 @@ async fn mistrusts(url: &str, words: &str) {
 
 #[tokio::test]
 async fn a_server_that_somebody_else_vouches_for_is_not_trusted() {
-    let (postgres, database) = (Postgres::shared(), migrated().await);
+    let postgres = Postgres::shared();
+    let database = migrated().await;
     for mode in ["require", "verify-ca", "verify-full"] {
         mistrusts(&with_tls(&database.url(), mode, postgres.other_ca_file()), "UnknownIssuer").await;
     }
@@ -81,7 +84,8 @@ async fn a_server_that_somebody_else_vouches_for_is_not_trusted() {
 
 #[tokio::test]
 async fn a_server_of_another_name_is_not_trusted_where_the_name_counts() {
-    let (postgres, database) = (Postgres::shared(), migrated().await);
+    let postgres = Postgres::shared();
+    let database = migrated().await;
     let url = with_tls(&by_another_name(&database), "verify-full", postgres.ca_file());
     mistrusts(&url, "not valid for name \"db.example.org\"").await;
     assert_eq!(database.psql("SELECT count(*) FROM conversation_sessions"), "0");

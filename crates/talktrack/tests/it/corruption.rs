@@ -67,7 +67,8 @@ async fn rest_is_delivered(
     let expected = rotten.iter().map(|number| format!("{} corrupt", Uuid::from_u128(*number)));
     assert_eq!(value::<String>(dir.path(), laid_aside), expected.collect::<Vec<_>>().join(", "));
     let books = tracker.health().books;
-    let (all, dead) = (u64::try_from(count).unwrap(), rotten.len() as u64);
+    let all = u64::try_from(count).unwrap();
+    let dead = rotten.len() as u64;
     assert_eq!((books.durable, books.stored, books.dead_lettered), (all, all - dead, dead));
     let audit = SqliteReader::open(&dir.path().join(DATABASE_FILE)).unwrap().audit().await.unwrap();
     assert_eq!((audit.journal, audit.dead_letters, audit.problems), (0, dead, vec![]));

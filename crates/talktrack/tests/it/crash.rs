@@ -114,10 +114,12 @@ async fn what_a_killed_process_acknowledged_is_there_once_and_the_next_start_wor
 
 #[tokio::test]
 async fn an_image_of_the_files_of_a_live_tracker_holds_everything_durable() {
-    let (live, image) = (dir(), dir());
+    let live = dir();
+    let image = dir();
     let setup = Setup::sqlite(live.path());
     let tracker = setup.open(setup.options()).unwrap();
-    let (open, ended) = (SESSION, Uuid::from_u128(2));
+    let open = SESSION;
+    let ended = Uuid::from_u128(2);
     drop(tracker.start_session(new_session()).unwrap());
     drop(tracker.start_session(NewSession::new(ended, USER)).unwrap());
     for number in 0..300 {
@@ -151,7 +153,8 @@ async fn an_image_of_the_files_of_a_live_tracker_holds_everything_durable() {
 
 #[tokio::test]
 async fn what_was_not_committed_when_the_files_were_copied_is_not_there() {
-    let (live, image) = (dir(), dir());
+    let live = dir();
+    let image = dir();
     let tracker = Tracker::open(Options::new(live.path())).unwrap();
     drop(tracker.start_session(new_session()).unwrap());
     within(accept(&tracker, message("committed"))).await.unwrap();

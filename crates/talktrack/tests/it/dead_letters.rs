@@ -364,7 +364,8 @@ async fn bytes_of_letters_are_kept_by_user_from_the_first_version_on() {
     let tracker = open(&setup);
     add(8);
     let user = Some(Uuid::from_u128(7));
-    let (one, nobodys) = (bytes("seq = 7"), bytes(&format!("seq = {old}")));
+    let one = bytes("seq = 7");
+    let nobodys = bytes(&format!("seq = {old}"));
     assert_eq!(within(reader(&dir).dead_letter_bytes()).await.unwrap(), [(None, nobodys), (user, 2 * one)]);
     // A dead letter whose body is damaged can be taken out like any other.
     sqlite(dir.path()).execute("UPDATE dead_letters SET body = 'rot' WHERE seq = 7", []).unwrap();

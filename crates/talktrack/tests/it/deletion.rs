@@ -383,7 +383,8 @@ async fn what_another_node_still_has_of_a_deleted_session_is_let_go_in_postgresq
 async fn nodes_that_start_and_delete_the_same_sessions_at_once_leave_none_behind() {
     let database = migrated().await;
     let node = || Node::on(&(Arc::new(store_at(&database.url())) as Arc<dyn Store>));
-    let (starts, deletes) = (node(), node());
+    let starts = node();
+    let deletes = node();
     for number in 0..60 {
         let session = Uuid::from_u128(0xde1e7e + number);
         drop(starts.tracker.start_session(NewSession::new(session, USER)).unwrap());

@@ -22,7 +22,8 @@ const LONG: Duration = Duration::from_secs(120);
 
 /// Builds the library that forks. Returns `None` if there is no C compiler that can build it.
 fn forking_library(dir: &Path) -> Option<PathBuf> {
-    let (source, library) = (dir.join("fork.c"), dir.join("fork.so"));
+    let source = dir.join("fork.c");
+    let library = dir.join("fork.so");
     std::fs::write(&source, FORK).unwrap();
     let made = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).status();
     made.is_ok_and(|status| status.success()).then_some(library)

@@ -43,7 +43,8 @@ fn a_lock_file_that_does_not_name_its_holder_still_locks() {
 
 #[test]
 fn two_data_directories_cannot_share_one_database_file() {
-    let (home, other) = (dir(), dir());
+    let home = dir();
+    let other = dir();
     let first = Tracker::open(Options::new(home.path())).unwrap();
     let elsewhere = Options {
         database_file: Some(home.path().join(talktrack::DATABASE_FILE)),

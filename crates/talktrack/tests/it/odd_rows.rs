@@ -108,7 +108,8 @@ async fn talk(tracker: &Tracker) {
 
 /// Checks that everything readable is read, and that nothing is missing.
 async fn reads_all(reader: &dyn Read, harmed: &dyn Harmed) -> Result<(), String> {
-    let (sessions, messages) = (harmed.readable(Table::Sessions), harmed.readable(Table::Messages));
+    let sessions = harmed.readable(Table::Sessions);
+    let messages = harmed.readable(Table::Messages);
     for page in [1, 3, 500] {
         let listed = sessions_of(reader, SessionFilter::default(), page).await?;
         same(&format!("sessions, {page} a page"), listed.iter().map(|row| row.session_id), &sessions)?;
@@ -236,7 +237,8 @@ async fn others(
 
 /// Waits until the background work (statistics and search) has caught up.
 async fn background_ends(reader: &dyn Read) -> Result<(), String> {
-    let (since, now) = ("2026-01-01T00:00:00Z".parse().unwrap(), "2027-01-01T00:00:00Z".parse().unwrap());
+    let since = "2026-01-01T00:00:00Z".parse().unwrap();
+    let now = "2027-01-01T00:00:00Z".parse().unwrap();
     let range = TimeRange::new(Some(since), None, Some(Resolution::Day), now).unwrap();
     let deadline = Instant::now() + PATIENCE;
     loop {

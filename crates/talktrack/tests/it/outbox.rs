@@ -193,8 +193,10 @@ async fn a_full_outbox_drains_after_a_restart_although_nothing_new_arrives() {
 async fn more_than_the_writer_takes_at_once_drains_in_order() {
     let dir = dir();
     let (setup, store) = remote(&dir);
-    let (away, written) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicUsize::new(0)));
-    let (switch, count) = (Arc::clone(&away), Arc::clone(&written));
+    let away = Arc::new(AtomicBool::new(true));
+    let written = Arc::new(AtomicUsize::new(0));
+    let switch = Arc::clone(&away);
+    let count = Arc::clone(&written);
     store.fail_when(move |records| {
         let away = switch.load(Ordering::Relaxed).then(|| store_error(ErrorClass::Transient, "away"));
         count.fetch_add(if away.is_none() { records.len() } else { 0 }, Ordering::Relaxed);

@@ -150,7 +150,8 @@ async fn a_store_that_forgets_again_and_again_loses_and_doubles_nothing() {
     for session in &sessions {
         node.start(*session).await;
     }
-    let (mut said, mut snapshots) = (0, vec![store.snapshot()]);
+    let mut said = 0;
+    let mut snapshots = vec![store.snapshot()];
     for _ in 0..40 {
         let more = random.usize(1..40);
         for session in &sessions {
@@ -177,7 +178,8 @@ async fn a_store_that_forgets_again_and_again_loses_and_doubles_nothing() {
 
 #[tokio::test]
 async fn records_leave_the_window_when_their_time_is_over_and_deletions_stay() {
-    let (dir, store) = (dir(), MemoryStore::new());
+    let dir = dir();
+    let store = MemoryStore::new();
     let options = Options { resend_window: Duration::from_millis(1), ..Options::new(dir.path()) };
     let tracker =
         talktrack::Tracker::open_with_store(options, &(Arc::new(store.clone()) as Arc<dyn Store>)).unwrap();
@@ -197,7 +199,8 @@ async fn records_leave_the_window_when_their_time_is_over_and_deletions_stay() {
 
 #[tokio::test]
 async fn the_window_keeps_no_more_bytes_than_it_may() {
-    let (dir, store) = (dir(), MemoryStore::new());
+    let dir = dir();
+    let store = MemoryStore::new();
     let options = Options { resend_window_max_bytes: 1_000_000, ..Options::new(dir.path()) };
     let tracker =
         talktrack::Tracker::open_with_store(options, &(Arc::new(store.clone()) as Arc<dyn Store>)).unwrap();
@@ -236,7 +239,8 @@ async fn a_copy_of_a_data_directory_gets_a_node_id_of_its_own_and_the_original_k
 
 #[tokio::test]
 async fn two_servers_under_one_node_id_are_told_and_neither_loses_anything() {
-    let (copy, store) = (dir(), MemoryStore::new());
+    let copy = dir();
+    let store = MemoryStore::new();
     let node = node_on(&store);
     node.start(SESSION).await;
     node.say_all(SESSION, texts(0..5).into_iter()).await;
@@ -247,7 +251,8 @@ async fn two_servers_under_one_node_id_are_told_and_neither_loses_anything() {
     std::fs::copy(dir.path().join(file), copy.path().join(file)).unwrap();
     sqlite(copy.path()).execute("UPDATE directory SET file = NULL", []).unwrap();
     let way = Arc::new(store.clone()) as Arc<dyn Store>;
-    let (one, two) = (Node::back(dir, &way, |o| o), Node::back(copy, &way, |o| o));
+    let one = Node::back(dir, &way, |o| o);
+    let two = Node::back(copy, &way, |o| o);
     let parked = |node: &Node| {
         node.tracker
             .health()

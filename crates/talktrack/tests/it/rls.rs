@@ -201,7 +201,8 @@ async fn a_user_inserts_changes_and_deletes_nothing_of_others() {
         assert_eq!(schema::migrate_for(&connect(&database).await, UserAccess::Delete).await.unwrap(), []);
         let all = "SELECT * FROM conversation_sessions ORDER BY id; SELECT * FROM conversation_messages ORDER BY id";
         let before = database.psql(all);
-        let (ann, ben) = (format!("'{ANN}'"), format!("'{BEN}'"));
+        let ann = format!("'{ANN}'");
+        let ben = format!("'{BEN}'");
         // An id of version 5 is derived from a name, and only the server may do that.
         let derived = "2ed6657d-e927-568b-95e1-2665a8aea6a2";
         for sql in [
@@ -237,8 +238,8 @@ async fn a_user_inserts_changes_and_deletes_nothing_of_others() {
 /// the unique index, so an existing and a missing id give the same error.
 #[tokio::test]
 async fn whether_a_session_of_others_exists_cannot_be_told_from_a_name_or_by_adding_a_message() {
-    let (derived, absent_derived) =
-        ("2ed6657d-e927-568b-95e1-2665a8aea6a2", "2ed6657d-e927-568b-95e1-2665a8aea6a3");
+    let derived = "2ed6657d-e927-568b-95e1-2665a8aea6a2";
+    let absent_derived = "2ed6657d-e927-568b-95e1-2665a8aea6a3";
     let absent = "00000000-0000-4000-8000-0000000000ff";
     for database in databases().await {
         database.psql(&format!(

@@ -210,7 +210,8 @@ fn may(database: &Database) -> String {
 #[tokio::test]
 async fn plain_postgresql_gets_the_roles_and_auth_uid_and_loses_none_of_them_to_a_second_database() {
     let cluster = Postgres::start();
-    let (one, two) = (cluster.database(), cluster.database());
+    let one = cluster.database();
+    let two = cluster.database();
     let missing = [
         "role 'anon'",
         "role 'authenticated'",
@@ -239,7 +240,8 @@ async fn plain_postgresql_gets_the_roles_and_auth_uid_and_loses_none_of_them_to_
 
 #[tokio::test]
 async fn the_printed_script_does_the_same_and_shows_the_final_schema() {
-    let (printed, migrated) = (Postgres::plain().database(), Postgres::plain().database());
+    let printed = Postgres::plain().database();
+    let migrated = Postgres::plain().database();
     for database in [&printed, &migrated] {
         STARTS[4].make(database);
     }

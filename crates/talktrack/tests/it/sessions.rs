@@ -119,7 +119,8 @@ async fn a_connection_that_lives_keeps_its_silent_session_from_being_abandoned()
 async fn a_calendar_that_leaps_ahead_or_steps_back_changes_no_sessions_time() {
     let dir = dir();
     let trial = trial(&dir);
-    let (noon, gone) = (trial.now(), Uuid::from_u128(77));
+    let noon = trial.now();
+    let gone = Uuid::from_u128(77);
     trial.start(NewSession::new(gone, USER)).await;
     trial.start(new_session()).await;
     trial.end(gone, "completed").await;
@@ -180,7 +181,8 @@ async fn a_moment_that_the_data_directory_has_seen_is_no_future_however_far_the_
 async fn sessions_are_swept_without_being_asked() {
     let dir = dir();
     let setup = Setup::sqlite(dir.path());
-    let (grace_period, idle_timeout) = (Duration::from_millis(80), 10 * MINUTE);
+    let grace_period = Duration::from_millis(80);
+    let idle_timeout = 10 * MINUTE;
     let options = Options { grace_period, idle_timeout, ..setup.options() };
     let trial = Trial::open_with(setup, options);
     trial.start(new_session()).await;

@@ -29,7 +29,8 @@ fn moment(text: &str) -> Timestamp {
 
 /// The day in which all messages of these tests lie.
 fn day() -> TimeRange {
-    let (since, until) = (moment("2026-01-01T00:00:00Z"), moment("2026-01-02T00:00:00Z"));
+    let since = moment("2026-01-01T00:00:00Z");
+    let until = moment("2026-01-02T00:00:00Z");
     TimeRange::new(Some(since), Some(until), Some(Resolution::FiveMinutes), until).unwrap()
 }
 
@@ -64,7 +65,9 @@ fn figures(stats: &Stats) -> Vec<(u64, u64, u64, u64, &MessageStats)> {
 
 /// Waits until everything is counted and this many messages are, and checks the figures against a count of the rows.
 async fn counts(tracker: &Tracker, messages: u64) -> StatsBucket {
-    let (deadline, range, reader) = (Instant::now() + PATIENCE, day(), tracker.reader());
+    let deadline = Instant::now() + PATIENCE;
+    let range = day();
+    let reader = tracker.reader();
     loop {
         let answer = reader.stats(&range).await;
         match &answer {
@@ -134,10 +137,9 @@ async fn messages_in_slices_without_end_are_counted_with_all_others() {
     let tracker = open(&dir);
     drop(tracker.start_session(new(SESSION)).expect("accepted"));
     // One bucket for each message, from as far in the future as a message may be dated, back over several days.
-    let (until, step) = (
-        talktrack::clock::Clock::now(&talktrack::clock::SystemClock).plus(Duration::from_secs(23 * 3_600)),
-        Duration::from_secs(300),
-    );
+    let until =
+        talktrack::clock::Clock::now(&talktrack::clock::SystemClock).plus(Duration::from_secs(23 * 3_600));
+    let step = Duration::from_secs(300);
     let flood = |number: usize| Message {
         created_at: Some(until.minus(step * u32::try_from(number).unwrap())),
         ..Message::new(SESSION, Role::User, "flood")
@@ -222,7 +224,8 @@ async fn whenever_the_process_dies_the_tallies_come_to_what_the_rows_say() {
 #[tokio::test]
 async fn rows_that_get_the_numbers_of_deleted_ones_are_counted_in_their_place() {
     let dir = dir();
-    let (stays, goes) = (Uuid::from_u128(1), Uuid::from_u128(2));
+    let stays = Uuid::from_u128(1);
+    let goes = Uuid::from_u128(2);
     let tracker = open(&dir);
     for session in [stays, goes] {
         drop(tracker.start_session(new(session)).expect("accepted"));
@@ -276,7 +279,8 @@ async fn a_row_that_moved_is_counted_where_it_is_once_its_slice_is_looked_at() {
     let dir = dir();
     let tracker = open(&dir);
     drop(tracker.start_session(new(SESSION)).expect("accepted"));
-    let (id, neighbour) = (Some(Uuid::from_u128(7)), Some(Uuid::from_u128(8)));
+    let id = Some(Uuid::from_u128(7));
+    let neighbour = Some(Uuid::from_u128(8));
     let later = Message { id, revision: 1, ..said(SESSION, 20, 2) };
     say(&tracker, [said(SESSION, 20, 1), later, Message { id: neighbour, ..said(SESSION, 21, 3) }]).await;
     counts(&tracker, 3).await;

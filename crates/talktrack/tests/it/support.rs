@@ -54,7 +54,8 @@ pub(crate) fn downgrade(data_dir: &Path, version: usize) {
     let files = std::fs::read_dir(migrations).expect("the migrations can be listed");
     let mut files: Vec<_> = files.map(|file| file.expect("a migration").path()).collect();
     files.sort();
-    let (now, before) = (data_dir.join(DATABASE_FILE), data_dir.join("before.db"));
+    let now = data_dir.join(DATABASE_FILE);
+    let before = data_dir.join("before.db");
     let file = Connection::open(&before).expect("a file can be made");
     for migration in &files[..version] {
         let sql = std::fs::read_to_string(migration).expect("a migration can be read");

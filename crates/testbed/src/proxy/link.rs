@@ -35,8 +35,10 @@ impl Link {
     /// Passes on what is sent in this direction until its sender closes or the link is closed.
     pub(super) fn carry(link: &Arc<Self>, direction: Direction, switch: &Arc<Switch>) {
         let (sender, receiver) = mpsc::sync_channel(PARCELS);
-        let (here, there) = (Arc::clone(link), Arc::clone(link));
-        let (switch_here, switch_there) = (Arc::clone(switch), Arc::clone(switch));
+        let here = Arc::clone(link);
+        let there = Arc::clone(link);
+        let switch_here = Arc::clone(switch);
+        let switch_there = Arc::clone(switch);
         thread::spawn(move || here.take_in(direction, &switch_here, &sender));
         thread::spawn(move || there.hand_out(direction, &switch_there, &receiver));
     }

@@ -41,7 +41,8 @@ fn nothing_survives_a_killed_process() {
 }
 
 fn wait_to_be_killed() {
-    let (postgres, pooler) = (Postgres::shared(), PgBouncer::shared());
+    let postgres = Postgres::shared();
+    let pooler = PgBouncer::shared();
     // Starts a new line, because the test runner has not ended its own.
     println!("\nstarted {},{} {}", postgres.port(), pooler.port(), postgres.ca_file().display());
     thread::sleep(Duration::from_secs(60));

@@ -40,7 +40,8 @@ fn sink() -> (u16, Receiver<u64>) {
 }
 
 fn read_all(mut stream: TcpStream) -> u64 {
-    let (mut buffer, mut total) = (vec![0; 65_536], 0);
+    let mut buffer = vec![0; 65_536];
+    let mut total = 0;
     while let Ok(length @ 1..) = stream.read(&mut buffer) {
         total += length as u64;
     }

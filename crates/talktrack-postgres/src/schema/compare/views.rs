@@ -13,7 +13,8 @@ pub(super) fn compare_views(catalog: &Catalog) -> Vec<Difference> {
 fn view_difference(view: &ViewFound, has_security_invoker: bool) -> Difference {
     let ViewFound { schema, name, .. } = view;
     let list = |names: &[String]| names.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
-    let (tables, roles) = (list(&view.tables), list(&view.roles));
+    let tables = list(&view.tables);
+    let roles = list(&view.roles);
     if view.materialized {
         let problem = format!(
             "The materialized view '{schema}.{name}' holds what was in {tables}, no policy protects it, and {roles} may read it"

@@ -166,7 +166,8 @@ impl Builder {
 
     fn add_frame(&mut self, head: &FrameHead<'_>, text: &str, line: u64, is_message: bool) {
         let place = self.session_index(head.session_id);
-        let (session, texts) = (&mut self.recording.sessions[place], &mut self.texts[place]);
+        let session = &mut self.recording.sessions[place];
+        let texts = &mut self.texts[place];
         let text = if head.reference.is_some() { without_ref(text) } else { text.into() };
         texts.push_str(&format!(r#"{{"ref":{},"#, session.frames.len()));
         texts.push_str(text.get(1..).unwrap_or_default());

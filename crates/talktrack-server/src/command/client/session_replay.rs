@@ -186,7 +186,8 @@ impl SessionReplay<'_> {
     }
 
     fn record_acks(&mut self, acks: &[Ack]) {
-        let (now, mut ids) = (Instant::now(), Vec::with_capacity(acks.len()));
+        let now = Instant::now();
+        let mut ids = Vec::with_capacity(acks.len());
         for ack in acks {
             let frame = ack.reference.as_ref().and_then(frame_number);
             let Some(since) = frame.and_then(|frame| self.frames.mark_taken(frame)) else { continue };
@@ -199,7 +200,8 @@ impl SessionReplay<'_> {
     }
 
     fn handle_refusal(&mut self, code: &str, message: &str, reference: Option<&FrameRef>) {
-        let (for_now, report) = (connection::is_want_of_room(code), &self.plan.report);
+        let for_now = connection::is_want_of_room(code);
+        let report = &self.plan.report;
         let frame =
             reference.and_then(frame_number).filter(|frame| self.frames.mark_refused(*frame, for_now));
         self.plan.budget.add_permits(usize::from(frame.is_some()));
@@ -224,7 +226,8 @@ impl SessionReplay<'_> {
             match answer.unwrap_or_else(|_| Err(no_answer()))? {
                 ServerFrame::SessionEnded { .. } => return Ok(()),
                 ServerFrame::Error { code, message, .. } => {
-                    let (session, message) = (self.session.session_id, terminal::escape_line(&message));
+                    let session = self.session.session_id;
+                    let message = terminal::escape_line(&message);
                     let told = format_args!("session {session}: session.end: {code}: {message}");
                     self.plan.report.complain(told);
                     return Ok(());

@@ -65,7 +65,8 @@ pub(super) async fn run(server: &Server, identity: SessionIdentity<'_>) -> Outco
     let (socket, greeting) = server.connect(identity).await.map_err(|why| match why {
         NotConnected::TryAgain(why) | NotConnected::Refused(why) => Failure::new(why),
     })?;
-    let (output, view) = (Output::stdout(), View::for_stdout());
+    let output = Output::stdout();
+    let view = View::for_stdout();
     let mut talk = TerminalChat { socket, output, view, under_way: HashMap::new(), sent: 0, refused: false };
     match talk.run(&greeting).await {
         Ok(()) if talk.refused => Ok(ExitCode::FAILURE),

@@ -42,7 +42,8 @@ async fn list_letters(args: ListLettersArgs) -> Result<(), Stop> {
     let reader = lookup::open_file(&args.location)?;
     let seqs = reader.dead_letter_seqs().await?;
     let newest = &seqs[seqs.len().saturating_sub(args.limit)..];
-    let (mut output, view) = (Output::stdout(), View::for_stdout());
+    let mut output = Output::stdout();
+    let view = View::for_stdout();
     let mut table = new_letter_table(view);
     for page in newest.chunks(MOST_AT_ONCE) {
         for letter in read_between(&reader, page).await? {

@@ -79,7 +79,8 @@ async fn settle_letters(chosen: &ChosenLetters, request: fn(Vec<Seq>) -> Control
         return executor.close().await.map(|()| ExitCode::SUCCESS);
     }
     let what = request(Vec::new()).name();
-    let (mut all_succeeded, mut done) = (true, 0_u64);
+    let mut all_succeeded = true;
+    let mut done = 0_u64;
     let mut output = Output::stdout();
     for some in seqs.chunks(MOST_AT_ONCE) {
         for result in executor.execute(request(some.to_vec())).await? {
@@ -90,7 +91,8 @@ async fn settle_letters(chosen: &ChosenLetters, request: fn(Vec<Seq>) -> Control
         output.flush().or_else(ignore_reader_gone)?;
     }
     if executor.is_local() {
-        let (who, detail) = (Actor::of_this_process(), json!({"asked": seqs.len()}));
+        let who = Actor::of_this_process();
+        let detail = json!({"asked": seqs.len()});
         audit::record_command(&config.data_dir, &Entry::new(who, what, None).count(done).detail(detail));
     }
     executor.close().await?;

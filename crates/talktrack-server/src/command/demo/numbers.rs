@@ -64,7 +64,8 @@ pub(super) fn tokens(text: &str) -> u64 {
 /// Draws from the standard normal distribution, with the polar form of Box and Muller.
 fn normal(rng: &mut Rng) -> f64 {
     loop {
-        let (x, y) = (rng.f64() * 2.0 - 1.0, rng.f64() * 2.0 - 1.0);
+        let x = rng.f64() * 2.0 - 1.0;
+        let y = rng.f64() * 2.0 - 1.0;
         let square = x * x + y * y;
         if square > 0.0 && square < 1.0 {
             return x * (-2.0 * square.ln() / square).sqrt();
@@ -86,7 +87,8 @@ mod tests {
         let mut rng = Rng::with_seed(7);
         let mut turns: Vec<f64> = (0..2_000).map(|_| end_to_end(Waits::draw(&mut rng))).collect();
         turns.sort_by(f64::total_cmp);
-        let (median, last) = (turns[1_000], turns[1_999]);
+        let median = turns[1_000];
+        let last = turns[1_999];
         assert!((700.0..900.0).contains(&median), "p50 {median}");
         assert!((1_800.0..3_600.0).contains(&last), "the slowest {last}");
         assert!(turns[1_980] > 1.8 * median, "p99 {}", turns[1_980]);

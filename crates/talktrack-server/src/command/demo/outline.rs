@@ -136,7 +136,9 @@ mod tests {
         let names: std::collections::BTreeSet<_> =
             (0..scripts.len()).map(|n| &draw(1, n).script.name).collect();
         assert_eq!(names.len(), scripts.len());
-        let (one, same, other) = (draw(1, 3), draw(1, 3), draw(2, 3));
+        let one = draw(1, 3);
+        let same = draw(1, 3);
+        let other = draw(2, 3);
         assert_eq!((&one.lines, one.session_path()), (&same.lines, same.session_path()));
         assert_ne!(one.session_path(), other.session_path());
     }

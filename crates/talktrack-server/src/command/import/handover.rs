@@ -38,8 +38,8 @@ pub(super) enum ImportError {
 
 impl Handover {
     pub(super) fn new(tracker: Tracker, counts_rows: bool) -> Self {
-        let (durability, tally) =
-            (tracker.durability(), ImportTally::new(tracker.health().books, counts_rows));
+        let durability = tracker.durability();
+        let tally = ImportTally::new(tracker.health().books, counts_rows);
         Self { tracker, durability, under_way: VecDeque::new(), tally }
     }
 

@@ -193,7 +193,8 @@ async fn a_session_is_deleted_and_a_user() {
 #[tokio::test]
 async fn what_is_not_there_or_not_allowed_is_a_problem() {
     let home = Home::new();
-    let (reader, writer) = (new_key(&home, "reader", "read").await, new_key(&home, "writer", "write").await);
+    let reader = new_key(&home, "reader", "read").await;
+    let writer = new_key(&home, "writer", "write").await;
     let entries = format!("{} {}", reader.entry, writer.entry);
     let given = [("TALKTRACK_API_KEYS", entries.as_str()), ("SUPABASE_JWT_SECRET", SECRET)];
     let server = serve_with(&home, &given).await;

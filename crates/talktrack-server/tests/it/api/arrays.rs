@@ -71,7 +71,8 @@ async fn a_retry_of_a_request_without_times_is_answered_as_the_first_was() {
         let request = server.request("POST", messages_of(session)).header("Idempotency-Key", "k");
         request.json(&body).send().await
     };
-    let (first, again) = (send().await, send().await);
+    let first = send().await;
+    let again = send().await;
     assert_eq!((first.status, again.status), (202, 202), "{again:?}");
     assert_eq!(first.json(), again.json());
     assert_eq!(said(&server, session).await, ["one", "two"]);

@@ -89,7 +89,8 @@ async fn an_empty_conversation_is_a_document_too() {
 
 #[tokio::test]
 async fn what_is_exported_is_imported_as_the_same_conversation_byte_for_byte() {
-    let (home, other) = (Home::new(), Home::new());
+    let home = Home::new();
+    let other = Home::new();
     let server = home.serve(&[]).await;
     conversation(&server).await;
     let exported = export(&server, "jsonl").send().await.body;

@@ -56,9 +56,12 @@ fn ids(list: &Value) -> Vec<&str> {
 
 /// Checks that every request of a user reads and writes that user's data only.
 async fn each_has_their_own(guarded: &Guarded) {
-    let (ada, bob) = (Uuid::new_v4(), Uuid::new_v4());
-    let (adas, bobs) = (guarded.session_of(ada).await, guarded.session_of(bob).await);
-    let (ada_token, bob_token) = (token(ada), token(bob));
+    let ada = Uuid::new_v4();
+    let bob = Uuid::new_v4();
+    let adas = guarded.session_of(ada).await;
+    let bobs = guarded.session_of(bob).await;
+    let ada_token = token(ada);
+    let bob_token = token(bob);
     let list = guarded.by(&ada_token, "GET", "/v1/sessions").send().await.json();
     assert_eq!(ids(&list), [adas.to_string()]);
     let others = guarded.by(&ada_token, "GET", &format!("/v1/sessions?user_id={bob}")).send().await;
@@ -70,7 +73,8 @@ async fn each_has_their_own(guarded: &Guarded) {
         assert_eq!(not.status, 404, "{not:?}");
         assert!(!not.body.contains("mine alone"));
     }
-    let (message, update) = (json!({"role": "user", "content": "not mine"}), json!({"metadata": {"a": 1}}));
+    let message = json!({"role": "user", "content": "not mine"});
+    let update = json!({"metadata": {"a": 1}});
     for (method, path, body) in [
         ("POST", format!("/v1/sessions/{bobs}/messages"), &message),
         ("PATCH", format!("/v1/sessions/{bobs}"), &update),
@@ -100,14 +104,16 @@ async fn a_user_sees_and_writes_their_own_and_nobody_elses() {
 
 #[tokio::test]
 async fn in_postgresql_too() {
-    let (home, database) = (Home::new(), migrated(Postgres::shared()).await);
+    let home = Home::new();
+    let database = migrated(Postgres::shared()).await;
     each_has_their_own(&Guarded::new(&home, Some(&database)).await).await;
 }
 
 #[tokio::test]
 async fn sessions_that_this_node_has_forgotten_are_guarded_by_the_store() {
     let home = Home::new();
-    let (ada, bob) = (Uuid::new_v4(), Uuid::new_v4());
+    let ada = Uuid::new_v4();
+    let bob = Uuid::new_v4();
     let (guarded, adas) = {
         let guarded = Guarded::new(&home, None).await;
         let adas = guarded.session_of(ada).await;
@@ -126,12 +132,15 @@ async fn sessions_that_this_node_has_forgotten_are_guarded_by_the_store() {
 
 #[tokio::test]
 async fn the_database_decides_what_a_user_sees_by_its_own_policies() {
-    let (home, database) = (Home::new(), Postgres::shared().database());
+    let home = Home::new();
+    let database = Postgres::shared().database();
     like_supabase(&database);
     home.run(&["migrate", "--database-url", &database.url()]).await.succeeded();
     let guarded = Guarded::new(&home, Some(&database)).await;
-    let (ada, bob) = (Uuid::new_v4(), Uuid::new_v4());
-    let (adas, bobs) = (guarded.session_of(ada).await, guarded.session_of(bob).await);
+    let ada = Uuid::new_v4();
+    let bob = Uuid::new_v4();
+    let adas = guarded.session_of(ada).await;
+    let bobs = guarded.session_of(bob).await;
     let seen = async |user: Uuid| guarded.by(&token(user), "GET", "/v1/sessions").send().await.json();
     assert_eq!(ids(&seen(ada).await), [adas.to_string()]);
     // Neither the query nor the server has changed. If the policy hides the rows, the server reads with the rights of

@@ -98,7 +98,8 @@ async fn pages_leave_nothing_out_while_rows_arrive() {
 
 #[tokio::test]
 async fn pages_leave_nothing_out_while_rows_arrive_in_postgresql() {
-    let (home, database) = (Home::new(), migrated(Postgres::shared()).await);
+    let home = Home::new();
+    let database = migrated(Postgres::shared()).await;
     let server = home.serve_on(&database.url()).await;
     transcript_grows(&server).await;
     sessions_begin(&server).await;
@@ -160,6 +161,7 @@ async fn pages_of_large_messages_end_early() {
 
 #[tokio::test]
 async fn pages_of_large_messages_end_early_in_postgresql() {
-    let (home, database) = (Home::new(), migrated(Postgres::shared()).await);
+    let home = Home::new();
+    let database = migrated(Postgres::shared()).await;
     large_messages_come_on_small_pages(&home.serve_on(&database.url()).await).await;
 }

@@ -128,7 +128,8 @@ async fn a_user_finds_their_own() {
 
 #[tokio::test]
 async fn a_user_finds_their_own_in_postgresql() {
-    let (home, database) = (Home::new(), Postgres::shared().database());
+    let home = Home::new();
+    let database = Postgres::shared().database();
     like_supabase(&database);
     home.run(&["migrate", "--database-url", &database.url()]).await.succeeded();
     each_finds_their_own(&home, Some(&database)).await;
@@ -136,7 +137,8 @@ async fn a_user_finds_their_own_in_postgresql() {
 
 #[tokio::test]
 async fn a_database_that_cannot_be_searched_yet_takes_every_message_and_is_searched_once_it_is_mended() {
-    let (home, database) = (Home::new(), migrated(Postgres::shared()).await);
+    let home = Home::new();
+    let database = migrated(Postgres::shared()).await;
     database.psql("DROP TABLE conversation_search");
     let server = home.serve(&["--database-url", &database.url()]).await;
     conversation(&server).await;

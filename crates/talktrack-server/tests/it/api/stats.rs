@@ -159,7 +159,8 @@ async fn a_user_sees_their_own_figures_and_a_key_all() {
 
 #[tokio::test]
 async fn a_user_sees_their_own_figures_in_postgresql_and_a_key_all() {
-    let (home, database) = (Home::new(), Postgres::shared().database());
+    let home = Home::new();
+    let database = Postgres::shared().database();
     like_supabase(&database);
     home.run(&["migrate", "--database-url", &database.url()]).await.succeeded();
     each_sees_their_own(&home, Some(&database)).await;

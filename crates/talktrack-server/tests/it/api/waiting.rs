@@ -9,7 +9,8 @@ use crate::harness::{Home, until_told};
 
 #[tokio::test]
 async fn whoever_waits_for_the_store_finds_the_row_there() {
-    let (home, database) = (Home::new(), migrated(Postgres::shared()).await);
+    let home = Home::new();
+    let database = migrated(Postgres::shared()).await;
     let server = home.serve_on(&database.url()).await;
     let session = start(&server).await;
     for turn in 0..20 {
@@ -23,7 +24,8 @@ async fn whoever_waits_for_the_store_finds_the_row_there() {
 
 #[tokio::test]
 async fn a_database_that_is_away_holds_up_those_alone_who_wait_for_it() {
-    let (home, mut cluster) = (Home::new(), Postgres::start());
+    let home = Home::new();
+    let mut cluster = Postgres::start();
     let database = migrated(&cluster).await;
     let server = home.serve_on(&database.url()).await;
     let session = start(&server).await;
@@ -48,7 +50,8 @@ async fn a_database_that_is_away_holds_up_those_alone_who_wait_for_it() {
 
 #[tokio::test]
 async fn whoever_waits_for_a_row_that_the_store_refuses_is_told_why() {
-    let (home, database) = (Home::new(), migrated(Postgres::shared()).await);
+    let home = Home::new();
+    let database = migrated(Postgres::shared()).await;
     let server = home.serve_on(&database.url()).await;
     let session = start(&server).await;
     database.psql("ALTER TABLE conversation_messages ADD CHECK (content <> 'forbidden')");
@@ -83,7 +86,8 @@ async fn whoever_waits_for_a_row_that_the_store_refuses_is_told_why() {
 #[tokio::test]
 async fn a_lone_user_who_waits_for_a_row_that_the_store_refuses_is_answered_in_time_and_health_names_the_row()
 {
-    let (home, database) = (Home::new(), migrated(Postgres::shared()).await);
+    let home = Home::new();
+    let database = migrated(Postgres::shared()).await;
     let server = home.serve_on(&database.url()).await;
     let session = start(&server).await;
     server.drained().await;

@@ -139,7 +139,8 @@ async fn what_is_not_there_cannot_be_read_and_no_name_leads_elsewhere() {
 async fn recordings_go_with_their_session_at_the_next_start_at_the_latest() {
     let home = Home::new();
     let server = home.serve(&[]).await;
-    let (gone, other) = (session(&server).await, session(&server).await);
+    let gone = session(&server).await;
+    let other = session(&server).await;
     let url = keep(&server, gone, &wav(100_000)).await;
     keep(&server, gone, &wav(70_000)).await;
     keep(&server, other, &wav(50_000)).await;

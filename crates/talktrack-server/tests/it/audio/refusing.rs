@@ -44,7 +44,8 @@ async fn recordings_have_a_quota_and_deleting_makes_room() {
     let home = Home::new();
     let limits = ["--max-audio-bytes-total", "3MiB"];
     let server = home.serve(&limits).await;
-    let (one, other) = (session(&server).await, session(&server).await);
+    let one = session(&server).await;
+    let other = session(&server).await;
     keep(&server, one, &wav(1 << 20)).await;
     keep(&server, other, &wav(1 << 20)).await;
     let refused = send(&server, other, "audio/wav", &wav(2 << 20)).await;

@@ -9,12 +9,14 @@ use crate::harness::{Client, Home};
 #[tokio::test]
 async fn a_user_keeps_and_reads_recordings_of_their_own_sessions_only() {
     let home = Home::new();
-    let (reader, writer) = (new_key(&home, "reader", "read").await, new_key(&home, "writer", "write").await);
+    let reader = new_key(&home, "reader", "read").await;
+    let writer = new_key(&home, "writer", "write").await;
     let keys = format!("{} {}", reader.entry, writer.entry);
     let environment = [("SUPABASE_JWT_SECRET", SECRET), ("TALKTRACK_API_KEYS", &keys)];
     let server = serve_with(&home, &environment).await;
     let token = |user| SigningKey::secret(SECRET).token(&claims(user));
-    let (own, other) = (token(Uuid::new_v4()), token(Uuid::new_v4()));
+    let own = token(Uuid::new_v4());
+    let other = token(Uuid::new_v4());
     let session = Client::come_with(&server, "", &own).await.expect_started().await.session;
     let send = async |token: &str| {
         let head = format!("POST /v1/sessions/{session}/audio HTTP/1.1\r\nContent-Type: audio/wav\r\n");

@@ -16,8 +16,10 @@ async fn a_user_deletes_their_own_and_nobody_elses() {
     let rights = ("TALKTRACK_USER_ACCESS", "read+write+delete");
     let server = serve_with(&home, &[("SUPABASE_JWT_SECRET", SECRET), rights]).await;
     let key = SigningKey::secret(SECRET);
-    let (mine, theirs) = (Uuid::new_v4(), Uuid::new_v4());
-    let (my_token, their_token) = (key.token(&claims(mine)), key.token(&claims(theirs)));
+    let mine = Uuid::new_v4();
+    let theirs = Uuid::new_v4();
+    let my_token = key.token(&claims(mine));
+    let their_token = key.token(&claims(theirs));
     let mut my_session = Client::come_with(&server, "", &my_token).await.expect_started().await;
     let mut their_session = Client::come_with(&server, "", &their_token).await.expect_started().await;
     my_session.say("mine").await;
@@ -39,8 +41,8 @@ async fn a_user_deletes_their_own_and_nobody_elses() {
 #[tokio::test]
 async fn a_key_needs_the_scope_admin_to_delete() {
     let home = Home::new();
-    let (writer, admin) =
-        (new_key(&home, "writer", "read,write").await, new_key(&home, "admin", "admin").await);
+    let writer = new_key(&home, "writer", "read,write").await;
+    let admin = new_key(&home, "admin", "admin").await;
     let keys = format!("{} {}", writer.entry, admin.entry);
     let server = serve_with(&home, &[("TALKTRACK_API_KEYS", &keys)]).await;
     let query = format!("user_id={}", Uuid::new_v4());

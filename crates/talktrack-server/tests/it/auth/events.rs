@@ -14,7 +14,8 @@ async fn users_hear_of_their_own_sessions_and_servers_of_all() {
     let key = new_key(&home, "reader", "read").await;
     let environment = [("SUPABASE_JWT_SECRET", SECRET), ("TALKTRACK_API_KEYS", &*key.entry)];
     let server = serve_with(&home, &environment).await;
-    let (ann, bob) = (Uuid::new_v4(), Uuid::new_v4());
+    let ann = Uuid::new_v4();
+    let bob = Uuid::new_v4();
     let token = |user| SigningKey::secret(SECRET).token(&claims(user));
     let authorization = |token: &str| format!("Authorization: Bearer {token}\r\n");
     let mut all = Listener::with(&server, "", &authorization(&key.key)).await;
@@ -55,7 +56,8 @@ async fn a_user_hears_that_their_session_was_deleted(database: Option<&str>) {
     let mut environment = vec![("SUPABASE_JWT_SECRET", SECRET), ("TALKTRACK_API_KEYS", &*key.entry)];
     environment.extend(database.map(|url| ("DATABASE_URL", url)));
     let server = serve_with(&home, &environment).await;
-    let (ann, bob) = (Uuid::new_v4(), Uuid::new_v4());
+    let ann = Uuid::new_v4();
+    let bob = Uuid::new_v4();
     let token = |user| SigningKey::secret(SECRET).token(&claims(user));
     let mut hers = Client::come_with(&server, "", &token(ann)).await.expect_started().await;
     hers.say("hello").await;

@@ -71,10 +71,12 @@ async fn a_socket_is_told_that_its_token_expires_and_closes_after_everything_owe
 async fn a_socket_goes_on_with_a_new_token_of_the_same_user_and_with_no_other() {
     let home = Home::new();
     let server = serve(&home).await;
-    let (anna, ben) = (Uuid::new_v4(), Uuid::new_v4());
+    let anna = Uuid::new_v4();
+    let ben = Uuid::new_v4();
     let old = token_for(anna, 10);
     let open = async || Client::come_with(&server, "", &old).await.expect_started().await;
-    let (mut renewed, mut stuck) = (open().await, open().await);
+    let mut renewed = open().await;
+    let mut stuck = open().await;
     for client in [&mut renewed, &mut stuck] {
         client.expect("token.expiring").await;
         for (number, token) in [
@@ -115,7 +117,8 @@ async fn an_event_stream_ends_when_its_token_has_expired() {
 #[tokio::test]
 async fn connections_end_when_the_project_takes_the_key_back_that_signed_their_token() {
     let home = Home::new();
-    let (first, second) = (SigningKey::ecdsa("first"), SigningKey::ecdsa("second"));
+    let first = SigningKey::ecdsa("first");
+    let second = SigningKey::ecdsa("second");
     let project = Publisher::of(&[&first]).await;
     let server = serve_for(&home, &project).await;
     admits(&server, &project.token(&first)).await;
@@ -133,7 +136,8 @@ async fn a_key_that_expires_ends_its_connections_and_they_are_told_before() {
     let home = Home::new();
     let made = ["keys", "new", "--name", "short", "--scopes", "read,write", "--expires", "12s", "--json"];
     let made = home.run(&made).await.succeeded().json();
-    let (key, entry) = (made["key"].as_str().unwrap(), made["api_keys"].as_str().unwrap());
+    let key = made["key"].as_str().unwrap();
+    let entry = made["api_keys"].as_str().unwrap();
     let server = serve_with(&home, &[("TALKTRACK_API_KEYS", entry)]).await;
     let query = format!("user_id={}", Uuid::new_v4());
     let mut client = Client::come_with(&server, &query, key).await.expect_started().await;
@@ -159,7 +163,8 @@ async fn a_recording_whose_upload_outlives_its_token_is_refused_and_not_kept() {
     let user = Uuid::new_v4();
     let session =
         Client::come_with(&server, "", &token_for(user, 3_600)).await.expect_started().await.session;
-    let (short, recording) = (token_for(user, 7), wav(100));
+    let short = token_for(user, 7);
+    let recording = wav(100);
     let head = format!(
         "POST /v1/sessions/{session}/audio HTTP/1.1\r\nContent-Type: audio/wav\r\nAuthorization: Bearer {short}\r\n\
          Content-Length: {}\r\n",

@@ -96,10 +96,8 @@ async fn a_key_is_made_used_listed_and_revoked_while_the_server_runs() {
 #[tokio::test]
 async fn a_key_that_is_taken_out_of_the_file_ends_its_connections_too() {
     let files = WithFile::new();
-    let (leaving, staying) = (
-        files.key(&["--name", "leaving", "--scopes", "write"]).await,
-        files.key(&["--name", "staying", "--scopes", "write"]).await,
-    );
+    let leaving = files.key(&["--name", "leaving", "--scopes", "write"]).await;
+    let staying = files.key(&["--name", "staying", "--scopes", "write"]).await;
     let server = files.serve().await;
     let query = format!("user_id={}", Uuid::new_v4());
     let mut left = Client::come_with(&server, &query, &leaving).await.expect_started().await;
@@ -151,13 +149,15 @@ async fn a_line_that_cannot_be_read_takes_no_other_key_with_it_and_stops_the_nex
 #[tokio::test]
 async fn a_key_that_is_limited_while_it_is_connected_loses_what_it_may_not_do_any_more() {
     let files = WithFile::new();
-    let (mine, others) = (Uuid::new_v4(), Uuid::new_v4());
+    let mine = Uuid::new_v4();
+    let others = Uuid::new_v4();
     let key = files.key(&["--name", "agent", "--scopes", "read,write"]).await;
     let server = files.serve().await;
     let open = async |user| {
         Client::come_with(&server, &format!("user_id={user}"), &key).await.expect_started().await
     };
-    let (mut allowed, mut forbidden) = (open(mine).await, open(others).await);
+    let mut allowed = open(mine).await;
+    let mut forbidden = open(others).await;
     let text = std::fs::read_to_string(&files.path).unwrap();
     std::fs::write(&files.path, format!("{};users={mine}\n", text.trim_end())).unwrap();
     forbidden.refused("unauthorized", Value::Null).await;

@@ -10,7 +10,8 @@ async fn a_key_opens_the_server_and_its_entry_does_not() {
     let home = Home::new();
     let key = new_key(&home, "agent-1", "read,write").await;
     let server = serve_with(&home, &[("TALKTRACK_API_KEYS", &key.entry)]).await;
-    let (session, user) = (Uuid::new_v4(), Uuid::new_v4());
+    let session = Uuid::new_v4();
+    let user = Uuid::new_v4();
     let query = format!("session_id={session}&user_id={user}");
     let mut client = Client::come_with(&server, &query, &key.key).await.expect_started().await;
     client.say("a server speaks for any user").await;
@@ -27,7 +28,8 @@ async fn a_key_opens_the_server_and_its_entry_does_not() {
 #[tokio::test]
 async fn who_has_no_key_or_another_one_is_told_what_is_wrong_and_nothing_more() {
     let home = Home::new();
-    let (key, stranger) = (new_key(&home, "a", "admin").await, new_key(&home, "a", "admin").await);
+    let key = new_key(&home, "a", "admin").await;
+    let stranger = new_key(&home, "a", "admin").await;
     let server = serve_with(&home, &[("TALKTRACK_API_KEYS", &key.entry)]).await;
     let answer = server.get(&format!("/v1/ws?user_id={}", Uuid::new_v4())).await;
     assert!(answer.problem(401, "unauthorized").starts_with("no token: "), "{answer:?}");
@@ -42,9 +44,10 @@ async fn who_has_no_key_or_another_one_is_told_what_is_wrong_and_nothing_more() 
 #[tokio::test]
 async fn a_key_does_what_its_scopes_say() {
     let home = Home::new();
-    let (reader, writer) = (new_key(&home, "reader", "read").await, new_key(&home, "writer", "write").await);
-    let (watcher, admin) =
-        (new_key(&home, "watcher", "metrics").await, new_key(&home, "admin", "admin").await);
+    let reader = new_key(&home, "reader", "read").await;
+    let writer = new_key(&home, "writer", "write").await;
+    let watcher = new_key(&home, "watcher", "metrics").await;
+    let admin = new_key(&home, "admin", "admin").await;
     let file = format!("api_keys = [{:?}, {:?}]\n", reader.entry, writer.entry);
     let both = format!("{} {}", watcher.entry, admin.entry);
     home.settings(file);

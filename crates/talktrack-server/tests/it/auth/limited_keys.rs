@@ -44,7 +44,9 @@ async fn ask(server: &Server, key: &str, (method, path, body): &(&str, String, O
 async fn a_limited_key_acts_for_its_users_alone(database: Option<&str>) {
     let home = Home::new();
     let all = new_key(&home, "all", "admin").await;
-    let (mine, also_mine, others) = (Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4());
+    let mine = Uuid::new_v4();
+    let also_mine = Uuid::new_v4();
+    let others = Uuid::new_v4();
     let (one, one_entry) = limited(&home, "one", "admin", &["--users", &mine.to_string()]).await;
     let both = format!("{mine},{also_mine}");
     let (two, two_entry) = limited(&home, "two", "admin", &["--users", &both]).await;
@@ -58,7 +60,8 @@ async fn a_limited_key_acts_for_its_users_alone(database: Option<&str>) {
         client.say(words).await;
         client
     };
-    let (own, mut foreign) = (start(mine, "mine").await, start(others, "of others").await);
+    let own = start(mine, "mine").await;
+    let mut foreign = start(others, "of others").await;
     server_has_stored(&server, &all.key).await;
 
     for key in [&one, &two] {
@@ -146,7 +149,8 @@ async fn while_the_store_is_away_a_limited_key_is_told_so_and_changes_nothing() 
 #[tokio::test]
 async fn a_limited_key_that_claims_a_session_for_two_of_its_users_writes_nothing_into_it() {
     let home = Home::new();
-    let (first, second) = (Uuid::new_v4(), Uuid::new_v4());
+    let first = Uuid::new_v4();
+    let second = Uuid::new_v4();
     let (key, entry) = limited(&home, "two", "read,write", &["--users", &format!("{first},{second}")]).await;
     // No server listens on this port.
     let environment = [("TALKTRACK_API_KEYS", &*entry), ("DATABASE_URL", "postgres://me@127.0.0.1:9/x")];

@@ -15,7 +15,8 @@ async fn serve_informed(home: &Home, project: &Publisher, key: &SigningKey) -> S
 #[tokio::test]
 async fn a_new_key_counts_at_once_and_one_that_was_taken_back_no_longer() {
     let home = Home::new();
-    let (old, new) = (SigningKey::ecdsa("old"), SigningKey::ecdsa("new"));
+    let old = SigningKey::ecdsa("old");
+    let new = SigningKey::ecdsa("new");
     let project = Publisher::of(&[&old]).await;
     let server = serve_informed(&home, &project, &old).await;
     let unknown = "kid: is not one of the published keys";
@@ -67,7 +68,8 @@ async fn the_last_good_keys_count_while_the_project_is_out_of_reach() {
         Manner::Silent,
     ] {
         let home = Home::new();
-        let (known, new) = (SigningKey::ecdsa("known"), SigningKey::ecdsa("new"));
+        let known = SigningKey::ecdsa("known");
+        let new = SigningKey::ecdsa("new");
         let project = Publisher::of(&[&known]).await;
         let server = serve_informed(&home, &project, &known).await;
         project.behaves(manner.clone());
@@ -96,14 +98,16 @@ async fn a_start_does_not_wait_for_the_keys_and_they_count_as_soon_as_they_are_t
     admits(&server, &project.token(&key)).await;
     let log = server.log();
     let lines = |part: &str| log.match_indices(part).map(|(at, _)| at).collect::<Vec<_>>();
-    let (listening, warned) = (lines("listening on"), lines("cannot fetch the keys of users' tokens"));
+    let listening = lines("listening on");
+    let warned = lines("cannot fetch the keys of users' tokens");
     assert!(warned.len() == 1 && listening[0] < warned[0], "told once, and not before the start");
 }
 
 #[tokio::test]
 async fn whoever_leaves_before_the_answer_takes_it_from_nobody() {
     let home = Home::new();
-    let (old, new) = (SigningKey::ecdsa("old"), SigningKey::ecdsa("new"));
+    let old = SigningKey::ecdsa("old");
+    let new = SigningKey::ecdsa("new");
     let project = Publisher::of(&[&old]).await;
     let server = serve_informed(&home, &project, &old).await;
     project.behaves(Manner::Silent);

@@ -54,12 +54,15 @@ impl Publisher {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let scheme = if acceptor.is_some() { "https" } else { "http" };
-        let (manner, asked) = (Arc::new(Mutex::new(publishing(keys))), Arc::<AtomicUsize>::default());
-        let (shown, counted) = (Arc::clone(&manner), Arc::clone(&asked));
+        let manner = Arc::new(Mutex::new(publishing(keys)));
+        let asked = Arc::<AtomicUsize>::default();
+        let shown = Arc::clone(&manner);
+        let counted = Arc::clone(&asked);
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 counted.fetch_add(1, Ordering::SeqCst);
-                let (manner, acceptor) = (shown.lock().clone(), acceptor.clone());
+                let manner = shown.lock().clone();
+                let acceptor = acceptor.clone();
                 tokio::spawn(async move {
                     match acceptor {
                         None => answer(stream, manner).await,

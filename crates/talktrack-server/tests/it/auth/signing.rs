@@ -35,7 +35,8 @@ impl SigningKey {
     }
 
     pub(super) fn ecdsa(kid: &str) -> Self {
-        let (chance, algorithm) = (SystemRandom::new(), &ECDSA_P256_SHA256_FIXED_SIGNING);
+        let chance = SystemRandom::new();
+        let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
         let document = EcdsaKeyPair::generate_pkcs8(algorithm, &chance).unwrap();
         let pair = EcdsaKeyPair::from_pkcs8(algorithm, document.as_ref(), &chance).unwrap();
         Self { kid: kid.into(), kind: Kind::Ecdsa(Box::new(pair)) }

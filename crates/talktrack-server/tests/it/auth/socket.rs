@@ -45,7 +45,8 @@ async fn a_browser_brings_its_token_among_the_subprotocols_and_does_not_get_it_b
 async fn a_session_of_another_user_is_refused_and_stays_as_it_is() {
     let home = Home::new();
     let server = serve(&home).await;
-    let (owner, thief) = (Uuid::new_v4(), Uuid::new_v4());
+    let owner = Uuid::new_v4();
+    let thief = Uuid::new_v4();
     let mut client = Client::come_with(&server, "", &token_of(owner)).await.expect_started().await;
     let session = client.session;
     client.say("mine").await;

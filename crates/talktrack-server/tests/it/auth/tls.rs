@@ -35,8 +35,10 @@ impl Certificate {
 #[tokio::test]
 async fn published_keys_count_only_from_whoever_proves_to_be_the_project() {
     let home = Home::new();
-    let (certificate, stranger) = (Certificate::new(), Certificate::new());
-    let (trusted, other) = (home.write("own.pem", &certificate.pem), home.write("other.pem", &stranger.pem));
+    let certificate = Certificate::new();
+    let stranger = Certificate::new();
+    let trusted = home.write("own.pem", &certificate.pem);
+    let other = home.write("other.pem", &stranger.pem);
     let key = SigningKey::ecdsa("key");
     let project = Publisher::over_tls(&[&key], certificate.acceptor).await;
     let server = serve_with(&home, &[("SUPABASE_URL", &project.url()), ("SSL_CERT_FILE", &trusted)]).await;

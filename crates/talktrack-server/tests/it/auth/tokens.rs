@@ -30,7 +30,8 @@ async fn the_session_belongs_to_the_user_of_the_token() {
 #[tokio::test]
 async fn a_token_is_good_with_each_kind_of_key_and_with_no_other_algorithm() {
     let home = Home::new();
-    let (point, modulus) = (SigningKey::ecdsa("point"), SigningKey::rsa("modulus"));
+    let point = SigningKey::ecdsa("point");
+    let modulus = SigningKey::rsa("modulus");
     let project = Publisher::of(&[&point, &modulus]).await;
     let server = serve_for(&home, &project).await;
     let claims = project.claims(Uuid::new_v4());
@@ -47,7 +48,8 @@ async fn a_token_is_good_with_each_kind_of_key_and_with_no_other_algorithm() {
 #[tokio::test]
 async fn a_public_key_is_no_secret() {
     let home = Home::new();
-    let (point, modulus) = (SigningKey::ecdsa("point"), SigningKey::rsa("modulus"));
+    let point = SigningKey::ecdsa("point");
+    let modulus = SigningKey::rsa("modulus");
     let published_secret = SigningKey::secret("a secret that was published, which makes it none");
     let project = Publisher::of(&[&point, &modulus, &published_secret]).await;
     let url = project.url();
@@ -72,7 +74,8 @@ async fn a_public_key_is_no_secret() {
 async fn a_token_brings_no_key_of_its_own() {
     let home = Home::new();
     let (own, attacker) = (SigningKey::ecdsa("own"), SigningKey::ecdsa("own"));
-    let (project, elsewhere) = (Publisher::of(&[&own]).await, Publisher::of(&[&attacker]).await);
+    let project = Publisher::of(&[&own]).await;
+    let elsewhere = Publisher::of(&[&attacker]).await;
     let server = serve_for(&home, &project).await;
     let claims = project.claims(Uuid::new_v4());
     for header in [

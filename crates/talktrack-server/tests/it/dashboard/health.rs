@@ -108,7 +108,8 @@ async fn the_figures_are_those_of_the_metrics_and_the_books_are_shown_to_balance
 
 #[tokio::test]
 async fn a_parked_store_is_shown_with_its_cause_the_command_that_mends_it_and_each_difference() {
-    let (home, database) = (Home::new(), migrated(Postgres::shared()).await);
+    let home = Home::new();
+    let database = migrated(Postgres::shared()).await;
     let proxy = Proxy::to(Postgres::shared().port());
     let server = home.serve_on(&database.url_at(proxy.port())).await;
     let mut client = Client::new(&server).await;
@@ -154,7 +155,8 @@ async fn a_parked_store_is_shown_with_its_cause_the_command_that_mends_it_and_ea
 async fn dead_letters_are_replayed_and_dropped_by_forms_which_say_what_became_of_them() {
     let (home, server, client) = with_letters(&["poison 1", "poison 2", "poison 3", "good"]).await;
     let listed = letters(&page(&server, "/health").await);
-    let (newest, oldest) = (listed[0], listed[2]);
+    let newest = listed[0];
+    let oldest = listed[2];
     assert!(listed.len() == 3 && newest > oldest, "the newest first: {listed:?}");
     let whole = page(&server, &format!("/health/letters/{newest}")).await;
     for part in
@@ -225,7 +227,8 @@ async fn all_letters_of_a_reason_go_after_a_page_that_names_how_many_and_the_lis
 #[tokio::test]
 async fn only_who_runs_the_server_sees_its_health() {
     let home = Home::new();
-    let (admin, reader) = (new_key(&home, "desk", "admin").await, new_key(&home, "app", "read,write").await);
+    let admin = new_key(&home, "desk", "admin").await;
+    let reader = new_key(&home, "app", "read,write").await;
     let keys = format!("{},{}", admin.entry, reader.entry);
     let server = serve_with(&home, &[("TALKTRACK_API_KEYS", &keys), ("SUPABASE_JWT_SECRET", SECRET)]).await;
     let user = SigningKey::secret(SECRET).token(&claims(Uuid::new_v4()));

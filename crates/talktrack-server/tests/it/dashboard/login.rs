@@ -108,8 +108,8 @@ async fn the_cookie_is_neither_the_key_nor_anything_made_of_it_and_does_not_outl
     let key = new_key(&home, "desk", "read").await;
     let environment = [("TALKTRACK_API_KEYS", &*key.entry)];
     let server = serve_with(&home, &environment).await;
-    let (one, other) =
-        (cookie(&log_in(&server, &key.key, "/").await), cookie(&log_in(&server, &key.key, "/").await));
+    let one = cookie(&log_in(&server, &key.key, "/").await);
+    let other = cookie(&log_in(&server, &key.key, "/").await);
     let id = one.split_once('=').unwrap().1;
     assert!(one != other && id.len() >= 43 && !one.contains(&key.key) && !key.key.contains(id), "{one}");
     let refused = server.get_with("/v1/sessions", id).await;
@@ -172,10 +172,11 @@ async fn a_page_on_another_port_of_this_machine_can_do_nothing_with_the_cookie()
     client.say("stay").await;
     let cookie = cookie(&log_in(&server, &key.key, "/").await);
     let page = server.request("GET", "/").header("Cookie", &cookie).send().await;
-    let (own, others) = (csrf(&page), {
+    let own = csrf(&page);
+    let others = {
         let other = self::cookie(&log_in(&server, &key.key, "/").await);
         csrf(&server.request("GET", "/").header("Cookie", &other).send().await)
-    });
+    };
     let session = client.session;
     let json = json!({"session_id": Uuid::new_v4(), "user_id": Uuid::new_v4()}).to_string();
     let asked = [
@@ -307,7 +308,8 @@ async fn a_user_sees_their_own_conversations_on_every_page_and_no_others() {
     let home = Home::new();
     let rights = ("TALKTRACK_USER_ACCESS", "read+write+delete");
     let server = serve_with(&home, &[("SUPABASE_JWT_SECRET", SECRET), rights]).await;
-    let (anna, ben) = (Uuid::new_v4(), Uuid::new_v4());
+    let anna = Uuid::new_v4();
+    let ben = Uuid::new_v4();
     let mut talks = Vec::new();
     for (user, words) in [(anna, "apples of Anna"), (ben, "bread of Ben")] {
         let client = Client::come_with(&server, &format!("user_id={user}"), &token_of(user)).await;

@@ -10,12 +10,15 @@ use crate::harness::{Client, Home, until};
 #[tokio::test]
 async fn a_user_who_is_deleted_while_postgresql_is_away_is_gone_here_at_once_and_there_when_it_is_back() {
     for restarts in [false, true] {
-        let (home, other_home, database) = (Home::new(), Home::new(), migrated(Postgres::shared()).await);
+        let home = Home::new();
+        let other_home = Home::new();
+        let database = migrated(Postgres::shared()).await;
         let proxy = Proxy::to(Postgres::shared().port());
         let url = database.url_at(proxy.port());
         let mut server = home.serve_on(&url).await;
         let other = other_home.serve_on(&database.url()).await;
-        let (leaver, stays) = (Uuid::new_v4(), Uuid::new_v4());
+        let leaver = Uuid::new_v4();
+        let stays = Uuid::new_v4();
         // One session that this server does not know, one that is stored, and one that waits in the outbox.
         let mut elsewhere = Client::join(&other, Uuid::new_v4(), leaver).await;
         elsewhere.say("said elsewhere").await;
@@ -63,12 +66,15 @@ async fn a_user_who_is_deleted_while_postgresql_is_away_is_gone_here_at_once_and
 
 #[tokio::test]
 async fn a_server_that_is_killed_while_it_deletes_a_user_goes_on_after_its_restart() {
-    let (home, other_home, database) = (Home::new(), Home::new(), migrated(Postgres::shared()).await);
+    let home = Home::new();
+    let other_home = Home::new();
+    let database = migrated(Postgres::shared()).await;
     let proxy = Proxy::to(Postgres::shared().port());
     let url = database.url_at(proxy.port());
     let server = home.serve_on(&url).await;
     let other = other_home.serve_on(&database.url()).await;
-    let (leaver, stays) = (Uuid::new_v4(), Uuid::new_v4());
+    let leaver = Uuid::new_v4();
+    let stays = Uuid::new_v4();
     let mut talks = Vec::new();
     for user in [leaver, leaver, stays] {
         let mut client = Client::join(&other, Uuid::new_v4(), user).await;

@@ -10,7 +10,8 @@ use crate::harness::{Client, Home};
 async fn an_export_that_is_imported_after_the_deletion_brings_nothing_back() {
     let database = migrated(Postgres::shared()).await;
     for url in [None, Some(database.url())] {
-        let (home, other) = (Home::new(), Home::new());
+        let home = Home::new();
+        let other = Home::new();
         let flags: Vec<&str> = url.iter().flat_map(|url| ["--database-url", url.as_str()]).collect();
         let server = home.serve(&flags).await;
         let mut client = Client::new(&server).await;
@@ -31,7 +32,8 @@ async fn an_export_that_is_imported_after_the_deletion_brings_nothing_back() {
             let looked = home.look(&[&["verify"][..], &flags].concat()).await.succeeded();
             assert!(!looked.stdout.contains("correct horse"));
             let messages = "SELECT * FROM conversation_messages";
-            let (here, there) = (home.database().select(messages), select(&database, messages));
+            let here = home.database().select(messages);
+            let there = select(&database, messages);
             assert!(here.is_empty() && there.is_empty(), "{report}");
             assert!(home.database().select("SELECT * FROM dead_letters").is_empty(), "{report}");
         }

@@ -20,7 +20,8 @@ struct Scene {
 
 impl Scene {
     async fn new() -> Self {
-        let (homes, database) = ([Home::new(), Home::new()], migrated(Postgres::shared()).await);
+        let homes = [Home::new(), Home::new()];
+        let database = migrated(Postgres::shared()).await;
         let proxy = Proxy::to(Postgres::shared().port());
         let server = homes[0].serve_on(&database.url_at(proxy.port())).await;
         let other = homes[1].serve_on(&database.url()).await;
@@ -40,7 +41,8 @@ impl Scene {
 
     /// Deletes the session without the server's knowledge.
     async fn delete(&self, client: &Client, how: &str) {
-        let (session, user) = (client.session, client.user);
+        let session = client.session;
+        let user = client.user;
         match how {
             "by SQL" => {
                 let by_session = format!("WHERE session_id = '{session}'");
@@ -110,7 +112,8 @@ async fn a_deletion_here_while_somebody_waits_for_the_store_answers_them() {
     let scene = Scene::new().await;
     let client = scene.talk().await;
     scene.proxy.cut();
-    let (path, late) = (waits_in(client.session), text("user", "late"));
+    let path = waits_in(client.session);
+    let late = text("user", "late");
     let waits = send(&scene.server, "POST", &path, &late);
     let deletes = async {
         scene.server.shows("talktrack_journal_pending", 1.0).await;

@@ -70,7 +70,8 @@ async fn what_becomes_durable_is_told_in_its_order_as_the_lists_show_it(place: &
 
 async fn a_listener_hears_what_it_asks_for(place: &Place) {
     let server = place.serve(&[]).await;
-    let (mut one, mut two) = (Client::new(&server).await, Client::new(&server).await);
+    let mut one = Client::new(&server).await;
+    let mut two = Client::new(&server).await;
     let mut of_session = Listener::with(&server, &format!("session_id={}", one.session), "").await;
     let mut of_user = Listener::with(&server, &format!("user_id={}", two.user), "").await;
     let both = format!("session_id={}&user_id={}", one.session, two.user);

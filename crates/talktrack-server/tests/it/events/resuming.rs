@@ -71,7 +71,8 @@ async fn a_listener_that_breaks_off_again_and_again_misses_nothing_and_hears_not
 
 async fn a_server_that_is_killed_costs_a_listener_nothing(place: &Place) {
     let mut random = seed();
-    let (oracle, user) = (Arc::new(Oracle::default()), Uuid::new_v4());
+    let oracle = Arc::new(Oracle::default());
+    let user = Uuid::new_v4();
     let sessions: Vec<_> = (0..3).map(|_| Uuid::new_v4()).collect();
     let mut heard: Vec<Told> = Vec::new();
     for _ in 0..3 {
@@ -130,7 +131,8 @@ async fn whoever_comes_too_late_is_told_that_something_is_missing() {
     }
     let heard = listener.several(11).await;
     server.stop().await;
-    let (early, kept) = (heard[2].id.unwrap(), heard[6].id.unwrap());
+    let early = heard[2].id.unwrap();
+    let kept = heard[6].id.unwrap();
     place.home.database().execute(&format!("DELETE FROM changes WHERE seq < {kept}"));
     let server = place.serve(&[]).await;
     let mut late = Listener::after(&server, Some(early)).await;

@@ -39,7 +39,8 @@ async fn bad_rows_of_one_user_hold_up_nobody_else() {
     let mut server = stand.serve(&[]).await;
     let talkers = stand.talk(Manner { talkers: 8, ahead: 10, per_session: 200, ..Manner::default() });
     stand.oracle.hears(100).await;
-    let (greedy, mut bad) = (Uuid::new_v4(), BTreeSet::new());
+    let greedy = Uuid::new_v4();
+    let mut bad = BTreeSet::new();
     for round in 0..cut::rounds(2, 10) {
         bad.extend(pour(&server, greedy).await);
         let before = rows::count(&stand);

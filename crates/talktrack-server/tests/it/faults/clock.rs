@@ -149,7 +149,8 @@ async fn a_start_in_the_past(stand: &Stand) {
     let server = stand.serve_as(calendar.on(stand.command(&[]))).await;
     let mut client = Client::new(&server).await;
     client.say("before").await;
-    let (session, user) = (client.session, client.user);
+    let session = client.session;
+    let user = client.user;
     stand.stop(server).await;
     calendar.put(-2 * DAY);
     let server = stand.serve_as(calendar.on(stand.command(&[]))).await;

@@ -140,7 +140,8 @@ impl Left {
         self.again();
         let data_dir = self.stand.home.data_dir();
         let places = harm.befalls(&data_dir, random);
-        let (hit, broken) = (self.hit(harm.file(), &places), files(&data_dir));
+        let hit = self.hit(harm.file(), &places);
+        let broken = files(&data_dir);
         eprintln!("{harm:?} on pages {hit:?}");
         let server = self.stand.serve(&["--unknown-session-wait", "1s"]).await;
         self.kept(&broken);
@@ -262,7 +263,8 @@ fn on_pages(
 ) -> HashMap<Uuid, BTreeSet<usize>> {
     let mark = |id: &Uuid| <[u8; MARK]>::try_from(&id.to_string().as_bytes()[..MARK]).unwrap();
     let marks: HashMap<_, _> = said.keys().map(|id| (mark(id), *id)).collect();
-    let (mut lies, mut nameless) = (HashMap::<_, BTreeSet<usize>>::new(), BTreeSet::new());
+    let mut lies = HashMap::<_, BTreeSet<usize>>::new();
+    let mut nameless = BTreeSet::new();
     let database = files["talktrack.db"].chunks(PAGE).zip(1..).map(|(page, number)| (number, page));
     let log = files["talktrack.db-wal"][LOG_HEADER..].chunks_exact(FRAME);
     let log = log.map(|frame| (usize::from(frame[2]) << 8 | usize::from(frame[3]), &frame[24..]));

@@ -139,7 +139,8 @@ impl Disk {
     fn sync(&mut self, path: &Path, held: bool) {
         let is_in = |name: &Uncertain<(PathBuf, _)>| name.what.0.parent() == Some(path);
         self.names.iter_mut().filter(|name| is_in(name)).for_each(|name| name.settle(held));
-        let (certain, names) = (&mut self.certain, &mut self.names);
+        let certain = &mut self.certain;
+        let names = &mut self.names;
         drain_certain(names, |(path, file)| rename(certain, &path, file));
         if let Some(file) = self.seen.get(path) {
             let File { certain, changes } = &mut self.files[*file];

@@ -112,7 +112,8 @@ async fn pour(client: Client, all_refused: Arc<AtomicUsize>) -> (usize, usize) {
         }
     };
     let hear = async {
-        let (mut acked, mut refused) = (0, 0);
+        let mut acked = 0;
+        let mut refused = 0;
         while acked + refused < MESSAGES {
             let Message::Text(text) = stream.next().await.unwrap().unwrap() else { continue };
             let frame: Value = serde_json::from_str(&text).unwrap();
@@ -132,7 +133,8 @@ async fn pour(client: Client, all_refused: Arc<AtomicUsize>) -> (usize, usize) {
 }
 
 async fn pour_out(stand: &Stand) {
-    let (queue, journal) = (QUEUE_BYTES.to_string(), JOURNAL_BYTES.to_string());
+    let queue = QUEUE_BYTES.to_string();
+    let journal = JOURNAL_BYTES.to_string();
     let server = stand.serve(&["--queue-bytes", &queue, "--journal-max-bytes", &journal]).await;
     let mut clients = Vec::new();
     for _ in 0..SPEAKERS {
@@ -162,7 +164,8 @@ async fn pour_out(stand: &Stand) {
     );
     assert!(more < bound, "{more} bytes more, of {bound}");
     dam.breaks();
-    let (mut acked, mut told) = (0, 0);
+    let mut acked = 0;
+    let mut told = 0;
     for pour in pours {
         let (taken, refused) = within("everything is answered", pour).await.unwrap();
         (acked, told) = (acked + taken, told + refused);

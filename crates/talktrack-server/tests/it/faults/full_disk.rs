@@ -92,7 +92,8 @@ async fn free(stand: &Stand, disk: &Disk, by_the_database: bool) {
 
 async fn full_and_free_again(stand: &Stand, case: &str) {
     let Some(disk) = Disk::under(&stand.home, ROOMY) else { return };
-    let (mut random, log) = (cut::random(case), stand.home.data_dir().join("log"));
+    let mut random = cut::random(case);
+    let log = stand.home.data_dir().join("log");
     // The log is on the same disk.
     let flags = ["--log-file", log.to_str().unwrap()];
     let mut server = stand.serve(&flags).await;
@@ -234,7 +235,8 @@ async fn an_import_waits_for_room_and_says_so() {
     let Some(disk) = Disk::under(&home, SMALL) else { return };
     home.serve(&[]).await.stop().await;
     disk.fill();
-    let (session, user) = (Uuid::new_v4(), Uuid::new_v4());
+    let session = Uuid::new_v4();
+    let user = Uuid::new_v4();
     let mut lines = vec![json!({"type": "session.start", "session_id": session, "user_id": user})];
     let words = "word ".repeat(1_000);
     let message = |number| json!({"type": "message", "session_id": session, "role": "user", "content": format!("{number} {words}")});

@@ -40,7 +40,8 @@ async fn greed(stand: &Stand) {
     let greedy = SigningKey::secret(SECRET).token(&claims(Uuid::new_v4()));
     let theirs = post(&server, "/v1/sessions", &greedy, &json!({})).await;
     let theirs = format!("/v1/sessions/{}", theirs.json()["session_id"].as_str().unwrap());
-    let (own, user) = (Uuid::new_v4(), Uuid::new_v4());
+    let own = Uuid::new_v4();
+    let user = Uuid::new_v4();
     let begun = post(&server, "/v1/sessions", &key.key, &json!({"session_id": own, "user_id": user})).await;
     assert_eq!(begun.status, 201, "{begun:?}");
     let before = server.resident_kib();

@@ -14,7 +14,8 @@ use crate::harness::remote::migrated;
 async fn moved_away(stand: &Stand) {
     let talkers = stand.talk(Manner { per_session: 300, ..Manner::default() });
     let server = stand.serve(&[]).await;
-    let (data_dir, away) = (stand.home.data_dir(), stand.home.path("away"));
+    let data_dir = stand.home.data_dir();
+    let away = stand.home.path("away");
     for _ in 0..cut::rounds(2, 20) {
         stand.oracle.hears(100).await;
         std::fs::rename(&data_dir, &away).unwrap();

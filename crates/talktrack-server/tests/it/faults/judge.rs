@@ -43,7 +43,8 @@ pub(crate) async fn judge(stand: &Stand, server: &Server) -> Verdict {
 
 /// Judges all nodes of one store.
 pub(crate) async fn judge_nodes(nodes: &[(&Stand, &Server)]) -> Verdict {
-    let (mut durable, mut dead) = (0.0, BTreeMap::new());
+    let mut durable = 0.0;
+    let mut dead = BTreeMap::new();
     for (stand, server) in nodes {
         gets_through(stand, server).await;
         stand.drained(server).await;

@@ -25,7 +25,8 @@ impl Namespace {
         let namespace = Self { name: format!("tt{number}"), number };
         let ip = |arguments: &str| run(&format!("ip {arguments}"));
         let Self { name, .. } = &namespace;
-        let (here, there) = (format!("{name}h"), format!("{name}t"));
+        let here = format!("{name}h");
+        let there = format!("{name}t");
         let [near, far] = ADDRESSES;
         if !ip(&format!("netns add {name}")) {
             return None;
@@ -43,7 +44,8 @@ impl Namespace {
 
     /// Returns a socket that listens inside the namespace.
     pub(crate) fn listener(&self) -> TcpListener {
-        let (place, address) = (format!("/run/netns/{}", self.name), Ipv4Addr::new(10, 213, self.number, 2));
+        let place = format!("/run/netns/{}", self.name);
+        let address = Ipv4Addr::new(10, 213, self.number, 2);
         // A separate thread enters the namespace, because a thread cannot easily leave it. The socket stays in the
         // namespace.
         let listening = thread::spawn(move || {

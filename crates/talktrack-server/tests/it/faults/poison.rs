@@ -135,10 +135,12 @@ async fn rows_that_are_too_long_for_a_users_column_are_laid_aside_alone() {
 async fn one_row_in_500_whose_id_another_message_has_is_laid_aside_alone() {
     let eve = Eve::of_sessions(cut::rounds(1, 8) as usize).await;
     let bad = eve.of_number(|number| number == BAD);
-    let (database, user) = (&eve.remote().database, eve.stand.user);
+    let database = &eve.remote().database;
+    let user = eve.stand.user;
     // Another message with the same id already exists in each of these sessions.
     for saying in eve.stand.oracle.notes().acknowledged.values().filter(|saying| bad.contains(&saying.id())) {
-        let (id, session) = (saying.id(), saying.session);
+        let id = saying.id();
+        let session = saying.session;
         database.psql(&format!(
             "INSERT INTO conversation_sessions (session_id, user_id, message_count) VALUES ('{session}', '{user}', 1);
              INSERT INTO conversation_messages (id, session_id, user_id, role, content)

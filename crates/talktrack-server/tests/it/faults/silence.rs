@@ -77,7 +77,8 @@ fn connections(server: &Server, address: std::net::SocketAddr) -> Vec<String> {
 
 /// Starts a session through a proxy that can break.
 async fn call(network: &Proxy) -> Client {
-    let (session, user) = (Uuid::new_v4(), Uuid::new_v4());
+    let session = Uuid::new_v4();
+    let user = Uuid::new_v4();
     let url = format!("ws://{}/v1/ws?session_id={session}&user_id={user}", network.address());
     let (socket, _) = within("the socket opens", connect_async(url)).await.unwrap();
     Client { socket, session, user, started: Value::Null }.expect_started().await

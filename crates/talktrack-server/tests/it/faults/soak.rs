@@ -159,10 +159,8 @@ impl Soak {
     async fn goes_on(&self) {
         self.stand.oracle.hears(1).await;
         let caught_up = async || {
-            let (up, pending) = (
-                self.server.metric("talktrack_store_up").await,
-                self.server.metric("talktrack_journal_pending").await,
-            );
+            let up = self.server.metric("talktrack_store_up").await;
+            let pending = self.server.metric("talktrack_journal_pending").await;
             (up == 1.0 && pending < 1_000.0).then_some(())
         };
         until_within(super::PATIENCE, "the store takes everything again", caught_up).await;
@@ -187,7 +185,8 @@ impl Soak {
         self.server.shows("talktrack_ws_connections", 0.0).await;
         let now = Holding::of(&self.server);
         let first = *self.first_rest.get_or_insert(now);
-        let (at, heard) = (self.began.elapsed().as_secs(), self.stand.oracle.count());
+        let at = self.began.elapsed().as_secs();
+        let heard = self.stand.oracle.count();
         eprintln!(
             "{} {at:>5} s: {heard} acknowledged; at rest {} KiB, {} descriptors",
             self.name, now.kib, now.descriptors

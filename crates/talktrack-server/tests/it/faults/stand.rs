@@ -80,7 +80,8 @@ impl Stand {
     }
 
     fn with(remote: Option<Remote>) -> Self {
-        let (home, oracle) = (Home::new(), Arc::new(Oracle::default()));
+        let home = Home::new();
+        let oracle = Arc::new(Oracle::default());
         Self { home, oracle, user: Uuid::new_v4(), remote, node: 0, door: Arc::default() }
     }
 

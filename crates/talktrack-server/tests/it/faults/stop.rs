@@ -44,7 +44,8 @@ async fn stop_after_stop(stand: &Stand, case: &str) {
     let mut random = cut::random(case);
     let talkers = stand.talk(Manner { per_session: 300, ..Manner::default() });
     for round in 0..cut::rounds(5, 60) {
-        let (way, signal) = (WAYS[round as usize % WAYS.len()], random.choice(SIGNALS).unwrap());
+        let way = WAYS[round as usize % WAYS.len()];
+        let signal = random.choice(SIGNALS).unwrap();
         let state = random.u8(0..4);
         eprintln!("round {round}: {way:?} {signal} {state}");
         let moment = Duration::from_millis(random.u64(0..100));

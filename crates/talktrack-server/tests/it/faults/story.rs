@@ -27,7 +27,8 @@ pub(crate) struct Story {
 
 /// Returns the lines of the traces that contain this id, to show whether the trace was read wrongly.
 fn mentions(traces: &[PathBuf], id: &Uuid) -> String {
-    let (id, mut found) = (id.to_string(), String::new());
+    let id = id.to_string();
+    let mut found = String::new();
     for (life, trace) in traces.iter().enumerate() {
         let text = std::fs::read_to_string(trace).unwrap();
         let lines = text.lines().enumerate().filter(|(_, line)| line.contains(&id));
@@ -69,7 +70,8 @@ impl Story {
 
     /// Cuts the power at some places, and judges the images that some kinds of loss leave.
     pub(crate) fn judge(&self, random: &mut Rng) {
-        let (begun, mut images) = (Instant::now(), 0);
+        let begun = Instant::now();
+        let mut images = 0;
         let places = self.places(random, cut::rounds(10, 80) as usize);
         self.visit(&places, |disk, before| {
             for loss in random.choose_multiple(Loss::ALL, cut::rounds(3, 4) as usize) {
@@ -115,7 +117,8 @@ impl Story {
     /// Returns random places just before a sync, and the end of the trace: up to `most` syncs of the WAL, which are the
     /// majority, and up to `most` others.
     fn places(&self, random: &mut Rng, most: usize) -> Vec<usize> {
-        let (mut of_log, mut others) = (Vec::new(), Vec::new());
+        let mut of_log = Vec::new();
+        let mut others = Vec::new();
         for (at, event) in self.events.iter().enumerate() {
             if let Event::Disk(Op::Sync { path, .. }) = event {
                 let is_log = path.extension().is_some_and(|extension| extension == "db-wal");
@@ -130,7 +133,8 @@ impl Story {
     fn visit(&self, places: &[usize], mut stop: impl FnMut(&Disk, usize)) {
         let mut places = places.to_vec();
         places.sort_unstable();
-        let (mut disk, mut at) = (Disk::default(), 0);
+        let mut disk = Disk::default();
+        let mut at = 0;
         for place in places {
             for event in &self.events[at..place] {
                 if let Event::Disk(op) = event {

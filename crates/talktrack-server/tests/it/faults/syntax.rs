@@ -66,7 +66,8 @@ impl<'a> Arguments<'a> {
 
 /// Reads up to the closing quotation mark and returns the bytes and the rest after the mark.
 fn unquote(quoted: &str) -> (Vec<u8>, &str) {
-    let (text, mut at) = (quoted.as_bytes(), 0);
+    let text = quoted.as_bytes();
+    let mut at = 0;
     let mut bytes = Vec::with_capacity(text.len() / 2);
     loop {
         let plain = at;
@@ -92,7 +93,8 @@ fn unescape(text: &[u8]) -> (u8, usize) {
         b'v' => (0x0b, 1),
         b'f' => (0x0c, 1),
         digit @ b'0'..=b'7' => {
-            let (mut byte, mut length) = (digit - b'0', 1);
+            let mut byte = digit - b'0';
+            let mut length = 1;
             while length < 3 && matches!(text[length], b'0'..=b'7') {
                 byte = byte * 8 + (text[length] - b'0');
                 length += 1;

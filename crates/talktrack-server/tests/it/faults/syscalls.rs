@@ -43,7 +43,8 @@ async fn meets_a_fault(stand: &Stand, strace: &Strace, round: u32, random: &mut 
     let last = first + random.usize(6..9);
     let fault = format!("{call}:error={error}:when={first}..{last}");
     eprintln!("{fault}");
-    let (log, trace) = (stand.home.data_dir().join(LOG), stand.home.path("trace"));
+    let log = stand.home.data_dir().join(LOG);
+    let trace = stand.home.path("trace");
     let command = strace.failing(&stand.command(&[]), &trace, &log, &[&fault]);
     let server = stand.serve_as(command).await;
     let told = server.readiness(503).await;
@@ -81,7 +82,8 @@ async fn what_cannot_be_copied_out_of_the_log_stays_in_it() {
     for fault in
         ["pwrite64:error=ENOSPC:when=20+1", "fdatasync:error=EIO:when=1+1", "ftruncate:error=EIO:when=1+1"]
     {
-        let (database, trace) = (stand.home.data_dir().join(DATABASE), stand.home.path("trace"));
+        let database = stand.home.data_dir().join(DATABASE);
+        let trace = stand.home.path("trace");
         let command = strace.failing(&stand.command(&[]), &trace, &database, &[fault]);
         let server = stand.serve_as(command).await;
         // In a full run, this is more than fits into the WAL before a checkpoint.
@@ -115,7 +117,8 @@ async fn a_start_on_a_disk_that_says_no_says_why_in_one_line_and_harms_nothing()
         (DATABASE, "openat:error=EIO:when=1+1"),
     ];
     for (file, fault) in faults {
-        let (file, trace) = (stand.home.data_dir().join(file), stand.home.path("trace"));
+        let file = stand.home.data_dir().join(file);
+        let trace = stand.home.path("trace");
         let command = strace.failing(&stand.command(&[]), &trace, &file, &[fault]);
         let line = Output::of(command).await.failed(1);
         assert!(line.contains(DATABASE), "{fault}: {line}");

@@ -187,7 +187,8 @@ impl Talker {
             }
             let conversation = &mut self.conversation;
             if saying.number % 50 == 49 {
-                let (at, mark) = (conversation.step, format!("{UPDATE}{}", conversation.step));
+                let at = conversation.step;
+                let mark = format!("{UPDATE}{}", conversation.step);
                 let update = json!({"type": "session.update", "metadata": {"at": at}, "ref": mark});
                 socket.send(Message::text(update.to_string())).await.ok()?;
                 conversation.update = Some(conversation.step);

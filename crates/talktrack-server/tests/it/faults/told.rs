@@ -28,7 +28,8 @@ pub(crate) struct Told {
 
 /// Returns every acknowledgement in the order of sending. Their `ref`s are those of [`Saying`].
 pub(crate) fn acknowledged(events: &[Event]) -> Vec<Told> {
-    let (mut told, mut rests) = (Vec::new(), HashMap::<_, Vec<u8>>::new());
+    let mut told = Vec::new();
+    let mut rests = HashMap::<_, Vec<u8>>::new();
     for (at, event) in events.iter().enumerate() {
         let Event::Sent { socket, bytes } = event else { continue };
         let rest = rests.entry(socket).or_default();
@@ -62,7 +63,8 @@ fn acknowledgement(at: usize, ack: &Value) -> Option<Told> {
 /// Returns when PostgreSQL first reported each message as stored: at the end of a successful transaction in which it
 /// was sent, or when a row showed it. A connection has one transaction in flight at a time.
 pub(crate) fn stored(events: &[Event]) -> BTreeMap<Saying, usize> {
-    let (mut stored, mut connections) = (BTreeMap::new(), HashMap::<_, (Vec<u8>, Vec<u8>)>::new());
+    let mut stored = BTreeMap::new();
+    let mut connections = HashMap::<_, (Vec<u8>, Vec<u8>)>::new();
     for (at, event) in events.iter().enumerate() {
         match event {
             Event::Sent { socket, bytes } => connections.entry(socket).or_default().0.extend(bytes),
@@ -86,7 +88,8 @@ pub(crate) fn stored(events: &[Event]) -> BTreeMap<Saying, usize> {
 
 /// Returns the messages in these bytes of the PostgreSQL protocol, which puts the length before the text.
 fn sayings(bytes: &[u8]) -> Vec<Saying> {
-    let (mut sayings, mut from) = (Vec::new(), 0);
+    let mut sayings = Vec::new();
+    let mut from = 0;
     while let Some(at) = find(&bytes[from..], OF).map(|at| from + at) {
         from = at + OF.len();
         let session = bytes.get(from..from + 36).and_then(|id| Uuid::try_parse_ascii(id).ok());

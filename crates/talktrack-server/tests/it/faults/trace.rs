@@ -74,7 +74,8 @@ pub(crate) fn read(trace: &Path, data_dir: &Path) -> Vec<Event> {
 }
 
 fn calls(text: &str) -> Vec<Call<'_>> {
-    let (mut calls, mut open) = (Vec::new(), HashMap::new());
+    let mut calls = Vec::new();
+    let mut open = HashMap::new();
     for (line, words) in text.lines().enumerate() {
         let (thread, words) = words.split_once(' ').unwrap();
         let words = words.trim_start();
@@ -142,12 +143,15 @@ impl Files<'_> {
             "mkdir" | "mkdirat" => Some(Event::Disk(Op::Create(self.modelled(&arguments.path())?))),
             "unlink" | "unlinkat" => Some(Event::Disk(Op::Remove(self.modelled(&arguments.path())?))),
             "rename" | "renameat" | "renameat2" => {
-                let (from, to) = (arguments.path(), arguments.path());
+                let from = arguments.path();
+                let to = arguments.path();
                 Some(Event::Disk(Op::Rename(self.modelled(&from)?, self.modelled(&to)?)))
             }
             "pwrite64" => {
                 let path = self.modelled(arguments.file()?)?;
-                let (mut bytes, _, at) = (arguments.bytes(), arguments.number(), arguments.number());
+                let mut bytes = arguments.bytes();
+                let _ = arguments.number();
+                let at = arguments.number();
                 bytes.truncate(count(call));
                 Some(Event::Disk(Op::Write { path, at, bytes }))
             }
@@ -180,7 +184,8 @@ impl Files<'_> {
     /// Handles bytes on a socket, or bytes written at the current position of a file.
     fn exchange(&mut self, call: &Call<'_>, arguments: &mut Arguments<'_>) -> Option<Event> {
         let file = arguments.file()?;
-        let (path, socket) = (self.modelled(file), file.strip_prefix("socket:").map(str::to_owned));
+        let path = self.modelled(file);
+        let socket = file.strip_prefix("socket:").map(str::to_owned);
         if path.is_none() && socket.is_none() {
             return None;
         }

@@ -159,7 +159,8 @@ async fn read_answer(stream: &mut TcpStream) -> HttpAnswer {
 
 /// Reads a body with chunked transfer encoding. Panics if the body ends before its last chunk.
 async fn read_chunks(stream: &mut TcpStream) -> Vec<u8> {
-    let (mut stream, mut body) = (BufReader::new(stream), Vec::new());
+    let mut stream = BufReader::new(stream);
+    let mut body = Vec::new();
     loop {
         let mut line = String::new();
         stream.read_line(&mut line).await.unwrap();

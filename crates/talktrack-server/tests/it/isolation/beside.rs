@@ -34,7 +34,8 @@ const PAGES: [(&str, &str); 11] = [
 /// Ann.
 async fn shows_nothing(scene: &Scene, attacker: Uuid, ann: Uuid, session: Uuid) {
     let token = token(attacker);
-    let (nobody, absent) = (Uuid::new_v4(), Uuid::new_v4());
+    let nobody = Uuid::new_v4();
+    let absent = Uuid::new_v4();
     let ask = async |method: &str, path: &str, user: Uuid, session: Uuid| {
         let path = path.replace("{user_id}", &user.to_string()).replace("{session_id}", &session.to_string());
         let answer = scene.ask(&token, method, &path, &json!({})).await;
@@ -67,8 +68,8 @@ async fn shows_nothing(scene: &Scene, attacker: Uuid, ann: Uuid, session: Uuid) 
         // Ben's own data may change between the two requests, and the index may still be incomplete, so the comparison
         // is repeated. A real difference would appear every time.
         let same = async || {
-            let (foreign, absent) =
-                (ask(method, path, ann, session).await, ask(method, path, nobody, absent).await);
+            let foreign = ask(method, path, ann, session).await;
+            let absent = ask(method, path, nobody, absent).await;
             (foreign == absent).then_some(())
         };
         if !is_figures {

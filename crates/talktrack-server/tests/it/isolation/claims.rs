@@ -11,7 +11,9 @@ use crate::harness::{Client, Listener};
 
 #[tokio::test]
 async fn two_claims_to_one_session_share_nothing_until_the_store_decides() {
-    let (ann, ben, session) = (Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4());
+    let ann = Uuid::new_v4();
+    let ben = Uuid::new_v4();
+    let session = Uuid::new_v4();
     let database = migrated(Postgres::shared()).await;
     let proxy = Proxy::to(Postgres::shared().port());
     proxy.cut();

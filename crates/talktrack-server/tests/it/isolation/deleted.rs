@@ -55,7 +55,8 @@ async fn start(scene: &Scene, token: &str, session: Uuid, user: Option<Uuid>) ->
 
 /// Asserts what the session's user, another user and a key learn about a deleted session.
 async fn is_deleted_to_those_who_may_know(scene: &Scene, ann: Uuid, session: Uuid, how: &str) {
-    let (ben, key) = (token(Uuid::new_v4()), &scene.key.key);
+    let ben = token(Uuid::new_v4());
+    let key = &scene.key.key;
     let gone = (410, "deleted");
     is_answered(scene, &token(ann), session, gone, &format!("{how}, its user")).await;
     is_answered(scene, &ben, session, (404, "session_not_found"), &format!("{how}, a stranger")).await;
@@ -116,7 +117,8 @@ async fn a_deleted_session_is_gone_to_its_user_and_to_keys_and_absent_to_others_
 
 #[tokio::test]
 async fn a_deleted_session_is_gone_to_its_user_and_to_keys_and_absent_to_others_on_every_node() {
-    let (ann, database) = (Uuid::new_v4(), migrated(Postgres::shared()).await);
+    let ann = Uuid::new_v4();
+    let database = migrated(Postgres::shared()).await;
     let scene = Scene::new(Some(database.url())).await;
     let other = scene.neighbour(&database).await;
     for how in ["on this node", "on the other node", "by SQL", "with its user"] {

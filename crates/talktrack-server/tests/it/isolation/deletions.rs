@@ -20,7 +20,9 @@ fn count(database: &Database, table: &str) -> Value {
 #[tokio::test]
 async fn what_waits_on_another_node_does_not_come_back_after_its_deletion_whoever_deletes() {
     for who in ["key", "token", "user"] {
-        let (ann, ben, database) = (Uuid::new_v4(), Uuid::new_v4(), migrated(Postgres::shared()).await);
+        let ann = Uuid::new_v4();
+        let ben = Uuid::new_v4();
+        let database = migrated(Postgres::shared()).await;
         let proxy = Proxy::to(Postgres::shared().port());
         proxy.cut();
         let held = Scene::new(Some(database.url_at(proxy.port()))).await;
@@ -51,7 +53,9 @@ async fn what_waits_on_another_node_does_not_come_back_after_its_deletion_whoeve
 
 #[tokio::test]
 async fn deleting_an_absent_session_and_anothers_are_answered_alike_and_change_nothing_of_theirs() {
-    let (ann, ben, database) = (Uuid::new_v4(), Uuid::new_v4(), migrated(Postgres::shared()).await);
+    let ann = Uuid::new_v4();
+    let ben = Uuid::new_v4();
+    let database = migrated(Postgres::shared()).await;
     for url in [None, Some(database.url())] {
         let scene = Scene::new(url).await;
         let session = scene.session_of(ann).await;

@@ -62,13 +62,15 @@ async fn what_waits_to_revise_a_message_that_a_policy_hides_is_hidden_too() {
     let ann = Uuid::new_v4();
     let database = migrated(Postgres::shared()).await;
     let scene = Scene::new(Some(database.url())).await;
-    let (session, key) = (scene.session_of(ann).await, scene.key.key.clone());
+    let session = scene.session_of(ann).await;
+    let key = scene.key.key.clone();
     scene.says(&key, session, "a reply").await;
     crate::harness::remote::arrives(&database, session, &[SECRET_WORDS, "a reply"]).await;
     let id = |content: &str| {
         database.psql(&format!("SELECT id FROM conversation_messages WHERE content = '{content}'"))
     };
-    let (hidden, shown) = (id(SECRET_WORDS), id("a reply"));
+    let hidden = id(SECRET_WORDS);
+    let shown = id("a reply");
     database.psql(&format!(
         "CREATE POLICY narrower ON conversation_messages AS RESTRICTIVE FOR SELECT TO authenticated USING (id <> '{hidden}')"
     ));

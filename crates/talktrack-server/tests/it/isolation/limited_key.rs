@@ -93,13 +93,15 @@ async fn ask(server: &Server, key: &str, route: &str, session: Uuid, user: Uuid)
 #[tokio::test]
 async fn a_key_that_is_limited_to_a_user_learns_nothing_of_others_and_of_the_server() {
     let mut scene = Scene::new(None).await;
-    let (ann, ben) = (Uuid::new_v4(), Uuid::new_v4());
+    let ann = Uuid::new_v4();
+    let ben = Uuid::new_v4();
     let session = scene.session_of(ann).await;
     let limited =
         new_limited_key(&scene.home, "ben", "read,write,metrics,admin", &["--users", &ben.to_string()]).await;
     scene.key.entry = format!("{} {}", scene.key.entry, limited.entry);
     let scene = scene.restart().await;
-    let (server, key) = (&scene.server, &*limited.key);
+    let server = &scene.server;
+    let key = &*limited.key;
     for (route, answers) in known_routes(server).await {
         match answers {
             Answers::NotFound => {
@@ -114,7 +116,8 @@ async fn a_key_that_is_limited_to_a_user_learns_nothing_of_others_and_of_the_ser
             Answers::OwnOnly => own_only(server, key, &route, ann).await,
             Answers::AsToStrangers => {
                 let path = route.trim_start_matches("GET ");
-                let (strangers, keys) = (server.get(path).await, server.get_with(path, key).await);
+                let strangers = server.get(path).await;
+                let keys = server.get_with(path, key).await;
                 assert_eq!((strangers.status, strangers.body), (keys.status, keys.body), "{route}");
             }
             Answers::Starts => {}

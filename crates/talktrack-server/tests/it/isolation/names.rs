@@ -10,7 +10,8 @@ use crate::harness::upgrade;
 
 #[tokio::test]
 async fn a_name_that_one_user_has_taken_is_free_for_everybody_else() {
-    let (ann, ben) = (Uuid::new_v4(), Uuid::new_v4());
+    let ann = Uuid::new_v4();
+    let ben = Uuid::new_v4();
     let scene = Scene::new(None).await;
     let name = json!({"external_id": "ann@example.com"});
     let of_ben = scene.ask(&token(ben), "POST", "/v1/sessions", &name).await;
@@ -47,7 +48,8 @@ async fn a_user_finds_by_its_name_what_an_agent_started_for_them() {
 
 /// Ben opens sockets and starts sessions in a loop while Ann's session starts. None of his attempts may succeed.
 async fn nobody_is_faster(scene: &Scene) {
-    let (ann, ben) = (Uuid::new_v4(), Uuid::new_v4());
+    let ann = Uuid::new_v4();
+    let ben = Uuid::new_v4();
     let authorization = format!("Bearer {}", token(ben));
     for _ in 0..20 {
         let session = Uuid::new_v4();

@@ -32,7 +32,8 @@ async fn goes_on(scene: &Scene, ann: Uuid, session: Uuid) {
 
 #[tokio::test]
 async fn in_sqlite_a_user_reaches_nothing_of_another_also_after_a_restart() {
-    let (ann, ben) = (Uuid::new_v4(), Uuid::new_v4());
+    let ann = Uuid::new_v4();
+    let ben = Uuid::new_v4();
     let scene = Scene::new(None).await;
     let session = scene.session_of(ann).await;
     let row = format!("SELECT * FROM conversation_sessions WHERE session_id = '{session}'");
@@ -50,7 +51,8 @@ async fn in_sqlite_a_user_reaches_nothing_of_another_also_after_a_restart() {
 
 #[tokio::test]
 async fn in_postgresql_a_user_reaches_nothing_of_another_on_any_node() {
-    let (ann, ben) = (Uuid::new_v4(), Uuid::new_v4());
+    let ann = Uuid::new_v4();
+    let ben = Uuid::new_v4();
     let database = migrated(Postgres::shared()).await;
     let scene = Scene::new(Some(database.url())).await;
     let session = scene.session_of(ann).await;
@@ -72,7 +74,8 @@ async fn in_postgresql_a_user_reaches_nothing_of_another_on_any_node() {
 
 #[tokio::test]
 async fn while_postgresql_is_away_a_user_reaches_nothing_of_another_also_after_a_restart() {
-    let (ann, ben) = (Uuid::new_v4(), Uuid::new_v4());
+    let ann = Uuid::new_v4();
+    let ben = Uuid::new_v4();
     let database = migrated(Postgres::shared()).await;
     let proxy = Proxy::to(Postgres::shared().port());
     proxy.cut();
@@ -90,7 +93,8 @@ async fn while_postgresql_is_away_a_user_reaches_nothing_of_another_also_after_a
 
 #[tokio::test]
 async fn while_a_table_is_locked_a_user_reaches_nothing_of_another() {
-    let (ann, ben) = (Uuid::new_v4(), Uuid::new_v4());
+    let ann = Uuid::new_v4();
+    let ben = Uuid::new_v4();
     let database = migrated(Postgres::shared()).await;
     let scene = Scene::new(Some(database.url())).await;
     let session = scene.session_of(ann).await;

@@ -30,7 +30,8 @@ async fn connections_beyond_the_limit_are_told_so_and_those_that_are_there_go_on
 async fn an_address_may_have_so_many_connections_sockets_included() {
     let home = Home::new();
     let server = home.serve(&["--max-connections-per-address", "2"]).await;
-    let (one, mut other) = (Client::new(&server).await, Client::new(&server).await);
+    let one = Client::new(&server).await;
+    let mut other = Client::new(&server).await;
     let path = format!("/v1/ws?user_id={}", Uuid::new_v4());
     let (_, answer) = upgrade(server.address, &path, &[]).await;
     assert!(answer.problem(503, "rate_limited").contains("max_connections_per_address"), "{answer:?}");

@@ -50,7 +50,8 @@ async fn behind_a_proxy_that_is_trusted_each_client_counts_by_itself() {
 #[tokio::test]
 async fn a_key_and_a_user_may_ask_so_often_however_many_tokens_they_have() {
     let home = Home::new();
-    let (one, other) = (new_key(&home, "one", "read").await, new_key(&home, "other", "read").await);
+    let one = new_key(&home, "one", "read").await;
+    let other = new_key(&home, "other", "read").await;
     let keys = format!("{} {}", one.entry, other.entry);
     let environment = [
         ("TALKTRACK_API_KEYS", &*keys),
@@ -69,7 +70,8 @@ async fn a_key_and_a_user_may_ask_so_often_however_many_tokens_they_have() {
         claims["mark"] = mark.into();
         SigningKey::secret(SECRET).token(&claims)
     };
-    let (ada, bob) = (Uuid::new_v4(), Uuid::new_v4());
+    let ada = Uuid::new_v4();
+    let bob = Uuid::new_v4();
     assert_eq!([by(&token(ada, 1)).await.status, by(&token(ada, 2)).await.status], [200, 200]);
     is_limited(&by(&token(ada, 3)).await);
     assert_eq!(by(&token(bob, 1)).await.status, 200);

@@ -88,7 +88,8 @@ async fn begin(server: &Server, path: &str, token: &str) -> TcpStream {
 
 /// Reads until nothing arrives for two seconds, and returns the number of bytes.
 async fn read_for_now(stream: &mut TcpStream) -> usize {
-    let (mut bytes, mut buffer) = (0, vec![0; 1 << 16]);
+    let mut bytes = 0;
+    let mut buffer = vec![0; 1 << 16];
     let pause = std::time::Duration::from_secs(2);
     while let Ok(read) = tokio::time::timeout(pause, stream.read(&mut buffer)).await {
         let read = read.unwrap();
@@ -138,7 +139,8 @@ async fn exports_at_once_are_bounded_for_users_and_for_keys() {
 #[tokio::test]
 async fn exports_that_wait_for_the_database_hold_up_no_other() {
     let database = migrated(Postgres::shared()).await;
-    let (slow, fast) = (Uuid::new_v4(), Uuid::new_v4());
+    let slow = Uuid::new_v4();
+    let fast = Uuid::new_v4();
     for session in [slow, fast] {
         database.psql(&format!(
             "INSERT INTO conversation_sessions (session_id, user_id) VALUES ('{session}', '{}');

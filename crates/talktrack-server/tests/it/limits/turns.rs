@@ -43,7 +43,8 @@ async fn handed_over(server: &Server, key: &ApiKey, count: u32) {
 async fn what_is_durable_is_acknowledged_and_light_messages_go_on_while_a_large_one_waits() {
     let home = Home::new();
     let (server, key) = beside_another(&home, &[]).await;
-    let (mut first, mut second) = (client(&server, &key).await, client(&server, &key).await);
+    let mut first = client(&server, &key).await;
+    let mut second = client(&server, &key).await;
     let disk = home.database().block();
     first.send(large(0)).await;
     handed_over(&server, &key, 2).await;
@@ -63,7 +64,8 @@ async fn what_is_durable_is_acknowledged_and_light_messages_go_on_while_a_large_
     first.say("light, too").await;
     assert_eq!(database.contents(second.session), ["light"], "the large message still waits");
     assert_eq!(second.acks(1).await[0].reference, json!(1));
-    let (took, waited) = (acknowledged - durable, acknowledged.elapsed());
+    let took = acknowledged - durable;
+    let waited = acknowledged.elapsed();
     assert!(took < waited, "{took:?} until the ack, {waited:?} until the large message");
 }
 

@@ -18,7 +18,8 @@ pub(super) fn audit_file(connection: &Connection) -> rusqlite::Result<Audit> {
         journal: count("SELECT count(*) FROM pending WHERE message_id IS NOT NULL")?,
         problems: Vec::new(),
     };
-    let (pending, dead) = (books.pending(), books.dead_lettered);
+    let pending = books.pending();
+    let dead = books.dead_lettered;
     let letters = books.letters();
     let mut expect = |ok: bool, problem: String| {
         if !ok {
@@ -35,7 +36,8 @@ pub(super) fn audit_file(connection: &Connection) -> rusqlite::Result<Audit> {
         audit.dead_letters == letters,
         format!("{letters} dead letters were written and not removed, but {} are stored", audit.dead_letters),
     );
-    let (wanted, found) = (books.rows(), audit.messages);
+    let wanted = books.rows();
+    let found = audit.messages;
     expect(
         wanted == found,
         format!("{wanted} messages were written and not deleted, but {found} are stored"),

@@ -38,7 +38,8 @@ pub(crate) fn is_refused(
     }
     let Some(owner) = owner else { return Ok(false) };
     let sql = "SELECT EXISTS (SELECT 1 FROM deleted_claims WHERE session_id = ?1 AND user_id = ?2)";
-    let (session_id, owner) = (UuidText::new(session_id), UuidText::new(owner));
+    let session_id = UuidText::new(session_id);
+    let owner = UuidText::new(owner);
     connection.prepare_cached(sql)?.query_row([session_id.as_str(), owner.as_str()], |row| row.get(0))
 }
 
@@ -62,7 +63,8 @@ pub(crate) fn note_deleted(
 ) -> rusqlite::Result<()> {
     let sql = "INSERT INTO deleted_sessions (session_id, deleted_at, user_id) VALUES (?1, ?2, ?3) \
                ON CONFLICT (session_id) DO UPDATE SET user_id = coalesce(user_id, excluded.user_id)";
-    let (now, user) = (SystemClock.now().to_string(), user.map(UuidText::new));
+    let now = SystemClock.now().to_string();
+    let user = user.map(UuidText::new);
     let user = user.as_ref().map(UuidText::as_str);
     tx.prepare_cached(sql)?.execute(params![UuidText::new(session_id).as_str(), now, user])?;
     deleted_messages::forget_deleted_messages(tx, session_id)
@@ -76,7 +78,8 @@ pub(crate) fn note_deleted_claim(
     user_id: Uuid,
 ) -> rusqlite::Result<()> {
     let sql = "INSERT OR REPLACE INTO deleted_claims (session_id, user_id, deleted_at) VALUES (?1, ?2, ?3)";
-    let (session_id, user_id) = (UuidText::new(session_id), UuidText::new(user_id));
+    let session_id = UuidText::new(session_id);
+    let user_id = UuidText::new(user_id);
     let now = SystemClock.now().as_micros();
     tx.prepare_cached(sql)?.execute(params![session_id.as_str(), user_id.as_str(), now])?;
     let bound = "DELETE FROM deleted_claims WHERE user_id = ?1 AND deleted_at < \

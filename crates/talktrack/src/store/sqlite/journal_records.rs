@@ -51,7 +51,9 @@ impl SqliteReader {
             // One transaction: a record must not leave the journal between the two queries.
             let tx = connection.unchecked_transaction()?;
             let mut read = tx.prepare_cached("SELECT seq, body, checksum FROM journal WHERE seq = ?1")?;
-            let (mut waiting, mut looked_up, mut bytes) = (HashMap::new(), 0, 0);
+            let mut waiting = HashMap::new();
+            let mut looked_up = 0;
+            let mut bytes = 0;
             for seq in seqs {
                 if bytes >= PAGE_BYTES {
                     break;

@@ -98,7 +98,8 @@ impl SqliteReader {
     pub async fn count_pending_messages(&self, session_id: Uuid, user_id: Uuid) -> Result<u64, ReadError> {
         let sql = "SELECT count(DISTINCT message_id) FROM pending WHERE session_id = ?1 \
                    AND CASE WHEN json_valid(body) THEN coalesce(body ->> '$.body.message.owner', ?2) END = ?2";
-        let (id, user) = (UuidText::new(session_id), UuidText::new(user_id));
+        let id = UuidText::new(session_id);
+        let user = UuidText::new(user_id);
         self.run_query(move |connection| {
             connection.prepare_cached(sql)?.query_row([id.as_str(), user.as_str()], |row| row.get(0))
         })

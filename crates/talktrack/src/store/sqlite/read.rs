@@ -233,7 +233,8 @@ impl Rows for SqliteReader {
                 "SELECT {MESSAGE_COLUMNS} FROM conversation_messages WHERE session_id = ?1 AND {HAS_MESSAGE_ID} AND {place} \
                  ORDER BY created_at, coalesce(seq, 0), id LIMIT ?5"
             );
-            let (session_id, at) = (UuidText::new(session_id), at.map(|at| at.to_string()));
+            let session_id = UuidText::new(session_id);
+            let at = at.map(|at| at.to_string());
             let mut statement = connection.prepare_cached(&sql)?;
             // Each form uses only some of the parameters. SQLite accepts values for the others as well.
             Page::fill(statement.query_map(params![session_id.as_str(), at, seq, id, limit], message_row)?, limit)
@@ -242,7 +243,8 @@ impl Rows for SqliteReader {
     }
 
     async fn session_previews(&self, ids: &[Uuid]) -> Result<Vec<SessionPreview>, ReadError> {
-        let (ids, viewer) = (ids.to_vec(), self.viewer);
+        let ids = ids.to_vec();
+        let viewer = self.viewer;
         self.run_query(move |connection| session_preview::read_previews(connection, &ids, viewer)).await
     }
 

@@ -48,7 +48,8 @@ impl<C: PooledConnection> ReaderPool<C> {
         // Held until the query has ended, even if the caller has stopped waiting. The semaphore is never closed.
         let permit = Arc::clone(&self.permits).acquire_owned().await;
         let interrupter = Interrupter::default();
-        let (pool, running) = (Arc::clone(self), Arc::clone(&interrupter.0));
+        let pool = Arc::clone(self);
+        let running = Arc::clone(&interrupter.0);
         let mut answer = tokio::task::spawn_blocking(move || {
             let _permit = permit;
             let reader = pool.take_idle().map_or_else(open, Ok)?;

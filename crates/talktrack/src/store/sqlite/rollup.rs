@@ -229,8 +229,8 @@ impl RollupTransaction<'_> {
     pub(crate) fn mark_range_stale(&self, first: i64, last: i64) -> rusqlite::Result<()> {
         let sql = "INSERT INTO stale (slice, part, marks) SELECT place - ?3, ?4, 1 FROM tallies \
                    WHERE place BETWEEN ?1 AND ?2 ON CONFLICT DO UPDATE SET marks = marks + 1";
-        let (from, to) =
-            (Resolution::FiveMinutes.storage_key(first), Resolution::FiveMinutes.storage_key(last));
+        let from = Resolution::FiveMinutes.storage_key(first);
+        let to = Resolution::FiveMinutes.storage_key(last);
         let mut mark = self.tx.prepare_cached(sql)?;
         for part in [BucketPart::Messages, BucketPart::Sessions] {
             mark.execute([from, to, Resolution::FiveMinutes.storage_key(0), part_code(part)])?;

@@ -138,7 +138,8 @@ mod tests {
 
     #[test]
     fn each_list_reads_its_sessions_in_the_order_of_an_index() {
-        let (status, user_id) = (Some(Status::Active), Some(Uuid::nil()));
+        let status = Some(Status::Active);
+        let user_id = Some(Uuid::nil());
         for (filter, index) in [
             (SessionFilter::default(), "SCAN conversation_sessions USING INDEX conversation_sessions_newest"),
             (

@@ -84,7 +84,8 @@ pub(super) fn cancel_inferred_end(
     before: Timestamp,
 ) -> rusqlite::Result<Option<Reopened>> {
     let sql = "SELECT user_id, started_at FROM conversation_sessions WHERE session_id = ?1 AND end_inferred AND ended_at < ?2";
-    let (id, before) = (UuidText::new(session_id), before.to_string());
+    let id = UuidText::new(session_id);
+    let before = before.to_string();
     let found = tx.prepare_cached(sql)?.query_row(params![id.as_str(), before], |row| {
         let known = column_or_null(row, 0, parse_uuid)?.zip(column_or_null(row, 1, parse_time)?);
         Ok(known.map(|(user_id, started_at)| Reopened { session_id, user_id, started_at }))

@@ -133,7 +133,9 @@ fn count_user_rows(connection: &Connection, user_id: Uuid, range: TimeRange) -> 
          CROSS JOIN conversation_messages m ON m.session_id = s.session_id AND m.created_at >= ?2 AND m.created_at < ?3 \
          WHERE s.user_id = ?1";
     let tx = connection.unchecked_transaction()?;
-    let (user, since, until) = (UuidText::new(user_id), range.since().to_string(), range.until().to_string());
+    let user = UuidText::new(user_id);
+    let since = range.since().to_string();
+    let until = range.until().to_string();
     let mut counter = StatsCounter::new(range);
     let time = |row: &Row<'_>| column_or_null(row, 0, parse_time);
     let mut sessions = tx.prepare(SESSIONS)?;

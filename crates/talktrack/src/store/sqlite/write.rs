@@ -158,7 +158,9 @@ impl RowBatch<'_> {
         let stored = self.owner_of(session_id, stamped.owner)?;
         let (Ok(None), Some(user_id)) = (&stored, stamped.owner) else { return Ok(stored) };
         let started_at = stamped.session_started_at.unwrap_or(stamped.created_at);
-        let (external_id, metadata, resumed) = (None, None, true);
+        let external_id = None;
+        let metadata = None;
+        let resumed = true;
         let start = SessionStart { session_id, user_id, external_id, metadata, started_at, resumed };
         sessions::insert_session(self.tx, seq, &start, false)?;
         self.batch_session(session_id)?.owner = Some(user_id);
@@ -223,7 +225,8 @@ impl RowBatch<'_> {
 
     /// Moves the stored message to the place of this earlier revision, if that is before its own.
     fn move_message_up(&mut self, seq: Seq, stamped: &StampedMessage) -> rusqlite::Result<()> {
-        let (id, created_at) = (UuidText::new(stamped.id), stamped.created_at.to_string());
+        let id = UuidText::new(stamped.id);
+        let created_at = stamped.created_at.to_string();
         self.tx.prepare_cached(MOVE_MESSAGE_UP)?.execute(params![id.as_str(), created_at, seq]).map(drop)
     }
 

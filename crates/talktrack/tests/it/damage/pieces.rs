@@ -115,7 +115,8 @@ async fn what_is_missing_is_counted_and_leaves_the_books() {
     let (dir, file) = closed().await;
     let leaf = "SELECT pageno FROM dbstat WHERE name = 'conversation_messages' AND pagetype = 'leaf' LIMIT 1 OFFSET 3";
     let on_it = "SELECT ncell FROM dbstat WHERE name = 'conversation_messages' AND pagetype = 'leaf' LIMIT 1 OFFSET 3";
-    let (leaf, lost) = (value::<u64>(dir.path(), leaf), value::<u64>(dir.path(), on_it));
+    let leaf = value::<u64>(dir.path(), leaf);
+    let lost = value::<u64>(dir.path(), on_it);
     overwrite(&file, leaf);
     open(&dir);
     assert_eq!(messages(&dir), MESSAGES - lost);

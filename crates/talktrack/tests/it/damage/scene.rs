@@ -72,7 +72,8 @@ impl Scene {
 
     /// Creates the store of a process that was killed. Part of the rows exist only in the WAL.
     pub(crate) async fn killed() -> Self {
-        let (live, image) = (dir(), dir());
+        let live = dir();
+        let image = dir();
         let setup = Setup::sqlite(live.path());
         let tracker = setup.open(setup.options()).unwrap();
         let mut random = fastrand::Rng::with_seed(2);

@@ -28,7 +28,8 @@ const MARKS: [&str; 2] = ["conversation_deletions", "conversation_message_deleti
 #[tokio::test]
 async fn a_message_that_somebody_deleted_by_sql_does_not_come_back_and_its_session_goes_on() {
     let database = migrated().await;
-    let (node, other) = (Node::at(&database.url()), Node::at(&database.url()));
+    let node = Node::at(&database.url());
+    let other = Node::at(&database.url());
     node.start(SESSION).await;
     for number in 0..3 {
         node.track(numbered(number, &format!("{number} {SECRET}"))).await;

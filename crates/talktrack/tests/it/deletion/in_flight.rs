@@ -25,7 +25,10 @@ fn says(record: &Record, text: &str) -> bool {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_that_waits_for_its_session_is_kept_if_a_deletion_removes_another_one_of_the_write() {
     let store = MemoryStore::new();
-    let (first, deleted, last, unknown) = (neighbour(1), neighbour(2), neighbour(3), SESSION);
+    let first = neighbour(1);
+    let deleted = neighbour(2);
+    let last = neighbour(3);
+    let unknown = SESSION;
     let node = Node::on(&(Arc::new(store.clone()) as Arc<dyn Store>));
     for session in [first, deleted, last] {
         node.start(session).await;

@@ -24,7 +24,8 @@ impl Scene {
         let database = migrated().await;
         let proxy = Proxy::to(Postgres::shared().port());
         proxy.cut();
-        let (held, node) = (Node::at(&database.url_at(proxy.port())), Node::at(&database.url()));
+        let held = Node::at(&database.url_at(proxy.port()));
+        let node = Node::at(&database.url());
         Self { database, proxy, held, node }
     }
 

@@ -60,7 +60,8 @@ const BY_SQL: &str = "DELETE FROM conversation_messages WHERE session_id = '{ses
 async fn text_that_was_deleted_elsewhere_leaves_the_window_of_every_node_and_is_not_sent_again() {
     for how in ["by SQL", "on another node", "with its user"] {
         let database = migrated().await;
-        let (node, other) = (curious(&database), Node::at(&database.url()));
+        let node = curious(&database);
+        let other = Node::at(&database.url());
         talk(&node).await;
         match how {
             "by SQL" => _ = database.psql(&BY_SQL.replace("{session}", &SESSION.to_string())),
@@ -103,7 +104,8 @@ async fn a_message_that_was_deleted_by_sql_leaves_the_window_and_its_session_goe
 async fn dead_letters_of_a_session_that_was_deleted_elsewhere_go() {
     let database = migrated().await;
     database.psql(&format!("ALTER TABLE conversation_messages ADD CHECK (content <> '{SECRET}')"));
-    let (node, other) = (curious(&database), Node::at(&database.url()));
+    let node = curious(&database);
+    let other = Node::at(&database.url());
     node.start(SESSION).await;
     node.say(SESSION, "hello").await;
     node.say(SESSION, SECRET).await;

@@ -132,8 +132,11 @@ pub(crate) struct Model {
 
 impl Model {
     pub(crate) fn new(remote: bool) -> Self {
-        let (picture, outbox, open) = (Picture::default(), None, BTreeSet::new());
-        let (window, answers) = (Vec::new(), Vec::new());
+        let picture = Picture::default();
+        let outbox = None;
+        let open = BTreeSet::new();
+        let window = Vec::new();
+        let answers = Vec::new();
         Self { picture, remote, outbox, window, open, answers, happened: BTreeMap::new() }
     }
 
@@ -214,7 +217,8 @@ impl Model {
         let Some(conversation) = self.picture.sessions.get_mut(&session) else {
             return Answer::UnknownSession;
         };
-        let (status, last) = (closing.status, conversation.last_event_at);
+        let status = closing.status;
+        let last = conversation.last_event_at;
         let stands = match &conversation.end {
             None => false,
             Some(end) => !end.is_inferred() || closing.is_inferred(),

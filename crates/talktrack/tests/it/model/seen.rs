@@ -42,7 +42,8 @@ async fn conversation(reader: &dyn Read, session: Session, row: SessionRow) -> C
     let rows = within(reader.messages(session.id(), None, ALL)).await.expect("the store can be read");
     assert!(rows.iter().all(|row| row.user_id == Some(session.user())), "whose its messages are");
     let known = |time: &StoredTime| time.known().expect("a time");
-    let (began, ended) = (known(&row.started_at), row.ended_at.as_ref().map(known));
+    let began = known(&row.started_at);
+    let ended = row.ended_at.as_ref().map(known);
     let end = ended.map(|at| Closing {
         status: *row.status.known().expect("a status"),
         reason: row.end_reason.clone().expect("an end has its reason"),
@@ -62,7 +63,8 @@ async fn conversation(reader: &dyn Read, session: Session, row: SessionRow) -> C
 
 fn turn(session: Session, row: MessageRow) -> Turn {
     let MessageRow { id, revision, content: text, created_at: at, .. } = row;
-    let (revision, at) = (revision.try_into().expect("a revision"), at.known().expect("a time"));
+    let revision = revision.try_into().expect("a revision");
+    let at = at.known().expect("a time");
     Turn { number: number(session, id), revision, text, at }
 }
 
@@ -83,8 +85,10 @@ async fn letters(data_dir: &Path) -> Vec<Letter> {
             let stamped = record.message().expect("a letter of a message holds one").clone();
             let of_session = |session: &Session| session.id() == stamped.message.session_id;
             let session = Session::ALL.into_iter().find(of_session).expect("one of the sessions");
-            let (number, at) = (number(session, stamped.id), stamped.created_at);
-            let (revision, text) = (stamped.message.revision, stamped.message.content);
+            let number = number(session, stamped.id);
+            let at = stamped.created_at;
+            let revision = stamped.message.revision;
+            let text = stamped.message.content;
             Letter { session, turn: Turn { number, revision, text, at }, reason: letter.reason }
         })
         .collect()

@@ -62,7 +62,9 @@ impl World {
 
     fn new(setup: Setup, home: TempDir, store: Option<MemoryStore>) -> Self {
         let steps = vec![vec![Model::new(store.is_some())]];
-        let (under_way, outage, stray) = (Vec::new(), None, false);
+        let under_way = Vec::new();
+        let outage = None;
+        let stray = false;
         let mut world = Self { setup, home, store, outage, tracker: None, under_way, steps, stray };
         world.open();
         world

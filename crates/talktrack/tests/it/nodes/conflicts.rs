@@ -54,13 +54,16 @@ pub(super) fn start(second: u64, metadata: &str) -> Record {
 
 pub(super) fn update(second: u64, metadata: &str) -> Record {
     let metadata = JsonObject::parse(metadata).unwrap();
-    let (owner, session_started_at) = (Some(USER), None);
+    let owner = Some(USER);
+    let session_started_at = None;
     record(second, Body::Update(SessionUpdate { session_id: SESSION, metadata, owner, session_started_at }))
 }
 
 fn end_as(second: u64, reason: &str, seen_until: Option<u64>) -> Record {
-    let (status, reason) = (Status::Ended, reason.to_owned());
-    let (ended_at, seen_until) = (at(second), seen_until.map(at));
+    let status = Status::Ended;
+    let reason = reason.to_owned();
+    let ended_at = at(second);
+    let seen_until = seen_until.map(at);
     let end = SessionEnd {
         session_id: SESSION,
         status,
@@ -130,7 +133,8 @@ fn ended(reason: &str) -> (Status, Option<String>) {
 pub(super) const ACTIVE: (Status, Option<String>) = (Status::Active, None);
 
 async fn what_was_applied_changes_nothing_when_it_comes_again(shared: &Shared) {
-    let (began, ends) = (start(0, r#"{"a":1}"#), spoken_end(2));
+    let began = start(0, r#"{"a":1}"#);
+    let ends = spoken_end(2);
     shared.tell(0, &[began.clone(), update(1, r#"{"a":2}"#), ends.clone()]).await;
     shared.tell(0, &[start(3, "{}")]).await;
     for record in [&began, &ends, &update(1, r#"{"a":2}"#)] {

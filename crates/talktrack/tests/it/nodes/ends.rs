@@ -243,19 +243,25 @@ fn abandoned_at(ended_at: Timestamp) -> Record {
 }
 
 fn end(status: Status, ended_at: Timestamp, seen_until: Option<Timestamp>) -> Record {
-    let (session_id, reason, known, owner) = (SESSION, "why".to_owned(), None, Some(USER));
+    let session_id = SESSION;
+    let reason = "why".to_owned();
+    let known = None;
+    let owner = Some(USER);
     let end = SessionEnd { session_id, status, reason, ended_at, known, seen_until, owner };
     Record::new(ended_at.as_micros(), Body::End(end))
 }
 
 fn resumed(started_at: Timestamp) -> Record {
-    let (session_id, user_id, resumed) = (SESSION, USER, true);
+    let session_id = SESSION;
+    let user_id = USER;
+    let resumed = true;
     let start = SessionStart { session_id, user_id, external_id: None, metadata: None, started_at, resumed };
     Record::new(started_at.as_micros(), Body::Start(start))
 }
 
 fn said(created_at: Timestamp) -> Record {
-    let (id, owner) = (Uuid::from_u128(0xc1), Some(USER));
+    let id = Uuid::from_u128(0xc1);
+    let owner = Some(USER);
     let stamped = StampedMessage {
         id,
         owner,

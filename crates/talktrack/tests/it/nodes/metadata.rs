@@ -78,7 +78,8 @@ async fn metadata_of_a_start_that_are_too_long_are_told_and_the_session_goes_on(
     assert_eq!(shared.shown().await, before);
     // The same behind a later record of the same node: the store must not conclude from it that the
     // earlier record was applied.
-    let (fourth, end) = (start(5, &long("d")), spoken_end(6));
+    let fourth = start(5, &long("d"));
+    let end = spoken_end(6);
     shared.tell(1, &[fourth.clone(), end]).await;
     assert_eq!(shared.tell(1, &[again(&fourth, Attempt::Retry)]).await, too_long);
 }

@@ -120,7 +120,8 @@ async fn other_content_under_an_id_that_another_node_has_stored_is_laid_aside(sh
 }
 
 async fn an_id_that_another_node_has_stored_in_another_session_is_laid_aside(shared: &Shared) {
-    let (nodes, second) = (shared.nodes(), Uuid::from_u128(0xa1));
+    let nodes = shared.nodes();
+    let second = Uuid::from_u128(0xa1);
     nodes[0].start(SESSION).await;
     nodes[1].start(second).await;
     // A higher revision does not help, because it is not a revision of the stored message.
@@ -133,14 +134,17 @@ fn now() -> Timestamp {
 }
 
 fn start(seq: i64, session_id: Uuid) -> Record {
-    let (external_id, metadata, started_at) = (None, None, now());
+    let external_id = None;
+    let metadata = None;
+    let started_at = now();
     let start = SessionStart { session_id, user_id: USER, external_id, metadata, started_at, resumed: false };
     Record::new(seq, Body::Start(start))
 }
 
 fn record(seq: i64, session: Uuid, id: u128) -> Record {
     let message = said(session, id, 0, &format!("message {id}"));
-    let (id, owner) = (Uuid::from_u128(id), Some(USER));
+    let id = Uuid::from_u128(id);
+    let owner = Some(USER);
     let stamped = StampedMessage {
         id,
         owner,

@@ -124,7 +124,8 @@ async fn a_stop_does_not_wait_for_a_database_that_does_not_answer() {
 
 #[tokio::test]
 async fn a_pooler_that_loses_its_connections_to_the_server_costs_nothing() {
-    let (database, pooler) = (migrated().await, PgBouncer::shared());
+    let database = migrated().await;
+    let pooler = PgBouncer::shared();
     let mut talk = Talk::over(&pooler.url(&database)).await;
     for _ in 0..10 {
         talk.goes_on(20).await;

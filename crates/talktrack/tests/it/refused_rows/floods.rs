@@ -60,7 +60,8 @@ async fn others_are_stored(database: &Database, nodes: &[&Node], number: usize) 
 #[tokio::test]
 async fn a_user_with_many_bad_rows_holds_up_nobody_on_two_nodes_nor_after_a_restart() {
     let database = database().await;
-    let (a, b) = (Node::at(&database.url()), Node::at(&database.url()));
+    let a = Node::at(&database.url());
+    let b = Node::at(&database.url());
     tokio::join!(flood(&a, 1), flood(&b, 2));
     let all = 2 * usize::try_from(OTHERS).unwrap() * TURNS;
     others_are_stored(&database, &[&a, &b], all).await;
@@ -92,7 +93,8 @@ GRANT ALL ON noted, attempts TO PUBLIC";
 #[tokio::test]
 async fn what_others_say_during_a_long_flood_waits_for_few_attempts_at_its_rows() {
     // Session ids that are divisible by four are all in one lane.
-    let (other, flooding) = (Uuid::from_u128(0x1000), |number: u128| Uuid::from_u128(0x2000 + 4 * number));
+    let other = Uuid::from_u128(0x1000);
+    let flooding = |number: u128| Uuid::from_u128(0x2000 + 4 * number);
     let database = database().await;
     database.psql(COUNTED);
     let node = Node::at(&database.url());

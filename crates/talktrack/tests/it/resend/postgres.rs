@@ -92,7 +92,8 @@ async fn a_standby_that_is_promoted_while_it_lags_gets_what_it_has_not_seen() {
     eventually("the standby has followed", || primary.is_followed_by(&standby)).await;
     standby.lag();
     // One of these sessions ends and the other is deleted while the standby receives nothing.
-    let (late, gone) = (Uuid::from_u128(0x1a7e), Uuid::from_u128(0x60e));
+    let late = Uuid::from_u128(0x1a7e);
+    let gone = Uuid::from_u128(0x60e);
     for session in [late, gone] {
         node.start(session).await;
         node.say_all(session, texts(0..50).into_iter()).await;

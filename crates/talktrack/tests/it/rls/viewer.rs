@@ -62,9 +62,11 @@ fn contents(hits: &[Hit]) -> Vec<String> {
 
 #[tokio::test]
 async fn a_search_as_a_user_finds_what_policies_of_the_project_leave_to_be_seen() {
-    let (dir, database) = (dir(), migrated().await);
+    let dir = dir();
+    let database = migrated().await;
     let trial = trial(&database, &dir).await;
-    let (all, mine) = (trial.tracker().reader(), viewer(&trial));
+    let all = trial.tracker().reader();
+    let mine = viewer(&trial);
     assert_eq!(all.search(wanted(None, None), None, 10).await.unwrap().len(), 4);
     assert_eq!(all.search(wanted(Some(USER), None), None, 10).await.unwrap().len(), 3);
     for filter in [wanted(None, None), wanted(Some(USER), None), wanted(None, Some(SESSION))] {
@@ -84,7 +86,8 @@ async fn a_search_as_a_user_finds_what_policies_of_the_project_leave_to_be_seen(
 
 #[tokio::test]
 async fn a_session_is_found_by_words_that_the_user_may_see_and_by_no_others() {
-    let (dir, database) = (dir(), migrated().await);
+    let dir = dir();
+    let database = migrated().await;
     let trial = trial(&database, &dir).await;
     let mine = viewer(&trial);
     let sessions = async |query: &str, limit| {
@@ -102,7 +105,8 @@ async fn a_session_is_found_by_words_that_the_user_may_see_and_by_no_others() {
 
 #[tokio::test]
 async fn every_other_read_as_a_user_needs_no_more_than_the_two_tables() {
-    let (dir, database) = (dir(), migrated().await);
+    let dir = dir();
+    let database = migrated().await;
     let trial = trial(&database, &dir).await;
     let mine = viewer(&trial);
     let ids = |rows: Vec<talktrack::store::SessionRow>| {

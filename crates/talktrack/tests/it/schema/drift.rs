@@ -233,7 +233,8 @@ async fn a_role_without_rights_is_told_so_and_changes_nothing() {
 #[tokio::test]
 async fn two_migrations_at_once_wait_for_each_other() {
     let database = Postgres::plain().database();
-    let (one, two) = (connect(&database).await, connect(&database).await);
+    let one = connect(&database).await;
+    let two = connect(&database).await;
     let (one, two) = within(async { tokio::join!(schema::migrate(&one), schema::migrate(&two)) }).await;
     assert_eq!((one.unwrap(), two.unwrap()), (vec![], vec![]));
 }
@@ -242,7 +243,8 @@ async fn two_migrations_at_once_wait_for_each_other() {
 async fn a_migration_that_a_reader_of_both_tables_brings_into_a_deadlock_is_begun_again() {
     let database = Postgres::plain().database();
     migrate(&database).await;
-    let (reader, client) = (connect(&database).await, connect(&database).await);
+    let reader = connect(&database).await;
+    let client = connect(&database).await;
     // Only the migration checks for deadlocks soon enough, so it is the one that PostgreSQL aborts.
     reader
         .batch_execute("SET deadlock_timeout = '1h'; BEGIN; SELECT * FROM conversation_messages")

@@ -71,7 +71,8 @@ async fn users_get_the_rights_of_the_access_that_is_chosen_and_no_other() {
 #[tokio::test]
 async fn the_printed_script_gives_what_is_chosen_or_keeps_what_is_noted() {
     for access in UserAccess::ALL {
-        let (printed, migrated) = (Postgres::plain().database(), Postgres::plain().database());
+        let printed = Postgres::plain().database();
+        let migrated = Postgres::plain().database();
         for database in [&printed, &migrated] {
             STARTS[4].make(database);
         }

@@ -21,7 +21,8 @@ struct Counting {
 
 /// The day in which all rows of these tests lie.
 fn day(resolution: Resolution) -> TimeRange {
-    let (since, until) = (moment("2026-01-01T00:00:00Z"), moment("2026-01-02T00:00:00Z"));
+    let since = moment("2026-01-01T00:00:00Z");
+    let until = moment("2026-01-02T00:00:00Z");
     TimeRange::new(Some(since), Some(until), Some(resolution), until).unwrap()
 }
 
@@ -204,7 +205,8 @@ async fn whoever_waits_for_no_lock_waits_for_this_one_and_is_noted() {
     let mut counting = Counting::at(&database);
     said(&database, ANNS, 1);
     counting.counted(1, 1).await;
-    let (holder, writer) = (connect(&database).await, connect(&database).await);
+    let holder = connect(&database).await;
+    let writer = connect(&database).await;
     holder.batch_execute("BEGIN; LOCK TABLE conversation_stats IN ACCESS EXCLUSIVE MODE").await.unwrap();
     let insert = format!(
         "SET lock_timeout = '1ms'; INSERT INTO conversation_messages (session_id, user_id, role, content, created_at)
