@@ -5,6 +5,7 @@ mod turn_metrics;
 use std::fmt;
 use std::str::FromStr;
 
+use crate::ids::{MessageId, SessionId, UserId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -111,21 +112,21 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 }
 
 /// The authority on which a message is handed over.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Author {
     /// An API key or the embedding program, for the session as this process knows it.
     #[default]
     Program,
     /// An API key or the embedding program, in the claim of this user.
-    ProgramFor(Uuid),
+    ProgramFor(UserId),
     /// This user, with a token. The message's id is derived ([`user_message_id`]), its row says so
     /// (`extra.talktrack.by`), and the message can revise only messages that a user wrote.
-    User(Uuid),
+    User(UserId),
 }
 
 impl Author {
     /// Returns the user in whose claim the message is written, if one is named.
-    pub fn user_id(self) -> Option<Uuid> {
+    pub fn user_id(&self) -> Option<&UserId> {
         match self {
             Self::Program => None,
             Self::ProgramFor(user_id) | Self::User(user_id) => Some(user_id),
@@ -133,7 +134,7 @@ impl Author {
     }
 
     /// True if a user wrote the message with a token.
-    pub fn is_user(self) -> bool {
+    pub fn is_user(&self) -> bool {
         matches!(self, Self::User(_))
     }
 }
@@ -142,7 +143,7 @@ impl Author {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GivenId<'a> {
     /// The `id` of the message.
-    Id(Uuid),
+    Id(MessageId),
     /// The `external_id` of the message.
     ExternalId(&'a str),
 }
@@ -150,7 +151,7 @@ pub enum GivenId<'a> {
 /// Returns the id under which a message written with a user's token is stored. It is a UUIDv5 with the session as its
 /// namespace. Its name is the 16 bytes of the user's id, one byte (0 for `id`, 1 for `external_id`), and the 16 bytes
 /// of the `id` or the bytes of the `external_id`. So no user can take an id that another user or an API key may use.
-pub fn user_message_id(session_id: Uuid, user_id: Uuid, given: GivenId<'_>) -> Uuid {
+pub fn user_message_id(session_id: SessionId, user_id: &UserId, given: GivenId<'_>) -> MessageId {
     let mut name = Vec::with_capacity(17 + MAX_EXTERNAL_ID_BYTES);
     name.extend_from_slice(user_id.as_bytes());
     match given {
@@ -163,25 +164,25 @@ pub fn user_message_id(session_id: Uuid, user_id: Uuid, given: GivenId<'_>) -> U
             name.extend_from_slice(text.as_bytes());
         }
     }
-    Uuid::new_v5(&session_id, &name)
+    Uuid::new_v5(&session_id.as_uuid(), &name).into()
 }
 
 /// Returns the id of a session that a user's token starts under an `external_id`: a UUIDv5 with the user as its
 /// namespace.
-pub fn user_session_id(user_id: Uuid, external_id: &str) -> Uuid {
-    Uuid::new_v5(&user_id, external_id.as_bytes())
+pub fn user_session_id(user_id: &UserId, external_id: &str) -> SessionId {
+    Uuid::new_v5(&user_id.as_uuid(), external_id.as_bytes()).into()
 }
 
 /// Returns the id of a session that an API key or the embedding program starts under an `external_id`.
-pub fn program_session_id(external_id: &str) -> Uuid {
-    Uuid::new_v5(&SESSION_NAMESPACE, external_id.as_bytes())
+pub fn program_session_id(external_id: &str) -> SessionId {
+    Uuid::new_v5(&SESSION_NAMESPACE, external_id.as_bytes()).into()
 }
 
 /// A message for a tracker to record.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Message {
     /// The session that the message belongs to.
-    pub session_id: Uuid,
+    pub session_id: SessionId,
     /// Who wrote the message.
     pub role: Role,
     /// The text that was spoken and heard. It may be empty only if `kind` is not [`Kind::Message`], or if
@@ -189,7 +190,7 @@ pub struct Message {
     pub content: String,
     /// The idempotency key. Without it, the id is derived from `external_id`, or a new UUIDv7 is generated.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub id: Option<Uuid>,
+    pub id: Option<MessageId>,
     /// The caller's own id, up to [`MAX_EXTERNAL_ID_BYTES`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub external_id: Option<String>,
@@ -227,7 +228,7 @@ pub struct Message {
 
 impl Message {
     /// Creates a message with only its text.
-    pub fn new(session_id: Uuid, role: Role, content: impl Into<String>) -> Self {
+    pub fn new(session_id: SessionId, role: Role, content: impl Into<String>) -> Self {
         Self {
             session_id,
             role,
@@ -308,7 +309,7 @@ impl Message {
 
     /// Replaces talktrack's own notes in `extra`: who wrote the message, and the `created_at` that the caller claimed
     /// if it was too far in the future. The note of replaced surrogates is kept.
-    pub fn set_notes(&mut self, author: Author, claimed: Option<Timestamp>) {
+    pub fn set_notes(&mut self, author: &Author, claimed: Option<Timestamp>) {
         let is_noted = |extra: &JsonObject| extra.members().iter().any(|(key, _)| key == NOTES);
         let mut replaced = None;
         if self.extra.as_ref().is_some_and(is_noted) {
@@ -334,15 +335,14 @@ impl Message {
     }
 
     /// Returns the id under which the message is stored, if the caller's data determine it.
-    pub fn given_id(&self, author: Author) -> Option<Uuid> {
+    pub fn given_id(&self, author: &Author) -> Option<MessageId> {
         if let Author::User(user_id) = author {
             let named = || self.external_id.as_deref().map(GivenId::ExternalId);
             let given = self.id.map(GivenId::Id).or_else(named);
             return given.map(|given| user_message_id(self.session_id, user_id, given));
         }
-        let derived =
-            || self.external_id.as_ref().map(|name| Uuid::new_v5(&self.session_id, name.as_bytes()));
-        self.id.or_else(derived)
+        let derive = |name: &String| Uuid::new_v5(&self.session_id.as_uuid(), name.as_bytes()).into();
+        self.id.or_else(|| self.external_id.as_ref().map(derive))
     }
 }
 

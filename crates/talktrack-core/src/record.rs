@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use crate::ids::{MessageId, SessionId, UserId};
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use crate::clock::{Seq, Timestamp};
 use crate::json::JsonObject;
@@ -41,15 +41,15 @@ impl Record {
     }
 
     /// Returns the session that the record belongs to, which selects its lane. The deletion of a user belongs to no
-    /// session: this returns the user's id instead.
-    pub fn session_id(&self) -> Uuid {
+    /// session: this returns the user's UUID instead.
+    pub fn session_id(&self) -> SessionId {
         match &self.body {
             Body::Start(start) => start.session_id,
             Body::Update(update) => update.session_id,
             Body::End(end) => end.session_id,
             Body::Heartbeat(alive) => alive.session_id,
             Body::Delete(delete) => delete.session_id,
-            Body::DeleteUser(delete) => delete.user_id,
+            Body::DeleteUser(delete) => delete.user_id.as_uuid().into(),
             Body::Message(stamped) => stamped.message.session_id,
         }
     }
@@ -69,15 +69,15 @@ impl Record {
     }
 
     /// Returns the record's owner, if the record names one.
-    pub fn owner(&self) -> Option<Uuid> {
+    pub fn owner(&self) -> Option<&UserId> {
         match &self.body {
-            Body::Start(start) => Some(start.user_id),
-            Body::Update(update) => update.owner,
-            Body::End(end) => end.owner,
-            Body::Heartbeat(alive) => alive.owner,
-            Body::Message(stamped) => stamped.owner,
-            Body::Delete(delete) => delete.owner,
-            Body::DeleteUser(delete) => Some(delete.user_id),
+            Body::Start(start) => Some(&start.user_id),
+            Body::Update(update) => update.owner.as_ref(),
+            Body::End(end) => end.owner.as_ref(),
+            Body::Heartbeat(alive) => alive.owner.as_ref(),
+            Body::Message(stamped) => stamped.owner.as_ref(),
+            Body::Delete(delete) => delete.owner.as_ref(),
+            Body::DeleteUser(delete) => Some(&delete.user_id),
         }
     }
 
@@ -150,9 +150,9 @@ pub enum Body {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SessionStart {
     /// The session.
-    pub session_id: Uuid,
+    pub session_id: SessionId,
     /// The user who owns the session.
-    pub user_id: Uuid,
+    pub user_id: UserId,
     /// The caller's own id.
     pub external_id: Option<String>,
     /// Merged into the metadata if the session is resumed.
@@ -174,13 +174,13 @@ impl SessionStart {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SessionUpdate {
     /// The session.
-    pub session_id: Uuid,
+    pub session_id: SessionId,
     /// The keys.
     pub metadata: JsonObject,
     /// The owner of the session, if the tracker knew it. The store refuses the update if the session belongs to another
     /// user.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub owner: Option<Uuid>,
+    pub owner: Option<UserId>,
     /// When the session started, if the tracker knew it. With it, the session's row can be written again if it was
     /// removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -191,7 +191,7 @@ pub struct SessionUpdate {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SessionEnd {
     /// The session.
-    pub session_id: Uuid,
+    pub session_id: SessionId,
     /// `ended`, or `abandoned` if no caller ended the session.
     pub status: Status,
     /// The reason, in one word.
@@ -208,12 +208,12 @@ pub struct SessionEnd {
     /// The owner of the session, if the tracker knew it. The store refuses the end if the session belongs to another
     /// user.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub owner: Option<Uuid>,
+    pub owner: Option<UserId>,
 }
 
 impl SessionEnd {
     /// Creates the end of an abandoned session, at its last event.
-    pub fn abandoned(session_id: Uuid, reason: &str, ended_at: Timestamp) -> Self {
+    pub fn abandoned(session_id: SessionId, reason: &str, ended_at: Timestamp) -> Self {
         let status = Status::Abandoned;
         let reason = reason.to_owned();
         Self { session_id, status, reason, ended_at, known: None, seen_until: None, owner: None }
@@ -241,22 +241,22 @@ impl SessionEnd {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SessionHeartbeat {
     /// The session.
-    pub session_id: Uuid,
+    pub session_id: SessionId,
     /// The last time at which the session's peer was known to be alive.
     pub at: Timestamp,
     /// The user whose claim is alive. The heartbeat does not count for another user's session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub owner: Option<Uuid>,
+    pub owner: Option<UserId>,
 }
 
 /// A message with everything that the tracker knows about it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StampedMessage {
     /// The message's id in the store.
-    pub id: Uuid,
+    pub id: MessageId,
     /// The session's user, if the tracker knew it. Otherwise it is read from the stored session.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub owner: Option<Uuid>,
+    pub owner: Option<UserId>,
     /// True if a user wrote the message with a token: it can revise only messages that a user wrote, and its row says
     /// so in `extra.talktrack.by`.
     #[serde(default, skip_serializing_if = "is_false")]
@@ -277,7 +277,7 @@ pub struct StampedMessage {
 
 impl StampedMessage {
     /// Returns the `user_id` of the message's row, given the session's owner. System messages have none.
-    pub fn user_id(&self, owner: Uuid) -> Option<Uuid> {
+    pub fn user_id<'o>(&self, owner: &'o UserId) -> Option<&'o UserId> {
         (self.message.role != Role::System).then_some(owner)
     }
 

@@ -14,8 +14,8 @@ pub use snippet::Piece;
 pub use words::MAX_WORDS;
 pub use words::Words;
 
+use crate::ids::{MessageId, SessionId, UserId};
 use serde::Serialize;
-use uuid::Uuid;
 
 use crate::error::ReadError;
 use crate::message::{Kind, Role};
@@ -33,9 +33,9 @@ pub struct SearchFilter {
     /// The words that a message must contain.
     pub query: Query,
     /// Only messages in sessions of this user.
-    pub user_id: Option<Uuid>,
+    pub user_id: Option<UserId>,
     /// Only messages in this session.
-    pub session_id: Option<Uuid>,
+    pub session_id: Option<SessionId>,
 }
 
 /// A position in the list of hits.
@@ -44,17 +44,17 @@ pub struct SearchCursor {
     /// The last hit's place in the order of the store.
     pub place: i64,
     /// The id of the last hit's message.
-    pub id: Uuid,
+    pub id: MessageId,
 }
 
 /// A message that matches a query.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[expect(missing_docs, reason = "the columns of the schema, described there")]
 pub struct Hit {
-    pub message_id: Uuid,
-    pub session_id: Uuid,
+    pub message_id: MessageId,
+    pub session_id: SessionId,
     /// The user of the message's session.
-    pub user_id: Uuid,
+    pub user_id: UserId,
     pub role: Stored<Role>,
     pub kind: Stored<Kind>,
     pub created_at: StoredTime,

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::ids::{MessageId, SessionId, UserId};
 use async_trait::async_trait;
 use serde::Serialize;
 use uuid::Uuid;
@@ -63,7 +64,7 @@ pub trait Store: Read {
     ///
     /// # Errors
     /// If the store cannot answer now.
-    async fn known_sessions(&self, ids: &[Uuid]) -> Result<Vec<Uuid>, ReadError> {
+    async fn known_sessions(&self, ids: &[SessionId]) -> Result<Vec<SessionId>, ReadError> {
         let rows = self.sessions_by_id(ids).await?;
         Ok(rows.into_iter().map(|row| row.session_id).collect())
     }
@@ -75,9 +76,9 @@ pub trait Store: Read {
     /// If the store cannot answer now.
     async fn deleted_messages(
         &self,
-        _sessions: &[Uuid],
+        _sessions: &[SessionId],
         _within: Duration,
-    ) -> Result<Vec<(Uuid, Uuid)>, ReadError> {
+    ) -> Result<Vec<(SessionId, MessageId)>, ReadError> {
         Ok(Vec::new())
     }
 
@@ -163,25 +164,29 @@ pub trait Read: Rows {
     ) -> Result<Vec<SessionRow>, ReadError>;
 
     /// Returns those of these sessions that the store has, in no particular order.
-    async fn sessions_by_id(&self, ids: &[Uuid]) -> Result<Vec<SessionRow>, ReadError>;
+    async fn sessions_by_id(&self, ids: &[SessionId]) -> Result<Vec<SessionRow>, ReadError>;
 
     /// Returns those of these messages that the store has, in the order of `ids`. If they do not fit on one
     /// page, the ids that come after the id of the last row were not looked up.
-    async fn messages_by_id(&self, ids: &[Uuid]) -> Result<Page<MessageRow>, ReadError>;
+    async fn messages_by_id(&self, ids: &[MessageId]) -> Result<Page<MessageRow>, ReadError>;
 
     /// Returns the time of the session's last message in transcript order. `None` if the session has no
     /// message, or if that time is not a valid calendar time.
-    async fn last_said_at(&self, session_id: Uuid) -> Result<Option<Timestamp>, ReadError>;
+    async fn last_said_at(&self, session_id: SessionId) -> Result<Option<Timestamp>, ReadError>;
 
     /// Returns those of these sessions that were deleted for good, in no particular order.
-    async fn deleted_sessions(&self, ids: &[Uuid]) -> Result<Vec<DeletedSession>, ReadError>;
+    async fn deleted_sessions(&self, ids: &[SessionId]) -> Result<Vec<DeletedSession>, ReadError>;
 
     /// Returns the sessions of a user that existed at this moment, in no particular order: those accepted
     /// by then, and those that started before it.
-    async fn sessions_of_user_at(&self, user_id: Uuid, moment: Timestamp) -> Result<Vec<Uuid>, ReadError> {
+    async fn sessions_of_user_at(
+        &self,
+        user_id: &UserId,
+        moment: Timestamp,
+    ) -> Result<Vec<SessionId>, ReadError> {
         const PAGE: usize = 1_000;
         let filter =
-            SessionFilter { user_id: Some(user_id), until: Some(moment), ..SessionFilter::default() };
+            SessionFilter { user_id: Some(user_id.clone()), until: Some(moment), ..SessionFilter::default() };
         let mut found = Vec::new();
         let mut after = None;
         loop {
@@ -206,7 +211,7 @@ pub trait Read: Rows {
 #[async_trait]
 pub trait Rows: Send + Sync + 'static {
     /// Returns one session.
-    async fn session(&self, session_id: Uuid) -> Result<Option<SessionRow>, ReadError>;
+    async fn session(&self, session_id: SessionId) -> Result<Option<SessionRow>, ReadError>;
 
     /// Returns a page of sessions, newest first, after the cursor.
     async fn sessions(
@@ -219,7 +224,7 @@ pub trait Rows: Send + Sync + 'static {
     /// Returns this user's newest session with this external id.
     async fn session_by_external_id(
         &self,
-        user_id: Uuid,
+        user_id: &UserId,
         external_id: &str,
     ) -> Result<Option<SessionRow>, ReadError>;
 
@@ -229,7 +234,7 @@ pub trait Rows: Send + Sync + 'static {
     /// Returns a page of a session's messages in the order in which they were said, after the cursor.
     async fn messages(
         &self,
-        session_id: Uuid,
+        session_id: SessionId,
         after: Option<MessageCursor>,
         limit: usize,
     ) -> Result<Page<MessageRow>, ReadError>;
@@ -237,13 +242,13 @@ pub trait Rows: Send + Sync + 'static {
     /// Returns those of these messages that the caller may see, in no particular order. The caller must
     /// already be allowed to see the sessions of these messages. Only a database with row-level policies of
     /// its own hides some of them; the default returns all.
-    async fn visible_messages(&self, ids: &[Uuid]) -> Result<Vec<Uuid>, ReadError> {
+    async fn visible_messages(&self, ids: &[MessageId]) -> Result<Vec<MessageId>, ReadError> {
         Ok(ids.to_vec())
     }
 
     /// Returns a short summary of each of these sessions that exists and has a message, in no particular
     /// order.
-    async fn session_previews(&self, ids: &[Uuid]) -> Result<Vec<SessionPreview>, ReadError>;
+    async fn session_previews(&self, ids: &[SessionId]) -> Result<Vec<SessionPreview>, ReadError>;
 
     /// Returns a page of messages that match the query, newest first. The index is updated in the
     /// background, so the most recent messages may be missing.
@@ -255,23 +260,23 @@ pub trait Rows: Send + Sync + 'static {
     ) -> Result<Page<Hit>, SearchError>;
 
     /// Returns statistics for a range of time about one user's sessions, counted from the rows.
-    async fn user_stats(&self, user_id: Uuid, range: &TimeRange) -> Result<Stats, StatsError>;
+    async fn user_stats(&self, user_id: &UserId, range: &TimeRange) -> Result<Stats, StatsError>;
 }
 
 /// A session that was deleted for good.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeletedSession {
     /// The session.
-    pub session_id: Uuid,
+    pub session_id: SessionId,
     /// The user it belonged to, if known.
-    pub user_id: Option<Uuid>,
+    pub user_id: Option<UserId>,
 }
 
 /// A user who reads. Users see their own sessions and every message in them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Viewer {
     /// The user.
-    pub user_id: Uuid,
+    pub user_id: UserId,
     /// The claims of the user's token, for row-level policies of the database.
     pub claims: JsonObject,
 }
@@ -280,7 +285,7 @@ pub struct Viewer {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SessionFilter {
     /// Only sessions of this user.
-    pub user_id: Option<Uuid>,
+    pub user_id: Option<UserId>,
     /// Only sessions with this status.
     pub status: Option<Status>,
     /// Only sessions that started at this moment or later.

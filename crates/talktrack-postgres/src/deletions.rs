@@ -9,6 +9,7 @@ use std::collections::{HashMap, HashSet};
 
 use talktrack_core::clock::Timestamp;
 use talktrack_core::error::NotDurable;
+use talktrack_core::ids::{MessageId, SessionId};
 use talktrack_core::record::{DeadReason, DeletionCounts, RemovedRows, SessionDelete, Verdict};
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error, Row};
@@ -17,7 +18,7 @@ use uuid::Uuid;
 use crate::deliveries::DeliveryLane;
 use crate::failure::{Failure, SESSIONS};
 use crate::plan::{PlacedMessage, RecordRef, Round, UpdateOrEnd};
-use crate::statement::{Statement, moment};
+use crate::statement::{Statement, moment, read_id, read_ids};
 use crate::user_marks::{self, LateRecord};
 use crate::{hidden_rows, sessions, transaction};
 
@@ -145,21 +146,22 @@ pub(super) async fn write_deletions(
     let deletes = &round.deletes;
     let users = &round.users;
     let again = &round.again;
-    let ids = || deletes.iter().map(|(_, delete)| delete.session_id);
-    let ids_again = || again.iter().map(|(_, delete, _)| delete.session_id);
-    let user_ids = || users.iter().map(|(_, delete)| delete.user_id);
+    let ids = || deletes.iter().map(|(_, delete)| delete.session_id.as_uuid());
+    let ids_again = || again.iter().map(|(_, delete, _)| delete.session_id.as_uuid());
+    let user_ids = || users.iter().map(|(_, delete)| delete.user_id.as_uuid());
     let about = |sql| {
-        let owners: Vec<_> = deletes.iter().map(|(_, delete)| delete.owner).collect();
         let since: Vec<_> = deletes.iter().map(|(_, delete)| delete.silent_since.map(moment)).collect();
-        let statement = Statement::new(sql).uuids(ids()).with(owners, Type::UUID_ARRAY);
+        let statement = Statement::new(sql)
+            .uuids(ids())
+            .uuids_or_null(deletes.iter().map(|(_, delete)| delete.owner.as_ref()));
         let accepted: Vec<_> =
             deletes.iter().map(|(record, _)| Timestamp::from_micros(record.seq).map(moment)).collect();
         let statement = statement.with(since, Type::TIMESTAMPTZ_ARRAY);
-        let told_to: Vec<_> = deletes.iter().map(|(_, delete)| delete.told_to).collect();
         let statement = statement.with(accepted, Type::TIMESTAMPTZ_ARRAY);
-        (!deletes.is_empty()).then(|| statement.with(told_to, Type::UUID_ARRAY))
+        let told_to = deletes.iter().map(|(_, delete)| delete.told_to.as_ref());
+        (!deletes.is_empty()).then(|| statement.uuids_or_null(told_to))
     };
-    let owners = deletes.iter().filter_map(|(_, delete)| delete.owner);
+    let owners = deletes.iter().filter_map(|(_, delete)| delete.owner.as_ref());
     let statements = [
         Some(Statement::new(QUIET)),
         Some(Statement::new(LOCK).uuids(ids().chain(ids_again()).chain(user_ids()))),
@@ -183,9 +185,8 @@ pub(super) async fn write_deletions(
     // entries.
     let _ = Statement::new(FORGET).uuids(ids().chain(ids_again())).query(client).await;
     let mut messages = read_removed_messages(&messages)?;
-    let gone = read_ids(&gone)?;
-    let left: HashMap<Uuid, Uuid> =
-        left.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, Error>>()?;
+    let gone = read_sessions(&gone)?;
+    let left = sessions::read_owners(&left)?;
     if deletes.iter().any(|(_, delete)| !gone.contains(&delete.session_id)) {
         hidden_rows::check_sessions_visible(client).await?;
     }
@@ -202,7 +203,7 @@ pub(super) async fn write_deletions(
                 let messages = messages.remove(session_id).map_or_else(Vec::new, |(_, ids)| ids);
                 Verdict::Expired(removed, RemovedRows { session: removed.sessions > 0, messages })
             }
-            Some(user_id) if delete.owner.is_some_and(|owner| owner != *user_id) => {
+            Some(user_id) if delete.owner.as_ref().is_some_and(|owner| owner != user_id) => {
                 Verdict::Refused(NotDurable::OtherUser)
             }
             Some(_) if !delete.is_permanent() => Verdict::StaysActive,
@@ -219,13 +220,13 @@ pub(super) async fn write_deletions(
 /// Returns those of these sessions that were deleted for good.
 pub(super) async fn find_deleted(
     client: &Client,
-    sessions: impl Iterator<Item = Uuid>,
-) -> Result<HashSet<Uuid>, Error> {
-    let sessions: Vec<Uuid> = sessions.collect();
+    sessions: impl Iterator<Item = SessionId>,
+) -> Result<HashSet<SessionId>, Error> {
+    let sessions: Vec<SessionId> = sessions.collect();
     if sessions.is_empty() {
         return Ok(HashSet::new());
     }
-    read_ids(&Statement::new(DELETED).uuids(sessions.into_iter()).query(client).await?)
+    read_sessions(&Statement::new(DELETED).uuids(sessions.into_iter()).query(client).await?)
 }
 
 /// Drops messages whose session or user was deleted, with a verdict, and returns the others.
@@ -261,7 +262,7 @@ pub(super) async fn refuse_updates_and_ends(
     let late = records.iter().map(|record| LateRecord {
         place: record.place,
         session_id: record.session_id,
-        owner: record.owner,
+        owner: record.owner.clone(),
         begun: None,
         accepted: record.seq,
     });
@@ -278,16 +279,16 @@ pub(super) async fn refuse_updates_and_ends(
     Ok(())
 }
 
-fn read_ids(rows: &[Row]) -> Result<HashSet<Uuid>, Error> {
-    rows.iter().map(|row| row.try_get(0)).collect()
+fn read_sessions(rows: &[Row]) -> Result<HashSet<SessionId>, Error> {
+    rows.iter().map(|row| read_id(row, 0)).collect()
 }
 
 /// Returns the number of messages deleted with each session. If the session was deleted for its age, also
 /// their ids.
-fn read_removed_messages(rows: &[Row]) -> Result<HashMap<Uuid, (u64, Vec<Uuid>)>, Error> {
+fn read_removed_messages(rows: &[Row]) -> Result<HashMap<SessionId, (u64, Vec<MessageId>)>, Error> {
     let removed = |row: &Row| {
         let count = row.try_get::<_, i64>(1)?.unsigned_abs();
-        Ok((row.try_get(0)?, (count, row.try_get(2)?)))
+        Ok((read_id(row, 0)?, (count, read_ids(row, 2)?)))
     };
     rows.iter().map(removed).collect()
 }

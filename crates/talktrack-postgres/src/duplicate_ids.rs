@@ -2,11 +2,10 @@
 
 use std::collections::HashMap;
 
+use talktrack_core::ids::MessageId;
 use talktrack_core::record::{DeadReason, RevisionOrder, Verdict};
 use talktrack_core::store::MessageRow;
 use tokio_postgres::Client;
-use tokio_postgres::types::Type;
-use uuid::Uuid;
 
 use crate::deliveries::DeliveryLane;
 use crate::failure::{Failure, MESSAGES};
@@ -29,8 +28,8 @@ pub(super) async fn resolve<'r>(
     }
     messages.sort_by_key(|placed| placed.place);
     let mut stored = read_stored(client, &messages).await?;
-    let mut newer: HashMap<Uuid, PlacedMessage<'r>> = HashMap::new();
-    let mut older: HashMap<Uuid, PlacedMessage<'r>> = HashMap::new();
+    let mut newer: HashMap<MessageId, PlacedMessage<'r>> = HashMap::new();
+    let mut older: HashMap<MessageId, PlacedMessage<'r>> = HashMap::new();
     let mut missing = Vec::new();
     for placed in messages {
         let stamped = placed.stamped;
@@ -77,11 +76,11 @@ pub(super) async fn resolve<'r>(
 async fn read_stored(
     client: &Client,
     messages: &[PlacedMessage<'_>],
-) -> Result<HashMap<Uuid, MessageRow>, Failure> {
-    let mut ids: Vec<Uuid> = messages.iter().map(|placed| placed.stamped.id).collect();
+) -> Result<HashMap<MessageId, MessageRow>, Failure> {
+    let mut ids: Vec<MessageId> = messages.iter().map(|placed| placed.stamped.id).collect();
     let mut stored = HashMap::new();
     loop {
-        let rows = Statement::new(MESSAGES_BY_ID).with(ids.clone(), Type::UUID_ARRAY).query(client).await?;
+        let rows = Statement::new(MESSAGES_BY_ID).uuids(ids.iter().copied()).query(client).await?;
         let page = message_page(&rows, usize::MAX).map_err(|error| Failure::unreadable(&error))?;
         let last = page.last_before_more().map(|row| row.id);
         stored.extend(page.into_iter().map(|row| (row.id, row)));

@@ -4,10 +4,10 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use talktrack_core::ids::MessageId;
 
 use parking_lot::Mutex;
 use talktrack_core::record::{Body, Record, Verdict};
-use uuid::Uuid;
 
 /// The highest number of ids that are kept: 1.6 MB. Beyond it only their number is kept, and a scan of
 /// the table finds the messages.
@@ -21,7 +21,7 @@ pub(super) struct IndexQueue(Arc<Mutex<Ids>>);
 struct Ids {
     /// True once an indexer takes the ids.
     is_used: bool,
-    waiting: VecDeque<Uuid>,
+    waiting: VecDeque<MessageId>,
     /// The number of messages whose ids had no room.
     dropped: u64,
 }
@@ -49,7 +49,7 @@ impl IndexQueue {
         self.add(ids);
     }
 
-    fn add(&self, ids: impl Iterator<Item = Uuid>) {
+    fn add(&self, ids: impl Iterator<Item = MessageId>) {
         let mut queue = self.0.lock();
         if !queue.is_used {
             return;
@@ -64,7 +64,7 @@ impl IndexQueue {
     }
 
     /// Returns the ids that have waited longest. They stay in the queue until [`IndexQueue::remove`].
-    pub(super) fn first(&self, count: usize) -> Vec<Uuid> {
+    pub(super) fn first(&self, count: usize) -> Vec<MessageId> {
         self.0.lock().waiting.iter().take(count).copied().collect()
     }
 
@@ -99,12 +99,13 @@ impl IndexQueue {
 
 #[cfg(test)]
 mod tests {
+    use talktrack_core::ids::MessageId;
     use uuid::Uuid;
 
     use super::{CAPACITY, IndexQueue};
 
-    fn ids(first: usize, count: usize) -> impl Iterator<Item = Uuid> {
-        (first..first + count).map(|number| Uuid::from_u128(number as u128))
+    fn ids(first: usize, count: usize) -> impl Iterator<Item = MessageId> {
+        (first..first + count).map(|number| MessageId::new(Uuid::from_u128(number as u128)))
     }
 
     #[test]

@@ -106,7 +106,7 @@ pub(super) fn insert_messages<'a>(messages: &[PlacedMessage<'a>]) -> Statement<'
     let late = || messages.iter().filter_map(|placed| Some((placed, placed.reopens_before()?)));
     with_content(Statement::new(INSERT), all)
         .uuids(all().map(|stamped| stamped.message.session_id))
-        .with(all().map(|stamped| stamped.owner).collect::<Vec<_>>(), Type::UUID_ARRAY)
+        .uuids_or_null(all().map(|stamped| stamped.owner.as_ref()))
         .moments(all().map(|stamped| stamped.created_at))
         .with(messages.iter().map(|placed| placed.seq).collect::<Vec<_>>(), Type::INT8_ARRAY)
         .texts_or_null(all().map(|stamped| stamped.message.external_id.as_deref()))

@@ -4,6 +4,7 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
+use talktrack_core::ids::{MessageId, SessionId, UserId};
 
 use talktrack_core::clock::{Seq, Timestamp};
 use talktrack_core::json::JsonObject;
@@ -11,7 +12,6 @@ use talktrack_core::record::{
     Attempt, Body, Record, RemovedRows, SessionDelete, SessionEnd, SessionStart, SessionUpdate,
     StampedMessage, UserDelete,
 };
-use uuid::Uuid;
 
 /// A record's place among the batch's records and in the order of acceptance, and whether the store may
 /// have seen it before.
@@ -49,8 +49,8 @@ impl PlacedMessage<'_> {
 pub(super) struct UpdateOrEnd {
     pub(super) place: usize,
     pub(super) seq: Seq,
-    pub(super) session_id: Uuid,
-    pub(super) owner: Option<Uuid>,
+    pub(super) session_id: SessionId,
+    pub(super) owner: Option<UserId>,
     pub(super) session_started_at: Option<Timestamp>,
 }
 
@@ -59,7 +59,7 @@ pub(super) struct UpdateOrEnd {
 pub(super) struct MergedUpdates {
     pub(super) metadata: JsonObject,
     /// The owner that all of the updates name.
-    pub(super) owner: Option<Uuid>,
+    pub(super) owner: Option<UserId>,
     /// When the session started, if the first of the updates says so.
     pub(super) session_started_at: Option<Timestamp>,
     /// The attempt, the same for all of the updates.
@@ -74,7 +74,7 @@ impl MergedUpdates {
     fn new(record: RecordRef, update: &SessionUpdate) -> Self {
         Self {
             metadata: update.metadata.clone(),
-            owner: update.owner,
+            owner: update.owner.clone(),
             session_started_at: update.session_started_at,
             attempt: record.attempt,
             last_seq: record.seq,
@@ -83,18 +83,21 @@ impl MergedUpdates {
     }
 }
 
+/// The claim whose heartbeat a record is: a session, and the user for whom it was started if the record names one.
+pub(super) type HeartbeatClaim = (SessionId, Option<UserId>);
+
 /// One round: starts, then updates, messages and signs of life, then ends. Or only deletions.
 #[derive(Default)]
 pub(super) struct Round<'r> {
     pub(super) starts: Vec<(RecordRef, &'r SessionStart)>,
     /// One for each session.
-    pub(super) updates: HashMap<Uuid, MergedUpdates>,
+    pub(super) updates: HashMap<SessionId, MergedUpdates>,
     /// Messages with distinct ids.
     pub(super) messages: Vec<PlacedMessage<'r>>,
     /// Messages whose id is already in `messages`, for the same session: repetitions and later revisions.
     pub(super) repeats: Vec<PlacedMessage<'r>>,
     /// The latest sign of life for each claim to a session.
-    pub(super) alive: HashMap<(Uuid, Option<Uuid>), Timestamp>,
+    pub(super) alive: HashMap<HeartbeatClaim, Timestamp>,
     pub(super) ends: Vec<(RecordRef, &'r SessionEnd)>,
     /// One for each session. A round with deletions contains nothing else.
     pub(super) deletes: Vec<(RecordRef, &'r SessionDelete)>,
@@ -104,9 +107,9 @@ pub(super) struct Round<'r> {
     /// One for each user. A round with deletions contains nothing else.
     pub(super) users: Vec<(RecordRef, &'r UserDelete)>,
     /// The latest step of each session in this round.
-    phases: HashMap<Uuid, SessionPhase>,
+    phases: HashMap<SessionId, SessionPhase>,
     /// The session of each message id.
-    ids: HashMap<Uuid, Uuid>,
+    ids: HashMap<MessageId, SessionId>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -160,7 +163,7 @@ impl<'r> Round<'r> {
             && self
                 .updates
                 .get(&update.session_id)
-                .is_some_and(|merged| (merged.owner, merged.attempt) != (update.owner, record.attempt))
+                .is_some_and(|merged| (&merged.owner, merged.attempt) != (&update.owner, record.attempt))
         {
             return false;
         }
@@ -177,7 +180,7 @@ impl<'r> Round<'r> {
     }
 
     /// Returns the messages that may reopen a session, each with its session.
-    pub(super) fn reopening_messages(&self) -> impl Iterator<Item = (Uuid, &PlacedMessage<'r>)> {
+    pub(super) fn reopening_messages(&self) -> impl Iterator<Item = (SessionId, &PlacedMessage<'r>)> {
         let late = self.messages.iter().filter(|placed| placed.reopens_before().is_some());
         late.map(|placed| (placed.stamped.message.session_id, placed))
     }
@@ -189,7 +192,7 @@ impl<'r> Round<'r> {
                 place: *place,
                 seq: merged.last_seq,
                 session_id: *session_id,
-                owner: merged.owner,
+                owner: merged.owner.clone(),
                 session_started_at: merged.session_started_at,
             })
         });
@@ -197,7 +200,7 @@ impl<'r> Round<'r> {
             place: record.place,
             seq: record.seq,
             session_id: end.session_id,
-            owner: end.owner,
+            owner: end.owner.clone(),
             session_started_at: end.session_started_at(),
         });
         updates.chain(ends)
@@ -211,14 +214,14 @@ impl<'r> Round<'r> {
 
     /// Adds the updates and ends of an earlier round that found no row for these sessions. The rows exist
     /// now.
-    pub(super) fn retry_updates_and_ends(&mut self, sessions: &HashSet<Uuid>, earlier: &Round<'r>) {
+    pub(super) fn retry_updates_and_ends(&mut self, sessions: &HashSet<SessionId>, earlier: &Round<'r>) {
         for (session_id, merged) in earlier.updates.iter().filter(|(id, _)| sessions.contains(id)) {
             self.add_updates(*session_id, merged.clone());
         }
         self.ends.extend(earlier.ends.iter().filter(|(_, end)| sessions.contains(&end.session_id)));
     }
 
-    fn add_updates(&mut self, session_id: Uuid, more: MergedUpdates) {
+    fn add_updates(&mut self, session_id: SessionId, more: MergedUpdates) {
         match self.updates.entry(session_id) {
             Entry::Vacant(first) => drop(first.insert(more)),
             Entry::Occupied(mut merged) => {
@@ -240,7 +243,7 @@ impl<'r> Round<'r> {
                 self.add_message(PlacedMessage { place, seq: record.seq, stamped, attempt: record.attempt });
             }
             Body::Heartbeat(alive) => {
-                let claim = (alive.session_id, alive.owner);
+                let claim = (alive.session_id, alive.owner.clone());
                 let latest = self.alive.entry(claim).or_insert(alive.at);
                 *latest = alive.at.max(*latest);
             }

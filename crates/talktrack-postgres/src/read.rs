@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use talktrack_core::clock::Timestamp;
 use talktrack_core::error::ReadError;
+use talktrack_core::ids::{MessageId, SessionId, UserId};
 use talktrack_core::json::JsonObject;
 use talktrack_core::record::Status;
 use talktrack_core::search::{Hit, Query, SearchCursor, SearchError, SearchFilter};
@@ -24,8 +25,8 @@ use crate::queries::{
     SESSIONS_OF_USER_AT, VISIBLE_MESSAGES,
 };
 use crate::rows::{
-    SESSION_COLUMNS, get, get_time, is_full, message_page, session_page, session_preview, session_row,
-    time_param,
+    SESSION_COLUMNS, get, get_id, get_id_or_null, get_time, is_full, message_page, session_page,
+    session_preview, session_row, time_param,
 };
 use crate::search::with_ids;
 use crate::statement::{Statement, moment};
@@ -63,8 +64,8 @@ impl PostgresStore {
 
 #[async_trait]
 impl Rows for PostgresStore {
-    async fn session(&self, session_id: Uuid) -> Result<Option<SessionRow>, ReadError> {
-        let rows = self.run_query(Statement::new(SESSION).with(session_id, Type::UUID)).await?;
+    async fn session(&self, session_id: SessionId) -> Result<Option<SessionRow>, ReadError> {
+        let rows = self.run_query(Statement::new(SESSION).uuid(session_id)).await?;
         rows.first().map(session_row).transpose()
     }
 
@@ -86,7 +87,7 @@ impl Rows for PostgresStore {
                 if is_full(&newest, limit, SESSION_COLUMNS)? {
                     newest
                 } else {
-                    let words = with_ids(words, filter.user_id, None);
+                    let words = with_ids(words, filter.user_id.as_ref(), None);
                     let all = session_page_query(MATCHING_SESSIONS, &filter, after, limit);
                     self.query_index(all.with(words, Type::TEXT)).await?
                 }
@@ -97,31 +98,28 @@ impl Rows for PostgresStore {
 
     async fn session_by_external_id(
         &self,
-        user_id: Uuid,
+        user_id: &UserId,
         external_id: &str,
     ) -> Result<Option<SessionRow>, ReadError> {
-        let statement = Statement::new(SESSION_BY_NAME)
-            .with(user_id, Type::UUID)
-            .with(external_id.to_owned(), Type::TEXT);
+        let statement =
+            Statement::new(SESSION_BY_NAME).uuid(user_id).with(external_id.to_owned(), Type::TEXT);
         self.run_query(statement).await?.first().map(session_row).transpose()
     }
 
     async fn sessions_by_prefix(&self, prefix: &str, limit: usize) -> Result<Vec<SessionRow>, ReadError> {
         let Some((first, last)) = uuid_range(prefix) else { return Ok(Vec::new()) };
-        let statement = Statement::new(SESSIONS_BY_PREFIX)
-            .with(first, Type::UUID)
-            .with(last, Type::UUID)
-            .with(row_limit(limit), Type::INT8);
+        let statement =
+            Statement::new(SESSIONS_BY_PREFIX).uuid(first).uuid(last).with(row_limit(limit), Type::INT8);
         self.run_query(statement).await?.iter().map(session_row).collect()
     }
 
     async fn messages(
         &self,
-        session_id: Uuid,
+        session_id: SessionId,
         after: Option<MessageCursor>,
         limit: usize,
     ) -> Result<Page<MessageRow>, ReadError> {
-        let about = |sql| Statement::new(sql).with(session_id, Type::UUID);
+        let about = |sql| Statement::new(sql).uuid(session_id);
         let Some(cursor) = after else {
             let first = about(FIRST_MESSAGES).with(row_limit(limit), Type::INT8);
             return message_page(&self.run_query(first).await?, limit);
@@ -132,7 +130,7 @@ impl Rows for PostgresStore {
             let next = about(MESSAGES)
                 .with(place, Type::TIMESTAMPTZ)
                 .with(cursor.seq, Type::INT8)
-                .with(cursor.id, Type::UUID)
+                .uuid(cursor.id)
                 .with(row_limit(limit), Type::INT8);
             found = message_page(&self.run_query(next).await?, limit)?;
         }
@@ -140,7 +138,7 @@ impl Rows for PostgresStore {
             let limit = limit - found.len();
             let last = about(MESSAGES_WITHOUT_TIME)
                 .with(cursor.seq, Type::INT8)
-                .with(place.is_none().then_some(cursor.id), Type::UUID)
+                .uuid_or_null(place.is_none().then_some(cursor.id))
                 .with(row_limit(limit), Type::INT8);
             let last = message_page(&self.run_query(last).await?, limit)?;
             found.more = last.more;
@@ -149,14 +147,14 @@ impl Rows for PostgresStore {
         Ok(found)
     }
 
-    async fn visible_messages(&self, ids: &[Uuid]) -> Result<Vec<Uuid>, ReadError> {
-        let statement = Statement::new(VISIBLE_MESSAGES).with(ids.to_vec(), Type::UUID_ARRAY);
-        self.run_query(statement).await?.iter().map(|row| get(row, 0)).collect()
+    async fn visible_messages(&self, ids: &[MessageId]) -> Result<Vec<MessageId>, ReadError> {
+        let statement = Statement::new(VISIBLE_MESSAGES).uuids(ids.iter().copied());
+        self.run_query(statement).await?.iter().map(|row| get_id(row, 0)).collect()
     }
 
-    async fn session_previews(&self, ids: &[Uuid]) -> Result<Vec<SessionPreview>, ReadError> {
+    async fn session_previews(&self, ids: &[SessionId]) -> Result<Vec<SessionPreview>, ReadError> {
         let statement = Statement::new(SESSION_PREVIEWS)
-            .with(ids.to_vec(), Type::UUID_ARRAY)
+            .uuids(ids.iter().copied())
             .with(row_limit(PREVIEW_CHARS), Type::INT8);
         self.run_query(statement).await?.iter().map(session_preview).collect()
     }
@@ -170,7 +168,7 @@ impl Rows for PostgresStore {
         self.find_hits(&wanted, after, limit).await
     }
 
-    async fn user_stats(&self, user_id: Uuid, range: &TimeRange) -> Result<Stats, StatsError> {
+    async fn user_stats(&self, user_id: &UserId, range: &TimeRange) -> Result<Stats, StatsError> {
         self.count_user_stats(user_id, range).await
     }
 }
@@ -193,36 +191,40 @@ impl Read for PostgresStore {
         let statement = Statement::new(INACTIVE_SESSIONS)
             .with(moment(since), Type::TIMESTAMPTZ)
             .with(after.and_then(|cursor| time_param(cursor.started_at)), Type::TIMESTAMPTZ)
-            .with(after.map(|cursor| cursor.session_id), Type::UUID)
+            .uuid_or_null(after.map(|cursor| cursor.session_id))
             .with(row_limit(limit), Type::INT8);
         self.run_query(statement).await?.iter().map(session_row).collect()
     }
 
-    async fn sessions_by_id(&self, ids: &[Uuid]) -> Result<Vec<SessionRow>, ReadError> {
-        let statement = Statement::new(SESSIONS_BY_ID).with(ids.to_vec(), Type::UUID_ARRAY);
+    async fn sessions_by_id(&self, ids: &[SessionId]) -> Result<Vec<SessionRow>, ReadError> {
+        let statement = Statement::new(SESSIONS_BY_ID).uuids(ids.iter().copied());
         self.run_query(statement).await?.iter().map(session_row).collect()
     }
 
-    async fn messages_by_id(&self, ids: &[Uuid]) -> Result<Page<MessageRow>, ReadError> {
-        let statement = Statement::new(MESSAGES_BY_ID).with(ids.to_vec(), Type::UUID_ARRAY);
+    async fn messages_by_id(&self, ids: &[MessageId]) -> Result<Page<MessageRow>, ReadError> {
+        let statement = Statement::new(MESSAGES_BY_ID).uuids(ids.iter().copied());
         message_page(&self.run_query(statement).await?, usize::MAX)
     }
 
-    async fn last_said_at(&self, session_id: Uuid) -> Result<Option<Timestamp>, ReadError> {
-        let rows = self.run_query(Statement::new(LAST_SAID_AT).with(session_id, Type::UUID)).await?;
+    async fn last_said_at(&self, session_id: SessionId) -> Result<Option<Timestamp>, ReadError> {
+        let rows = self.run_query(Statement::new(LAST_SAID_AT).uuid(session_id)).await?;
         let last = rows.first().map(|row| get_time(row, 0)).transpose()?;
         Ok(last.and_then(|time| time.known()))
     }
 
-    async fn sessions_of_user_at(&self, user_id: Uuid, at: Timestamp) -> Result<Vec<Uuid>, ReadError> {
-        let statement =
-            Statement::new(SESSIONS_OF_USER_AT).with(user_id, Type::UUID).with(moment(at), Type::TIMESTAMPTZ);
-        self.run_query(statement).await?.iter().map(|row| get(row, 0)).collect()
+    async fn sessions_of_user_at(
+        &self,
+        user_id: &UserId,
+        at: Timestamp,
+    ) -> Result<Vec<SessionId>, ReadError> {
+        let statement = Statement::new(SESSIONS_OF_USER_AT).uuid(user_id).with(moment(at), Type::TIMESTAMPTZ);
+        self.run_query(statement).await?.iter().map(|row| get_id(row, 0)).collect()
     }
 
-    async fn deleted_sessions(&self, ids: &[Uuid]) -> Result<Vec<DeletedSession>, ReadError> {
+    async fn deleted_sessions(&self, ids: &[SessionId]) -> Result<Vec<DeletedSession>, ReadError> {
         let rows = self.run_query(Statement::new(DELETED_SESSIONS).uuids(ids.iter().copied())).await?;
-        let deleted = |row| Ok(DeletedSession { session_id: get(row, 0)?, user_id: get(row, 1)? });
+        let deleted =
+            |row| Ok(DeletedSession { session_id: get_id(row, 0)?, user_id: get_id_or_null(row, 1)? });
         rows.iter().map(deleted).collect()
     }
 
@@ -254,12 +256,12 @@ fn session_page_query<'a>(
     limit: usize,
 ) -> Statement<'a> {
     Statement::new(sql)
-        .with(filter.user_id, Type::UUID)
+        .uuid_or_null(filter.user_id.as_ref())
         .with(filter.status.map(Status::as_str), Type::TEXT)
         .with(filter.since.map(moment), Type::TIMESTAMPTZ)
         .with(filter.until.map(moment), Type::TIMESTAMPTZ)
         .with(after.and_then(|cursor| time_param(cursor.started_at)), Type::TIMESTAMPTZ)
-        .with(after.map(|cursor| cursor.session_id), Type::UUID)
+        .uuid_or_null(after.map(|cursor| cursor.session_id))
         .with(row_limit(limit), Type::INT8)
 }
 

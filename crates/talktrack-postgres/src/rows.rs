@@ -10,12 +10,13 @@ use talktrack_core::stored::{FromJson, Stored, StoredTime, TimeKey};
 use tokio_postgres::Row;
 use tokio_postgres::types::private::BytesMut;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checked};
+use uuid::Uuid;
 
 /// Reads a session. The queries leave out rows without an id, because such a row cannot be addressed.
 pub(super) fn session_row(row: &Row) -> Result<SessionRow, ReadError> {
     Ok(SessionRow {
-        session_id: get(row, 0)?,
-        user_id: get(row, 1)?,
+        session_id: get_id(row, 0)?,
+        user_id: get_id_or_null(row, 1)?,
         external_id: get(row, 2)?,
         status: get_word(row, 3, Status::parse)?,
         end_reason: get(row, 4)?,
@@ -30,7 +31,7 @@ pub(super) fn session_row(row: &Row) -> Result<SessionRow, ReadError> {
 
 pub(super) fn session_preview(row: &Row) -> Result<SessionPreview, ReadError> {
     Ok(SessionPreview {
-        session_id: get(row, 0)?,
+        session_id: get_id(row, 0)?,
         last_role: get_word(row, 1, |word| word.parse().ok())?,
         last_words: get_or_default(row, 2)?,
         interruptions: get::<i64>(row, 3)?.unsigned_abs(),
@@ -40,9 +41,9 @@ pub(super) fn session_preview(row: &Row) -> Result<SessionPreview, ReadError> {
 /// Reads a row with the columns of a message.
 pub(super) fn message_row(row: &Row) -> Result<MessageRow, ReadError> {
     Ok(MessageRow {
-        id: get(row, 0)?,
-        session_id: get(row, 1)?,
-        user_id: get(row, 2)?,
+        id: get_id(row, 0)?,
+        session_id: get_id(row, 1)?,
+        user_id: get_id_or_null(row, 2)?,
         role: get_word(row, 3, |word| word.parse().ok())?,
         content: get_or_default(row, 4)?,
         audio_url: get(row, 5)?,
@@ -85,6 +86,14 @@ pub(super) fn is_full(rows: &[Row], limit: usize, column: usize) -> Result<bool,
 
 pub(super) fn get<'r, T: FromSql<'r>>(row: &'r Row, column: usize) -> Result<T, ReadError> {
     row.try_get(column).map_err(ReadError::damaged)
+}
+
+pub(super) fn get_id<T: From<Uuid>>(row: &Row, column: usize) -> Result<T, ReadError> {
+    get::<Uuid>(row, column).map(T::from)
+}
+
+pub(super) fn get_id_or_null<T: From<Uuid>>(row: &Row, column: usize) -> Result<Option<T>, ReadError> {
+    get::<Option<Uuid>>(row, column).map(|id| id.map(T::from))
 }
 
 /// Returns the value of a column that talktrack never leaves null, or the default if it is null.

@@ -13,6 +13,7 @@
 use std::collections::HashMap;
 
 use talktrack_core::error::ReadError;
+use talktrack_core::ids::{MessageId, SessionId, UserId};
 use talktrack_core::search::{Hit, Query, SearchCursor, SearchError, SearchFilter};
 use talktrack_core::store::{Page, SEARCHED_BYTES, Viewer};
 use tokio_postgres::Row;
@@ -21,7 +22,7 @@ use uuid::Uuid;
 
 use crate::connections::{QUERY_TIMEOUT, run_within};
 use crate::failure::Failure;
-use crate::rows::{get, get_or_default, get_time, get_word, is_full};
+use crate::rows::{get, get_id, get_or_default, get_time, get_word, is_full};
 use crate::statement::Statement;
 use crate::store::PostgresStore;
 
@@ -126,15 +127,15 @@ impl PostgresStore {
         let rows = self.find_rows(wanted, after, limit).await?;
         let mut found = FoundHits::default();
         for row in &rows {
-            let place = SearchCursor { place: get(row, 6)?, id: get(row, 0)? };
+            let place = SearchCursor { place: get(row, 6)?, id: get_id(row, 0)? };
             found.last = Some(place);
             let content: &str = get_or_default(row, 7)?;
             found.bytes += content.len();
             let Some(snippet) = wanted.query.snippet(content) else { continue };
             found.hits.push(Hit {
                 message_id: place.id,
-                session_id: get(row, 1)?,
-                user_id: get(row, 2)?,
+                session_id: get_id(row, 1)?,
+                user_id: get_id(row, 2)?,
                 role: get_word(row, 3, |word| word.parse().ok())?,
                 kind: get_word(row, 4, |word| word.parse().ok())?,
                 created_at: get_time(row, 5)?,
@@ -156,30 +157,30 @@ impl PostgresStore {
         after: Option<SearchCursor>,
         limit: usize,
     ) -> Result<FoundHits, SearchError> {
-        if wanted.user_id.is_some_and(|user| user != viewer.user_id) {
+        if wanted.user_id.as_ref().is_some_and(|user| *user != viewer.user_id) {
             return Ok(FoundHits::default());
         }
-        let words = with_ids(wanted.query.to_tsquery(), Some(viewer.user_id), wanted.session_id);
-        let query = hits_query(OF_USER, words, wanted, after, limit, Some(viewer.user_id));
+        let words = with_ids(wanted.query.to_tsquery(), Some(&viewer.user_id), wanted.session_id);
+        let query = hits_query(OF_USER, words, wanted, after, limit, Some(&viewer.user_id));
         let entries = self.query_index(query).await?;
         let places: Vec<_> = entries
             .iter()
-            .map(|row| Ok(SearchCursor { place: get(row, 1)?, id: get(row, 0)? }))
+            .map(|row| Ok(SearchCursor { place: get(row, 1)?, id: get_id(row, 0)? }))
             .collect::<Result<_, ReadError>>()?;
         let rows =
             self.run_query(Statement::new(FOUND_MESSAGES).uuids(places.iter().map(|place| place.id))).await?;
-        let mut seen: HashMap<Uuid, Hit> = HashMap::new();
+        let mut seen: HashMap<MessageId, Hit> = HashMap::new();
         let mut bytes = 0;
         let mut last_read = None;
         for row in &rows {
-            let message_id = get(row, 0)?;
+            let message_id = get_id(row, 0)?;
             let content: &str = get_or_default(row, 5)?;
             (bytes, last_read) = (bytes + content.len(), Some(message_id));
             let Some(snippet) = wanted.query.snippet(content) else { continue };
             let hit = Hit {
                 message_id,
-                session_id: get(row, 1)?,
-                user_id: viewer.user_id,
+                session_id: get_id(row, 1)?,
+                user_id: viewer.user_id.clone(),
                 role: get_word(row, 2, |word| word.parse().ok())?,
                 kind: get_word(row, 3, |word| word.parse().ok())?,
                 created_at: get_time(row, 4)?,
@@ -204,10 +205,9 @@ impl PostgresStore {
         &self,
         viewer: &Viewer,
         query: &Query,
-    ) -> Result<Vec<Uuid>, SearchError> {
-        let words = with_ids(query.to_tsquery(), Some(viewer.user_id), None);
-        let of_user =
-            Statement::new(SESSIONS_OF_USER).with(viewer.user_id, Type::UUID).with(words, Type::TEXT);
+    ) -> Result<Vec<SessionId>, SearchError> {
+        let words = with_ids(query.to_tsquery(), Some(&viewer.user_id), None);
+        let of_user = Statement::new(SESSIONS_OF_USER).uuid(&viewer.user_id).with(words, Type::TEXT);
         Ok(read_ids(&self.query_index(of_user).await?)?)
     }
 
@@ -216,13 +216,13 @@ impl PostgresStore {
         &self,
         viewer: &Viewer,
         query: &Query,
-        sessions: &[Uuid],
-    ) -> Result<Vec<Uuid>, SearchError> {
+        sessions: &[SessionId],
+    ) -> Result<Vec<SessionId>, SearchError> {
         let found = Statement::new(IN_SESSIONS)
             .uuids(sessions.iter().copied())
-            .with(viewer.user_id, Type::UUID)
+            .uuid(&viewer.user_id)
             .with(query.to_tsquery(), Type::TEXT);
-        let messages = read_ids(&self.query_index(found).await?)?;
+        let messages: Vec<MessageId> = read_ids(&self.query_index(found).await?)?;
         let seen = Statement::new(SEEN_IN).uuids(messages.into_iter());
         Ok(read_ids(&self.run_query(seen).await?)?)
     }
@@ -241,8 +241,8 @@ impl PostgresStore {
                 return Ok(newest);
             }
         }
-        let words = with_ids(words, wanted.user_id, wanted.session_id);
-        self.query_index(hits_query(BY_WORDS, words, wanted, after, limit, wanted.user_id)).await
+        let words = with_ids(words, wanted.user_id.as_ref(), wanted.session_id);
+        self.query_index(hits_query(BY_WORDS, words, wanted, after, limit, wanted.user_id.as_ref())).await
     }
 
     /// Runs a query that needs the index, with the server's rights.
@@ -269,9 +269,10 @@ impl PostgresStore {
 
 /// Adds the user and the session to the expression. Both are words of each indexed message, so the index
 /// finds messages with all of them.
-pub(super) fn with_ids(words: String, user_id: Option<Uuid>, session_id: Option<Uuid>) -> String {
-    let user = user_id.map(|id| format!(" & '{}{}'", talktrack_core::search::USER, id.simple()));
-    let session = session_id.map(|id| format!(" & '{}{}'", talktrack_core::search::SESSION, id.simple()));
+pub(super) fn with_ids(words: String, user_id: Option<&UserId>, session_id: Option<SessionId>) -> String {
+    let user = user_id.map(|id| format!(" & '{}{}'", talktrack_core::search::USER, id.as_uuid().simple()));
+    let session =
+        session_id.map(|id| format!(" & '{}{}'", talktrack_core::search::SESSION, id.as_uuid().simple()));
     words + &user.unwrap_or_default() + &session.unwrap_or_default()
 }
 
@@ -282,19 +283,19 @@ fn hits_query<'a>(
     wanted: &SearchFilter,
     after: Option<SearchCursor>,
     limit: usize,
-    user: Option<Uuid>,
+    user: Option<&UserId>,
 ) -> Statement<'a> {
     Statement::new(sql)
         .with(words, Type::TEXT)
         .with(after.map(|after| after.place), Type::INT8)
-        .with(after.map(|after| after.id), Type::UUID)
+        .uuid_or_null(after.map(|after| after.id))
         .with(i64::try_from(limit).unwrap_or(i64::MAX), Type::INT8)
-        .with(user, Type::UUID)
-        .with(wanted.session_id, Type::UUID)
+        .uuid_or_null(user)
+        .uuid_or_null(wanted.session_id)
 }
 
-fn read_ids(rows: &[Row]) -> Result<Vec<Uuid>, ReadError> {
-    rows.iter().map(|row| get(row, 0)).collect()
+fn read_ids<T: From<Uuid>>(rows: &[Row]) -> Result<Vec<T>, ReadError> {
+    rows.iter().map(|row| get_id(row, 0)).collect()
 }
 
 /// The result of one query of the index.

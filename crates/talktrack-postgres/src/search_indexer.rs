@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use talktrack_core::ids::{SessionId, UserId};
 use talktrack_core::search::{SESSION, USER, Words};
 use talktrack_core::store::{Projection, Step, StoreError};
 use tokio_postgres::Row;
@@ -176,7 +177,7 @@ impl PostgresSearchIndexer {
             return Ok(());
         }
         let count = ids.len();
-        let with_ids = Statement::new(WITH_IDS).with(MESSAGES as i64, Type::INT8).with(ids, Type::UUID_ARRAY);
+        let with_ids = Statement::new(WITH_IDS).with(MESSAGES as i64, Type::INT8).uuids(ids.into_iter());
         // If there was too much text for one step, the ids stay. The next step skips the messages that are
         // indexed by then.
         if self.index_found(with_ids).await?.bytes < BYTES {
@@ -285,11 +286,12 @@ fn put_entries(rows: &[Row]) -> Result<Statement<'static>, tokio_postgres::Error
     let mut revisions = Vec::<i32>::new();
     let mut words = Vec::new();
     for row in rows {
-        let (session, user): (Uuid, Uuid) = (row.try_get(1)?, row.try_get(2)?);
+        let session: Uuid = row.try_get(1)?;
+        let user: Uuid = row.try_get(2)?;
         ids.push(row.try_get::<_, Uuid>(0)?);
         places.push(row.try_get(3)?);
         revisions.push(row.try_get(4)?);
-        words.push(format_tsvector(session, user, row.try_get(5)?));
+        words.push(format_tsvector(session.into(), &user.into(), row.try_get(5)?));
         sessions.push(session);
         users.push(user);
     }
@@ -303,10 +305,10 @@ fn put_entries(rows: &[Row]) -> Result<Statement<'static>, tokio_postgres::Error
 }
 
 /// Formats a `tsvector` as PostgreSQL does. Words contain no quotes and no backslashes.
-fn format_tsvector(session: Uuid, user: Uuid, content: &str) -> String {
+fn format_tsvector(session: SessionId, user: &UserId, content: &str) -> String {
     use std::fmt::Write as _;
 
-    let mut vector = format!("'{USER}{}' '{SESSION}{}'", user.simple(), session.simple());
+    let mut vector = format!("'{USER}{}' '{SESSION}{}'", user.as_uuid().simple(), session.as_uuid().simple());
     for (place, word) in (1..).zip(Words::split(content).iter()) {
         let _ = write!(vector, " '{word}':{place}");
     }

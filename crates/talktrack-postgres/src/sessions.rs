@@ -4,14 +4,15 @@
 use std::collections::HashMap;
 
 use talktrack_core::clock::{Seq, Timestamp};
+use talktrack_core::ids::{SessionId, UserId};
 use talktrack_core::json::JsonObject;
 use talktrack_core::record::{Attempt, SessionEnd, SessionStart};
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, Error};
+use tokio_postgres::{Client, Error, Row};
 use uuid::Uuid;
 
-use crate::plan::{MergedUpdates, RecordRef};
-use crate::statement::{Statement, moment};
+use crate::plan::{HeartbeatClaim, MergedUpdates, RecordRef};
+use crate::statement::{Statement, moment, read_id};
 
 /// How much of a record applies, decided as in
 /// [`Rule::for_record`](talktrack_core::store::conflict::Rule::for_record): `apply`, `in time` (apply if the record is
@@ -240,12 +241,12 @@ pub(super) fn start_sessions<'a>(node: Uuid, starts: &[(RecordRef, &'a SessionSt
     Statement::new(START)
         .uuids(all().map(|start| row_id(start.session_id)))
         .uuids(all().map(|start| start.session_id))
-        .uuids(all().map(|start| start.user_id))
+        .uuids(all().map(|start| &start.user_id))
         .moments(all().map(|start| start.started_at))
         .moments(starts.iter().map(|(record, start)| record.accepted(start.started_at)))
         .texts_or_null(all().map(|start| start.external_id.as_deref()))
         .texts(all().map(|start| start.metadata.as_ref().map_or("{}", JsonObject::as_str)))
-        .with(node, Type::UUID)
+        .uuid(node)
         .with(starts.iter().map(|(record, _)| record.seq).collect::<Vec<_>>(), Type::INT8_ARRAY)
         .texts(starts.iter().map(|(record, _)| record.attempt.as_str()))
         .uuids(retried.map(|(_, start)| start.session_id))
@@ -254,57 +255,60 @@ pub(super) fn start_sessions<'a>(node: Uuid, starts: &[(RecordRef, &'a SessionSt
 /// Restores the session of a record that was accepted at `accepted`. Writes nothing if the session or its
 /// user was deleted.
 pub(super) fn restore_session(
-    session_id: Uuid,
-    user_id: Uuid,
+    session_id: SessionId,
+    user_id: &UserId,
     started_at: Timestamp,
     accepted: Seq,
 ) -> Statement<'static> {
     Statement::new(RESTORE)
-        .with(row_id(session_id), Type::UUID)
-        .with(session_id, Type::UUID)
-        .with(user_id, Type::UUID)
+        .uuid(row_id(session_id))
+        .uuid(session_id)
+        .uuid(user_id)
         .with(moment(started_at), Type::TIMESTAMPTZ)
         .with(Timestamp::from_micros(accepted).map(moment), Type::TIMESTAMPTZ)
 }
 
 /// Selects the users of those of these sessions that exist.
-pub(super) fn select_owners(sessions: impl Iterator<Item = Uuid>) -> Statement<'static> {
+pub(super) fn select_owners(sessions: impl Iterator<Item: Into<Uuid>>) -> Statement<'static> {
     Statement::new(OWNERS).uuids(sessions)
 }
 
 /// Returns the users of those of these sessions that exist.
 pub(super) async fn find_owners(
     client: &Client,
-    sessions: impl Iterator<Item = Uuid>,
-) -> Result<HashMap<Uuid, Uuid>, Error> {
-    let rows = select_owners(sessions).query(client).await?;
-    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+    sessions: impl Iterator<Item = SessionId>,
+) -> Result<HashMap<SessionId, UserId>, Error> {
+    read_owners(&select_owners(sessions).query(client).await?)
+}
+
+/// Reads the rows of [`select_owners`].
+pub(super) fn read_owners(rows: &[Row]) -> Result<HashMap<SessionId, UserId>, Error> {
+    rows.iter().map(|row| Ok((read_id(row, 0)?, read_id(row, 1)?))).collect()
 }
 
 pub(super) fn update_metadata<'a>(
     node: Uuid,
-    updates: &(impl Iterator<Item = (Uuid, &'a MergedUpdates)> + Clone),
+    updates: &(impl Iterator<Item = (SessionId, &'a MergedUpdates)> + Clone),
 ) -> Statement<'a> {
     let all = || updates.clone().map(|(_, merged)| merged);
     Statement::new(UPDATE)
         .uuids(updates.clone().map(|(session_id, _)| session_id))
         .texts(all().map(|merged| merged.metadata.as_str()))
-        .with(all().map(|merged| merged.owner).collect::<Vec<_>>(), Type::UUID_ARRAY)
+        .uuids_or_null(all().map(|merged| merged.owner.as_ref()))
         .with(all().map(|merged| merged.last_seq).collect::<Vec<_>>(), Type::INT8_ARRAY)
         .texts(all().map(|merged| merged.attempt.as_str()))
-        .with(node, Type::UUID)
+        .uuid(node)
 }
 
 /// Writes signs of life. Each belongs to a claim: a session, and the user for whom it was started if the
 /// record names one.
-pub(super) fn record_heartbeats(
-    signs: impl Iterator<Item = ((Uuid, Option<Uuid>), Timestamp)> + Clone,
+pub(super) fn record_heartbeats<'a>(
+    signs: impl Iterator<Item = (&'a HeartbeatClaim, Timestamp)> + Clone,
 ) -> Statement<'static> {
-    let owners = signs.clone().map(|((_, owner), _)| owner).collect::<Vec<_>>();
     Statement::new(ALIVE)
-        .uuids(signs.clone().map(|((session_id, _), _)| session_id))
-        .moments(signs.map(|(_, at)| at))
-        .with(owners, Type::UUID_ARRAY)
+        .uuids(signs.clone().map(|((session_id, _), _)| *session_id))
+        .moments(signs.clone().map(|(_, at)| at))
+        .uuids_or_null(signs.map(|((_, owner), _)| owner.as_ref()))
 }
 
 pub(super) fn end_sessions<'a>(node: Uuid, ends: &[(RecordRef, &'a SessionEnd)]) -> Statement<'a> {
@@ -316,16 +320,16 @@ pub(super) fn end_sessions<'a>(node: Uuid, ends: &[(RecordRef, &'a SessionEnd)])
         .texts(all().map(|end| end.reason.as_str()))
         .moments(all().map(|end| end.ended_at))
         .with(all().map(|end| end.seen_until.map(moment)).collect::<Vec<_>>(), Type::TIMESTAMPTZ_ARRAY)
-        .with(all().map(|end| end.owner).collect::<Vec<_>>(), Type::UUID_ARRAY)
+        .uuids_or_null(all().map(|end| end.owner.as_ref()))
         .with(record().map(|record| record.seq).collect::<Vec<_>>(), Type::INT8_ARRAY)
         .moments(ends.iter().map(|(record, end)| record.accepted(end.ended_at)))
         .texts(record().map(|record| record.attempt.as_str()))
-        .with(node, Type::UUID)
+        .uuid(node)
         .with(all().map(SessionEnd::is_inferred).collect::<Vec<_>>(), Type::BOOL_ARRAY)
 }
 
 /// Selects those of these sessions that have an inferred end.
-pub(super) fn lock_inferred_ends(sessions: impl Iterator<Item = Uuid>) -> Statement<'static> {
+pub(super) fn lock_inferred_ends(sessions: impl Iterator<Item = SessionId>) -> Statement<'static> {
     Statement::new(INFERRED_ENDS).uuids(sessions)
 }
 
@@ -334,6 +338,6 @@ pub(super) fn abandon_inactive(since: Timestamp) -> Statement<'static> {
 }
 
 /// The primary key of a session's row, the same in every store.
-fn row_id(session_id: Uuid) -> Uuid {
-    Uuid::new_v5(&session_id, b"row")
+fn row_id(session_id: SessionId) -> Uuid {
+    Uuid::new_v5(&session_id.as_uuid(), b"row")
 }

@@ -24,8 +24,20 @@ impl<'a> Statement<'a> {
         self
     }
 
-    pub(super) fn uuids(self, values: impl Iterator<Item = Uuid>) -> Self {
-        self.with(values.collect::<Vec<_>>(), Type::UUID_ARRAY)
+    pub(super) fn uuid(self, value: impl Into<Uuid>) -> Self {
+        self.with(value.into(), Type::UUID)
+    }
+
+    pub(super) fn uuid_or_null(self, value: Option<impl Into<Uuid>>) -> Self {
+        self.with(value.map(Into::into), Type::UUID)
+    }
+
+    pub(super) fn uuids(self, values: impl Iterator<Item: Into<Uuid>>) -> Self {
+        self.with(values.map(Into::into).collect::<Vec<_>>(), Type::UUID_ARRAY)
+    }
+
+    pub(super) fn uuids_or_null(self, values: impl Iterator<Item = Option<impl Into<Uuid>>>) -> Self {
+        self.with(values.map(|value| value.map(Into::into)).collect::<Vec<_>>(), Type::UUID_ARRAY)
     }
 
     pub(super) fn moments(self, values: impl Iterator<Item = Timestamp>) -> Self {
@@ -53,6 +65,16 @@ impl<'a> Statement<'a> {
     fn values(&self) -> Vec<(&(dyn ToSql + Sync), Type)> {
         self.values.iter().map(|(value, of)| (&**value as &(dyn ToSql + Sync), of.clone())).collect()
     }
+}
+
+/// Returns the id in a column.
+pub(super) fn read_id<T: From<Uuid>>(row: &Row, column: usize) -> Result<T, Error> {
+    row.try_get::<_, Uuid>(column).map(T::from)
+}
+
+/// Returns the ids in a column that holds an array.
+pub(super) fn read_ids<T: From<Uuid>>(row: &Row, column: usize) -> Result<Vec<T>, Error> {
+    Ok(row.try_get::<_, Vec<Uuid>>(column)?.into_iter().map(T::from).collect())
 }
 
 /// Converts a moment to the driver's type. Every [`Timestamp`] is within that type's range.

@@ -1,12 +1,12 @@
 //! Reads statistics: for all users from the rollup, for one user from the rows.
 
 use talktrack_core::error::ReadError;
+use talktrack_core::ids::UserId;
 use talktrack_core::message::Role;
 use talktrack_core::record::Status;
 use talktrack_core::stats::{Lag, Stats, StatsCounter, StatsError, TimeRange};
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error, Row};
-use uuid::Uuid;
 
 use crate::connections::{QUERY_TIMEOUT, run_within};
 use crate::failure::Failure;
@@ -58,7 +58,7 @@ impl PostgresStore {
     /// Returns statistics for a range of time about the sessions of this user.
     pub(super) async fn count_user_stats(
         &self,
-        user_id: Uuid,
+        user_id: &UserId,
         range: &TimeRange,
     ) -> Result<Stats, StatsError> {
         let most = i64::try_from(MAX_ROWS).unwrap_or(i64::MAX);
@@ -66,7 +66,7 @@ impl PostgresStore {
             Statement::new(sql)
                 .with(moment(range.since()), Type::TIMESTAMPTZ)
                 .with(moment(range.until()), Type::TIMESTAMPTZ)
-                .with(user_id, Type::UUID)
+                .uuid(user_id)
                 .with(most, Type::INT8)
         };
         let mut counter = StatsCounter::new(*range);

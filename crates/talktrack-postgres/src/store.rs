@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use talktrack_core::clock::Timestamp;
 use talktrack_core::error::ReadError;
+use talktrack_core::ids::{MessageId, SessionId};
 use talktrack_core::record::Verdict;
 use talktrack_core::store::{Delivery, ErrorClass, NotedStore, Projection, Store, StoreError, Viewer};
 use tokio_postgres::types::Type;
@@ -20,7 +21,7 @@ use crate::identity::ExpectedStore;
 use crate::index_queue::IndexQueue;
 use crate::schema::Difference;
 use crate::search_indexer::PostgresSearchIndexer;
-use crate::statement::Statement;
+use crate::statement::{Statement, read_id};
 use crate::stats_rollup::PostgresStatsRollup;
 use crate::{deliveries, explain, identity, plan, schema, sessions, transaction, user_marks, write};
 
@@ -164,20 +165,20 @@ impl Store for PostgresStore {
         explain::check_drift(&differences).map_or(Ok(()), Err)
     }
 
-    async fn known_sessions(&self, ids: &[Uuid]) -> Result<Vec<Uuid>, ReadError> {
+    async fn known_sessions(&self, ids: &[SessionId]) -> Result<Vec<SessionId>, ReadError> {
         let rows = self.run_query(sessions::select_owners(ids.iter().copied())).await?;
-        let ids = rows.iter().map(|row| row.try_get(0));
+        let ids = rows.iter().map(|row| read_id(row, 0));
         ids.collect::<Result<_, _>>().map_err(ReadError::damaged)
     }
 
     async fn deleted_messages(
         &self,
-        sessions: &[Uuid],
+        sessions: &[SessionId],
         within: Duration,
-    ) -> Result<Vec<(Uuid, Uuid)>, ReadError> {
+    ) -> Result<Vec<(SessionId, MessageId)>, ReadError> {
         let asked = Statement::new(user_marks::DELETED_MESSAGES).uuids(sessions.iter().copied());
         let rows = self.run_query(asked.with(within.as_secs_f64(), Type::FLOAT8)).await?;
-        let ids = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
+        let ids = rows.iter().map(|row| Ok((read_id(row, 0)?, read_id(row, 1)?)));
         ids.collect::<Result<_, Error>>().map_err(ReadError::damaged)
     }
 

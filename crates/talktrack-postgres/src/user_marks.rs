@@ -2,15 +2,15 @@
 //! database. They refuse records that were accepted for these users and that other nodes deliver later.
 
 use std::collections::HashSet;
+use talktrack_core::ids::{MessageId, SessionId, UserId};
 
 use talktrack_core::clock::{Seq, Timestamp};
 use talktrack_core::record::{DeadReason, SessionStart, UserDelete, Verdict};
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error};
-use uuid::Uuid;
 
 use crate::plan::{PlacedMessage, RecordRef};
-use crate::statement::{Statement, moment};
+use crate::statement::{Statement, moment, read_id};
 
 /// Writes the mark of a whole user, which has the nil UUID in place of a session. `least` limits the mark
 /// to the present, so that a node whose clock is ahead marks nothing in the future; it ignores nulls.
@@ -44,8 +44,8 @@ WHERE EXISTS (SELECT FROM public.conversation_user_deletions gone WHERE gone.use
 /// A record that the database did not accept.
 pub(super) struct LateRecord {
     pub(super) place: usize,
-    pub(super) session_id: Uuid,
-    pub(super) owner: Option<Uuid>,
+    pub(super) session_id: SessionId,
+    pub(super) owner: Option<UserId>,
     /// The start of the session, if the record tells it.
     pub(super) begun: Option<Timestamp>,
     pub(super) accepted: Seq,
@@ -56,7 +56,7 @@ impl LateRecord {
         let accepted = record.accepted(start.started_at);
         let place = record.place;
         let session_id = start.session_id;
-        let owner = Some(start.user_id);
+        let owner = Some(start.user_id.clone());
         Self { place, session_id, owner, begun: Some(accepted), accepted: record.seq }
     }
 
@@ -65,7 +65,7 @@ impl LateRecord {
         Self {
             place: placed.place,
             session_id: stamped.message.session_id,
-            owner: stamped.owner,
+            owner: stamped.owner.clone(),
             begun: stamped.session_started_at,
             accepted: placed.seq,
         }
@@ -75,12 +75,12 @@ impl LateRecord {
 /// Marks users as deleted, each at the time when the deletion was accepted.
 pub(super) fn mark_users(users: &[(RecordRef, &UserDelete)]) -> Statement<'static> {
     let moments = users.iter().map(|(record, _)| Timestamp::from_micros(record.seq).map(moment));
-    let statement = Statement::new(NOTE).uuids(users.iter().map(|(_, delete)| delete.user_id));
+    let statement = Statement::new(NOTE).uuids(users.iter().map(|(_, delete)| &delete.user_id));
     statement.with(moments.collect::<Vec<_>>(), Type::TIMESTAMPTZ_ARRAY)
 }
 
 /// Limits the number of marks of these users.
-pub(super) fn limit_marks(users: impl Iterator<Item = Uuid>) -> Statement<'static> {
+pub(super) fn limit_marks<'u>(users: impl Iterator<Item = &'u UserId>) -> Statement<'static> {
     Statement::new(BOUND).uuids(users)
 }
 
@@ -98,7 +98,7 @@ pub(super) async fn find_refused(
     let statement = Statement::new(REFUSED)
         .with(places.collect::<Vec<_>>(), Type::INT4_ARRAY)
         .uuids(records.iter().map(|late| late.session_id))
-        .with(records.iter().map(|late| late.owner).collect::<Vec<_>>(), Type::UUID_ARRAY)
+        .uuids_or_null(records.iter().map(|late| late.owner.as_ref()))
         .with(records.iter().map(|late| late.begun.map(moment)).collect::<Vec<_>>(), Type::TIMESTAMPTZ_ARRAY)
         .with(accepted.collect::<Vec<_>>(), Type::TIMESTAMPTZ_ARRAY);
     let rows = statement.query(client).await?;
@@ -126,7 +126,7 @@ pub(super) async fn drop_deleted_messages<'r>(
     let all = || messages.iter().map(|placed| placed.stamped);
     let statement = Statement::new(TOMBSTONES).uuids(all().map(|stamped| stamped.message.session_id));
     let rows = statement.uuids(all().map(|stamped| stamped.id)).query(client).await?;
-    let deleted = rows.iter().map(|row| row.try_get(0)).collect::<Result<HashSet<Uuid>, Error>>()?;
+    let deleted = rows.iter().map(|row| read_id(row, 0)).collect::<Result<HashSet<MessageId>, Error>>()?;
     let (gone, left): (Vec<_>, Vec<_>) =
         messages.into_iter().partition(|placed| deleted.contains(&placed.stamped.id));
     gone.iter().for_each(|placed| verdicts[placed.place] = Verdict::Dead(DeadReason::DeletedMessage));

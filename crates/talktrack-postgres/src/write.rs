@@ -10,6 +10,7 @@ use std::collections::{HashMap, HashSet};
 
 use talktrack_core::clock::{Seq, Timestamp};
 use talktrack_core::error::NotDurable;
+use talktrack_core::ids::{MessageId, SessionId, UserId};
 use talktrack_core::record::{DeadReason, Ended, Reopened, Verdict};
 use talktrack_core::store::conflict::METADATA_TOO_LARGE;
 use tokio_postgres::{Client, Error, Row};
@@ -18,6 +19,7 @@ use uuid::Uuid;
 use crate::deliveries::DeliveryLane;
 use crate::failure::{Failure, MESSAGES, SESSIONS};
 use crate::plan::{MergedUpdates, PlacedMessage, Round};
+use crate::statement::read_id;
 use crate::user_marks::{self, LateRecord};
 use crate::{deletions, duplicate_ids, hidden_rows, messages, rows, sessions, transaction};
 
@@ -108,9 +110,10 @@ async fn write_round<'r>(
         deletions::write_deletions(client, lane, round, verdicts).await?;
         return Ok(NotInserted::default());
     }
-    let starting = round.starts.iter().flat_map(|(_, start)| [start.session_id, start.user_id]);
+    let starting =
+        round.starts.iter().flat_map(|(_, start)| [start.session_id.as_uuid(), start.user_id.as_uuid()]);
     let updates = round.updates.iter().map(|(session_id, merged)| (*session_id, merged));
-    let alive = round.alive.iter().map(|(claim, at)| (*claim, *at));
+    let alive = round.alive.iter().map(|(claim, at)| (claim, *at));
     let mut late = round.reopening_messages().peekable();
     let statements = [
         (!round.starts.is_empty()).then(|| deletions::share_lock(starting)),
@@ -144,7 +147,7 @@ async fn judge_starts(
     for row in rows {
         let (is_new, fits): (bool, bool) = (row.try_get(1)?, row.try_get(2)?);
         let verdict = if fits { Verdict::Started { resumed: !is_new } } else { metadata_too_large() };
-        started.insert(row.try_get::<_, Uuid>(0)?, verdict);
+        started.insert(read_id::<SessionId>(row, 0)?, verdict);
     }
     let mut refused = Vec::new();
     for (record, start) in &round.starts {
@@ -185,7 +188,7 @@ fn judge_updates(round: &Round<'_>, rows: &[Row], verdicts: &mut [Verdict]) -> R
     };
     round.updates.values().for_each(|merged| judge(merged, Verdict::Refused(NotDurable::UnknownSession)));
     for row in rows {
-        if let Some(merged) = round.updates.get(&row.try_get::<_, Uuid>(0)?) {
+        if let Some(merged) = round.updates.get(&read_id(row, 0)?) {
             let fits: bool = row.try_get(1)?;
             judge(merged, if fits { Verdict::Updated } else { metadata_too_large() });
         }
@@ -205,7 +208,7 @@ fn judge_ends(round: &Round<'_>, rows: &[Row], verdicts: &mut [Verdict]) -> Resu
         let goes_on: bool = row.try_get(3)?;
         let figures = Ended { duration_seconds, message_count };
         let verdict = if goes_on { Verdict::StaysActive } else { Verdict::Ended(figures) };
-        ended.insert(row.try_get::<_, Uuid>(0)?, verdict);
+        ended.insert(read_id::<SessionId>(row, 0)?, verdict);
     }
     for (record, end) in &round.ends {
         let unknown = Verdict::Refused(NotDurable::UnknownSession);
@@ -218,21 +221,21 @@ fn judge_ends(round: &Round<'_>, rows: &[Row], verdicts: &mut [Verdict]) -> Resu
 /// before the messages were written.
 fn judge_reopened(round: &Round<'_>, ended: &[Row], verdicts: &mut [Verdict]) -> Result<(), Error> {
     for row in ended {
-        let session_id: Uuid = row.try_get(0)?;
+        let session_id: SessionId = read_id(row, 0)?;
         // Another program wrote a time that does not fit in a [`Timestamp`]: the session stays as the store
         // has it.
         let known = |column| rows::get_time(row, column).ok().and_then(|time| time.known());
         let (Some(started_at), Some(ended_at)) = (known(2), known(3)) else {
             continue;
         };
-        let reopened = Reopened { session_id, user_id: row.try_get(1)?, started_at };
+        let reopened = Reopened { session_id, user_id: read_id(row, 1)?, started_at };
         let of_session =
             round.reopening_messages().filter(|(id, _)| *id == session_id).map(|(_, placed)| placed);
         for placed in
             of_session.filter(|placed| placed.reopens_before().is_some_and(|before| ended_at < before))
         {
             if verdicts[placed.place] == Verdict::Inserted {
-                verdicts[placed.place] = Verdict::Reopened(reopened);
+                verdicts[placed.place] = Verdict::Reopened(reopened.clone());
             }
         }
     }
@@ -247,7 +250,8 @@ async fn judge_messages<'r>(
     verdicts: &mut [Verdict],
 ) -> Result<NotInserted<'r>, Error> {
     let inserted: Option<Vec<Uuid>> = rows.first().map_or(Ok(None), |row| row.try_get(0))?;
-    let inserted: Option<HashSet<Uuid>> = inserted.map(HashSet::from_iter);
+    let inserted: Option<HashSet<MessageId>> =
+        inserted.map(|ids| ids.into_iter().map(MessageId::from).collect());
     let is_inserted =
         |placed: &PlacedMessage<'_>| inserted.as_ref().is_none_or(|ids| ids.contains(&placed.stamped.id));
     let mut left = round.repeats.clone();
@@ -267,7 +271,7 @@ async fn judge_messages<'r>(
     for placed in left {
         match owners.get(&placed.stamped.message.session_id) {
             None => not_inserted.missing_session.push(placed),
-            Some(user_id) if placed.stamped.owner.is_some_and(|owner| owner != *user_id) => {
+            Some(user_id) if placed.stamped.owner.as_ref().is_some_and(|owner| owner != user_id) => {
                 verdicts[placed.place] = Verdict::Dead(DeadReason::OtherUser);
             }
             Some(_) => not_inserted.duplicate_id.push(placed),
@@ -278,7 +282,7 @@ async fn judge_messages<'r>(
 
 /// A session whose row was removed, as a record of it describes the session.
 struct RemovedSession {
-    owner: Uuid,
+    owner: UserId,
     started_at: Timestamp,
     /// The `seq` of the record.
     accepted: Seq,
@@ -293,11 +297,11 @@ async fn restore_sessions<'r>(
     rounds: &[Round<'r>],
     missing_session: Vec<PlacedMessage<'r>>,
     verdicts: &mut [Verdict],
-) -> Result<(Round<'r>, HashSet<Uuid>), Failure> {
+) -> Result<(Round<'r>, HashSet<SessionId>), Failure> {
     let mut again = Round::default();
     let mut removed = HashMap::new();
     for placed in deletions::drop_deleted(client, missing_session, verdicts).await? {
-        let Some(owner) = placed.stamped.owner else {
+        let Some(owner) = placed.stamped.owner.clone() else {
             verdicts[placed.place] = Verdict::Dead(DeadReason::UnknownSession);
             continue;
         };
@@ -315,8 +319,9 @@ async fn restore_sessions<'r>(
         }
     }
     for (session_id, session) in &removed {
-        let lock = Some(deletions::share_lock([*session_id, session.owner].into_iter()));
-        let row = sessions::restore_session(*session_id, session.owner, session.started_at, session.accepted);
+        let lock = Some(deletions::share_lock([session_id.as_uuid(), session.owner.as_uuid()].into_iter()));
+        let row =
+            sessions::restore_session(*session_id, &session.owner, session.started_at, session.accepted);
         transaction::write(client, lane, &[lock, Some(row)]).await.map_err(Failure::for_session)?;
         tracing::warn!(%session_id, "the row of a session was removed while its records waited; it is written again");
     }

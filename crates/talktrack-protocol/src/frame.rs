@@ -9,8 +9,8 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use talktrack_core::error::Invalid;
+use talktrack_core::ids::{MessageId, SessionId, UserId};
 use talktrack_core::{JsonArray, JsonObject, Kind, Message, Role, Status, Timestamp, TurnMetrics, json};
-use uuid::Uuid;
 
 use super::explain::{NOT_AN_OBJECT, explain, unread_frame};
 use super::reference::{FrameRef, WireError};
@@ -22,9 +22,9 @@ pub struct Frame {
     /// The contents of the frame.
     pub body: ClientFrame,
     /// Required in files, optional on a connection.
-    pub session_id: Option<Uuid>,
+    pub session_id: Option<SessionId>,
     /// Given on the first line of a session in a file.
-    pub user_id: Option<Uuid>,
+    pub user_id: Option<UserId>,
     /// Echoed in the answer.
     pub reference: Option<FrameRef>,
 }
@@ -65,7 +65,7 @@ pub struct MessageFrame(Message);
 
 impl MessageFrame {
     /// Returns the message with this session.
-    pub fn in_session(self, session_id: Uuid) -> Message {
+    pub fn in_session(self, session_id: SessionId) -> Message {
         Message { session_id, ..self.0 }
     }
 }
@@ -126,7 +126,7 @@ impl Frame {
             None => None,
         };
         let session_id = fields.session_id;
-        let user_id = fields.user_id;
+        let user_id = fields.user_id.clone();
         match fields.into_body(known) {
             Ok(body) => Ok(Self { body, session_id, user_id, reference }),
             Err(invalid) => Err(WireError::message(invalid.to_string(), reference)),
@@ -141,11 +141,11 @@ struct FrameFields<'a> {
     frame_type: Option<Word<'a>>,
     #[serde(borrow, rename = "ref")]
     reference: Option<&'a RawValue>,
-    session_id: Option<Uuid>,
-    user_id: Option<Uuid>,
+    session_id: Option<SessionId>,
+    user_id: Option<UserId>,
     role: Option<Role>,
     content: Option<String>,
-    id: Option<Uuid>,
+    id: Option<MessageId>,
     external_id: Option<String>,
     created_at: Option<Timestamp>,
     kind: Option<Kind>,
@@ -207,7 +207,7 @@ impl FrameFields<'_> {
         let parts = self.parts.map(|raw| JsonArray::parse(raw.get())).transpose();
         let parts = parts.map_err(|error| Invalid::new("parts", error.to_string()))?;
         Ok(MessageFrame(Message {
-            session_id: Uuid::nil(),
+            session_id: SessionId::nil(),
             role: self.role.ok_or(missing_field("role"))?,
             content: self.content.ok_or(missing_field("content"))?,
             id: self.id,

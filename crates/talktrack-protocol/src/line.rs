@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 
 use serde::Serialize;
+use talktrack_core::ids::{MessageId, SessionId, UserId};
 use talktrack_core::record::{Body, Record};
 use talktrack_core::store::{MessageRow, SessionRow};
 use talktrack_core::{JsonArray, JsonObject, Kind, Message, Role, Status, Stored, StoredTime};
-use uuid::Uuid;
 
 use super::reference::FrameRef;
 
@@ -30,7 +30,7 @@ impl<'a> RecordLine<'a> {
         Some(match &record.body {
             Body::Start(start) => Self::Start(StartLine {
                 session_id: start.session_id,
-                user_id: Some(start.user_id),
+                user_id: Some(&start.user_id),
                 external_id: start.external_id.as_deref(),
                 started_at: start.started_at.into(),
                 metadata: start.metadata.as_ref().map(JsonSource::Given),
@@ -68,9 +68,9 @@ enum JsonSource<'a, T: Serialize> {
 #[serde(tag = "type", rename = "message")]
 pub struct MessageLine<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
-    session_id: Option<Uuid>,
+    session_id: Option<SessionId>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<Uuid>,
+    id: Option<MessageId>,
     role: Cow<'a, Stored<Role>>,
     content: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -150,8 +150,8 @@ impl<'a> MessageLine<'a> {
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename = "session.start")]
 pub struct StartLine<'a> {
-    session_id: Uuid,
-    user_id: Option<Uuid>,
+    session_id: SessionId,
+    user_id: Option<&'a UserId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     external_id: Option<&'a str>,
     started_at: StoredTime,
@@ -164,7 +164,7 @@ impl<'a> StartLine<'a> {
     pub fn from_row(row: &'a SessionRow) -> Self {
         Self {
             session_id: row.session_id,
-            user_id: row.user_id,
+            user_id: row.user_id.as_ref(),
             external_id: row.external_id.as_deref(),
             started_at: row.started_at.clone(),
             metadata: row.metadata.as_ref().map(JsonSource::Stored),
@@ -176,7 +176,7 @@ impl<'a> StartLine<'a> {
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename = "session.update")]
 pub struct UpdateLine<'a> {
-    session_id: Uuid,
+    session_id: SessionId,
     metadata: &'a JsonObject,
 }
 
@@ -184,7 +184,7 @@ pub struct UpdateLine<'a> {
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename = "session.end")]
 pub struct EndLine<'a> {
-    session_id: Uuid,
+    session_id: SessionId,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
     ended_at: StoredTime,
@@ -221,12 +221,12 @@ mod tests {
 
     #[test]
     fn what_is_written_reads_back_as_the_same_message() {
-        let mut message = Message::new(Uuid::from_u128(9), Role::Assistant, "Hello \"you\"\n");
+        let mut message = Message::new(SessionId::from_u128(9), Role::Assistant, "Hello \"you\"\n");
         let reference = FrameRef::number(1);
         let text = serde_json::to_string(&MessageLine::from_message(&message, Some(&reference))).unwrap();
         assert_eq!(text, r#"{"type":"message","role":"assistant","content":"Hello \"you\"\n","ref":1}"#);
 
-        message.id = Some(Uuid::from_u128(5));
+        message.id = Some(MessageId::from_u128(5));
         message.created_at = talktrack_core::Timestamp::from_micros(1_700_000_000_000_001);
         (message.kind, message.revision, message.interrupted) = (Kind::ToolCall, 3, true);
         message.metadata = Some(JsonObject::parse(r#"{"a":[1.0]}"#).unwrap());

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Serialize, Serializer};
 use talktrack_core::Timestamp;
-use uuid::Uuid;
+use talktrack_core::ids::{MessageId, SessionId, UserId};
 
 use super::reference::FrameRef;
 
@@ -15,9 +15,9 @@ pub enum ServerFrame {
     /// The session is durable, and messages may follow.
     SessionStarted {
         /// The session. The server has generated or derived the id if the client gave none.
-        session_id: Uuid,
+        session_id: SessionId,
         /// The user that the session belongs to.
-        user_id: Uuid,
+        user_id: UserId,
         /// True if the session existed before.
         resumed: bool,
     },
@@ -38,7 +38,7 @@ pub enum ServerFrame {
     /// The end of the session is durable.
     SessionEnded {
         /// The session that has ended.
-        session_id: Uuid,
+        session_id: SessionId,
         /// The time from start to end in seconds.
         duration_seconds: f64,
         /// The number of messages in the session.
@@ -62,7 +62,7 @@ pub enum ServerFrame {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Ack {
     /// The id of the message in the store.
-    pub id: Uuid,
+    pub id: MessageId,
     /// The `ref` of the frame.
     #[serde(default, rename = "ref")]
     pub reference: Option<FrameRef>,
@@ -103,8 +103,8 @@ struct ServerFrameFields {
     acks: Option<Vec<Ack>>,
     code: Option<String>,
     message: Option<String>,
-    session_id: Option<Uuid>,
-    user_id: Option<Uuid>,
+    session_id: Option<SessionId>,
+    user_id: Option<UserId>,
     resumed: Option<bool>,
     duration_seconds: Option<f64>,
     message_count: Option<u64>,
@@ -210,7 +210,7 @@ impl AckWriter {
     }
 
     /// Adds a durable message.
-    pub fn push(&mut self, id: Uuid, reference: Option<&FrameRef>) {
+    pub fn push(&mut self, id: MessageId, reference: Option<&FrameRef>) {
         let comma = if self.count == 0 { "" } else { "," };
         self.count += 1;
         // Writing to a string cannot fail.
@@ -234,8 +234,8 @@ mod tests {
 
     #[test]
     fn answers_read_as_the_protocol_page_shows_them_and_come_back_the_same() {
-        let session_id = Uuid::from_u128(1);
-        let user_id = Uuid::from_u128(2);
+        let session_id = SessionId::from_u128(1);
+        let user_id = UserId::from_u128(2);
         let reference = Some(FrameRef::number(7));
         let ended = ServerFrame::SessionEnded {
             session_id,
@@ -250,7 +250,7 @@ mod tests {
         };
         for (frame, text) in [
             (
-                ServerFrame::SessionStarted { session_id, user_id, resumed: false },
+                ServerFrame::SessionStarted { session_id, user_id: user_id.clone(), resumed: false },
                 format!(
                     r#"{{"type":"session.started","session_id":"{session_id}","user_id":"{user_id}","resumed":false}}"#
                 ),
@@ -275,7 +275,7 @@ mod tests {
     #[test]
     fn an_ack_frame_carries_several_messages() {
         let acks = [(1, Some(FrameRef::number(4))), (2, None)]
-            .map(|(id, reference)| Ack { id: Uuid::from_u128(id), reference });
+            .map(|(id, reference)| Ack { id: MessageId::from_u128(id), reference });
         let mut writer = AckWriter::new(2);
         for ack in &acks {
             writer.push(ack.id, ack.reference.as_ref());

@@ -14,10 +14,10 @@ mod start;
 use std::sync::Arc;
 
 use talktrack::store::{LimitedRows, Rows, SessionRow, Viewer};
-use talktrack::{Author, NewSession, NotDurable, SessionRef, Timestamp};
+use talktrack::{Author, NewSession, NotDurable, SessionId, SessionRef, Timestamp, UserId};
 use uuid::Uuid;
 
-pub(crate) use name::{SessionName, UserId};
+pub(crate) use name::{SessionName, UserInPath};
 pub(crate) use proof::Denied;
 pub(crate) use start::check_store;
 pub(crate) use view::SessionView;
@@ -32,14 +32,14 @@ const HOW_TO_START: &str =
     "a user's token cannot choose the id of a new session: leave session_id out, or give an external_id";
 
 /// A session that the caller may use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Granted {
-    pub(crate) session_id: Uuid,
+    pub(crate) session_id: SessionId,
     /// The user that records are accepted for. `None` if a key names a session that this node does not know: its
     /// records then belong to the user of the stored row.
-    pub(crate) claim: Option<Uuid>,
+    pub(crate) claim: Option<UserId>,
     /// The user that the session belongs to, or `None` if this is not known.
-    pub(crate) owner: Option<Uuid>,
+    pub(crate) owner: Option<UserId>,
     /// True if the store has confirmed the session. If false, access rests on what is durable on this node, or nothing
     /// is known about the session yet.
     pub(crate) is_stored: bool,
@@ -50,7 +50,7 @@ pub(crate) struct Granted {
 impl Granted {
     /// Returns the session together with the user that the caller's records claim.
     pub(crate) fn session(&self) -> SessionRef {
-        SessionRef { session_id: self.session_id, user_id: self.claim }
+        SessionRef { session_id: self.session_id, user_id: self.claim.clone() }
     }
 
     /// Returns the time of the session's last stored message, if this node does not know the session and its last event
@@ -61,14 +61,14 @@ impl Granted {
 
     /// Returns on whose authority the caller writes messages into this session.
     pub(crate) fn author(&self, caller: &Caller) -> Author {
-        author(caller, self.claim)
+        author(caller, self.claim.clone())
     }
 }
 
 /// Returns on whose authority a caller writes, for the claimed user if there is one.
-pub(crate) fn author(caller: &Caller, claim: Option<Uuid>) -> Author {
+pub(crate) fn author(caller: &Caller, claim: Option<UserId>) -> Author {
     match (caller.user(), claim) {
-        (Some(user), _) => Author::User(user.user_id),
+        (Some(user), _) => Author::User(user.user_id.clone()),
         (None, Some(user_id)) => Author::ProgramFor(user_id),
         (None, None) => Author::Program,
     }
@@ -130,7 +130,7 @@ pub(crate) async fn to_delete(
         }
         found => {
             let granted = found?;
-            let claim = granted.owner.filter(|_| !caller.acts_for_all());
+            let claim = granted.owner.clone().filter(|_| !caller.acts_for_all());
             Ok(Granted { claim, ..granted })
         }
     }
@@ -139,13 +139,15 @@ pub(crate) async fn to_delete(
 /// Returns what to delete if the named session is absent or not the caller's: each session id that the caller may mean,
 /// with the user whose records of that session are refused from now on. The user is `None` for a caller that acts for
 /// all users: then the whole session is deleted.
-pub(crate) fn absent_to_delete(caller: &Caller, name: &SessionName) -> Vec<(Uuid, Option<Uuid>)> {
+pub(crate) fn absent_to_delete(caller: &Caller, name: &SessionName) -> Vec<(SessionId, Option<UserId>)> {
     match (caller.user(), caller.limited_to()) {
         (Some(user), _) => {
-            let ids = name.ids_for_user(user.user_id).into_iter();
-            ids.map(|session_id| (session_id, Some(user.user_id))).collect()
+            let ids = name.ids_for_user(&user.user_id).into_iter();
+            ids.map(|session_id| (session_id, Some(user.user_id.clone()))).collect()
         }
-        (None, Some(users)) => users.iter().map(|user_id| (name.id_for_key(), Some(*user_id))).collect(),
+        (None, Some(users)) => {
+            users.iter().map(|user_id| (name.id_for_key(), Some(user_id.clone()))).collect()
+        }
         (None, None) => vec![(name.id_for_key(), None)],
     }
 }
@@ -158,7 +160,7 @@ pub(crate) fn absent_to_delete(caller: &Caller, name: &SessionName) -> Vec<(Uuid
 pub(crate) async fn to_start(
     state: &AppState,
     caller: &Caller,
-    user_id: Uuid,
+    user_id: UserId,
     name: Option<&SessionName>,
     external_id: Option<String>,
 ) -> Result<NewSession, Problem> {
@@ -175,7 +177,7 @@ pub(crate) async fn to_start(
         Some(external_id) if caller.user().is_some() => NewSession::named_by_user(external_id, user_id),
         Some(external_id) => NewSession::named(external_id, user_id),
         // Random from the first character on: people tell sessions apart by their first eight characters.
-        None => NewSession::new(Uuid::new_v4(), user_id),
+        None => NewSession::new(Uuid::new_v4().into(), user_id),
     };
     Ok(NewSession { session_id: session_id.unwrap_or(session.session_id), ..session })
 }
@@ -191,7 +193,11 @@ pub(crate) async fn find_row(state: &AppState, caller: &Caller, granted: &Grante
 ///
 /// # Errors
 /// 503 if the store cannot answer.
-pub(crate) async fn is_stored(state: &AppState, caller: &Caller, session_id: Uuid) -> Result<bool, Problem> {
+pub(crate) async fn is_stored(
+    state: &AppState,
+    caller: &Caller,
+    session_id: SessionId,
+) -> Result<bool, Problem> {
     Ok(proof::with_timeout(rows_for(state, caller).session(session_id)).await?.is_some())
 }
 
@@ -218,7 +224,7 @@ fn rows_for(state: &AppState, caller: &Caller) -> Arc<dyn Rows> {
     match caller.user() {
         Some(user) => {
             let claims = talktrack::JsonObject::parse(&user.claims).unwrap_or_default();
-            reader.as_user(Viewer { user_id: user.user_id, claims })
+            reader.as_user(Viewer { user_id: user.user_id.clone(), claims })
         }
         None => match caller.limited_to() {
             Some(users) => Arc::new(LimitedRows::new(reader, Arc::clone(users))),

@@ -18,10 +18,10 @@ use axum::body::Bytes;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use object_store::{GetOptions, ObjectStore as _, ObjectStoreExt as _};
+use talktrack::{SessionId, UserId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
-use uuid::Uuid;
 
 pub(crate) use failure::Unavailable;
 pub(crate) use format::AudioFormat;
@@ -99,7 +99,7 @@ impl Audio {
         let mut listed = store.objects.list(Some(store.root()));
         while let Some(object) = listed.next().await {
             match object {
-                Ok(object) => usage.add(store.owner_of(&object.location), object.size),
+                Ok(object) => usage.add(store.owner_of(&object.location).as_ref(), object.size),
                 Err(error) => {
                     return Unavailable::from(error)
                         .log("cannot count the bytes of recordings for the quotas");
@@ -109,7 +109,7 @@ impl Audio {
     }
 
     /// Returns the quota for one upload of this user.
-    pub(crate) fn new_quota(&self, owner: Option<Uuid>, limits: AudioLimits) -> Quota {
+    pub(crate) fn new_quota(&self, owner: Option<UserId>, limits: AudioLimits) -> Quota {
         Quota::new(&self.0.usage, owner, limits)
     }
 
@@ -121,12 +121,12 @@ impl Audio {
 
     /// Announces an upload before the session is checked, so that a deletion of the session that begins from now on
     /// waits for it.
-    pub(crate) fn announce_upload(&self, session_id: Uuid) -> Ticket {
+    pub(crate) fn announce_upload(&self, session_id: SessionId) -> Ticket {
         self.0.running.register(session_id)
     }
 
     /// Begins to write a recording.
-    pub(crate) fn start_upload(&self, ticket: Ticket, owner: Option<Uuid>, format: AudioFormat) -> Upload {
+    pub(crate) fn start_upload(&self, ticket: Ticket, owner: Option<UserId>, format: AudioFormat) -> Upload {
         let name = RecordingName::generate(format);
         let folder = Folder { session_id: ticket.session_id(), owner };
         Upload::new(self, Arc::clone(&self.0.store.objects), folder, name, ticket)
@@ -138,7 +138,7 @@ impl Audio {
     /// Fails if the store cannot answer.
     pub(crate) async fn recording_size(
         &self,
-        folder: Folder,
+        folder: &Folder,
         name: RecordingName,
     ) -> Result<Option<u64>, Unavailable> {
         let path = self.0.store.recording_path(folder, name);
@@ -155,7 +155,7 @@ impl Audio {
     /// Fails if the store cannot answer.
     pub(crate) async fn read(
         &self,
-        folder: Folder,
+        folder: &Folder,
         name: RecordingName,
         range: Range<u64>,
     ) -> Result<Option<BoxStream<'static, object_store::Result<Bytes>>>, Unavailable> {
@@ -172,10 +172,10 @@ impl Audio {
     ///
     /// # Errors
     /// Fails if the store cannot remove it.
-    pub(crate) async fn delete(&self, folder: Folder, name: RecordingName) -> Result<(), Unavailable> {
+    pub(crate) async fn delete(&self, folder: &Folder, name: RecordingName) -> Result<(), Unavailable> {
         let path = self.0.store.recording_path(folder, name);
         if let Ok(meta) = self.0.store.objects.head(&path).await {
-            self.0.usage.remove(folder.owner, meta.size);
+            self.0.usage.remove(folder.owner.as_ref(), meta.size);
         }
         match self.0.store.objects.delete(&path).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
@@ -188,12 +188,12 @@ impl Audio {
     ///
     /// # Errors
     /// Fails if the store cannot remove them. The caller should retry.
-    pub(crate) async fn delete_session(&self, session_id: Uuid) -> Result<usize, Unavailable> {
+    pub(crate) async fn delete_session(&self, session_id: SessionId) -> Result<usize, Unavailable> {
         let AudioInner { store, running, .. } = &*self.0;
         running.stop(session_id).await;
         let audio = Arc::clone(&self.0);
         let listed = store.objects.list(Some(&store.session_path(session_id))).map_ok(move |object| {
-            audio.usage.remove(audio.store.owner_of(&object.location), object.size);
+            audio.usage.remove(audio.store.owner_of(&object.location).as_ref(), object.size);
             object.location
         });
         let deleted = store.objects.delete_stream(listed.boxed());
@@ -209,7 +209,7 @@ impl Audio {
     ///
     /// # Errors
     /// Fails if the store cannot answer.
-    pub(crate) async fn list_sessions(&self) -> Result<Vec<Uuid>, Unavailable> {
+    pub(crate) async fn list_sessions(&self) -> Result<Vec<SessionId>, Unavailable> {
         let store = &self.0.store;
         let listed = store.objects.list_with_delimiter(Some(store.root())).await?;
         Ok(listed.common_prefixes.iter().filter_map(|path| path.filename()?.parse().ok()).collect())
@@ -226,7 +226,7 @@ impl Audio {
     /// Removes the folder of a claim, and that of its session, if they are empty.
     async fn remove_empty_folders(&self, folder: Folder) {
         let session = Folder { owner: None, ..folder };
-        let folders = [folder, session].map(|folder| self.0.store.claim_folder(folder));
+        let folders = [folder, session].map(|folder| self.0.store.claim_folder(&folder));
         let remove =
             move || folders.into_iter().flatten().for_each(|folder| drop(std::fs::remove_dir(folder)));
         let _ = spawn_blocking(remove).await;
@@ -237,14 +237,17 @@ impl Audio {
 mod tests {
     use super::*;
 
-    fn folder(session_id: Uuid) -> Folder {
-        Folder { session_id, owner: Some(Uuid::from_u128(9)) }
+    fn folder(session_id: SessionId) -> Folder {
+        Folder { session_id, owner: Some(UserId::from_u128(9)) }
     }
 
     /// Begins an upload of a WAV file and leaves it unfinished.
-    async fn half_way(audio: &Audio, session_id: Uuid) -> Upload {
-        let mut upload =
-            audio.start_upload(audio.announce_upload(session_id), Some(Uuid::from_u128(9)), AudioFormat::Wav);
+    async fn half_way(audio: &Audio, session_id: SessionId) -> Upload {
+        let mut upload = audio.start_upload(
+            audio.announce_upload(session_id),
+            Some(UserId::from_u128(9)),
+            AudioFormat::Wav,
+        );
         upload.write(&vec![0; 1 << 20]).await.unwrap();
         upload
     }
@@ -253,8 +256,8 @@ mod tests {
     async fn deleting_a_session_removes_all_its_recordings_and_those_that_are_coming_in() {
         let dir = tempfile::tempdir().unwrap();
         let audio = Audio::new(RecordingStore::in_folder(dir.path()).unwrap());
-        let session = Uuid::from_u128(1);
-        let other = Uuid::from_u128(2);
+        let session = SessionId::from_u128(1);
+        let other = SessionId::from_u128(2);
         let name = half_way(&audio, session).await.finish().await.unwrap();
         half_way(&audio, session).await.finish().await.unwrap();
         let neighbour = half_way(&audio, other).await.finish().await.unwrap();
@@ -269,8 +272,8 @@ mod tests {
         assert_eq!(audio.delete_session(session).await, Ok(2));
         coming_in.await.unwrap();
         assert!(!dir.path().join("audio").join(session.to_string()).exists());
-        assert_eq!(audio.recording_size(folder(session), name).await, Ok(None));
+        assert_eq!(audio.recording_size(&folder(session), name).await, Ok(None));
         assert_eq!(audio.delete_session(session).await, Ok(0), "again");
-        assert_eq!(audio.recording_size(folder(other), neighbour).await, Ok(Some(1 << 20)));
+        assert_eq!(audio.recording_size(&folder(other), neighbour).await, Ok(Some(1 << 20)));
     }
 }

@@ -23,7 +23,7 @@ mod refused;
 
 use std::sync::Arc;
 
-use uuid::Uuid;
+use talktrack::UserId;
 
 pub(crate) use authenticator::{Admission, Authenticator, SeenCaller};
 pub(crate) use csrf::{CSRF_FIELD, CSRF_HEADER};
@@ -55,13 +55,13 @@ pub(crate) struct KeyHolder {
     pub(crate) name: Arc<str>,
     pub(crate) scopes: Scopes,
     /// The users that the key may act for; `None` for all users.
-    pub(crate) users: Option<Arc<[Uuid]>>,
+    pub(crate) users: Option<Arc<[UserId]>>,
 }
 
 /// A user who has proved their identity with a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct User {
-    pub(crate) user_id: Uuid,
+    pub(crate) user_id: UserId,
     /// All claims of the token, as the JSON object that was signed. The policies of PostgreSQL read them.
     pub(crate) claims: Arc<str>,
     /// What the server allows tokens of users to do.
@@ -124,7 +124,7 @@ impl Caller {
     }
 
     /// Returns the users that an API key is limited to; `None` for an unlimited key and every other caller.
-    pub(crate) fn limited_to(&self) -> Option<&Arc<[Uuid]>> {
+    pub(crate) fn limited_to(&self) -> Option<&Arc<[UserId]>> {
         match self {
             Self::Key(key) => key.users.as_ref(),
             Self::Anyone | Self::User(_) => None,
@@ -141,7 +141,7 @@ impl Caller {
         match self {
             Self::Anyone => Actor::Anyone,
             Self::Key(key) => Actor::Key(Arc::clone(&key.name)),
-            Self::User(user) => Actor::User(user.user_id),
+            Self::User(user) => Actor::User(user.user_id.clone()),
         }
     }
 
@@ -150,16 +150,16 @@ impl Caller {
         match self {
             Self::Anyone => None,
             Self::Key(key) => Some(Account::Key(Arc::clone(&key.name))),
-            Self::User(user) => Some(Account::User(user.user_id)),
+            Self::User(user) => Some(Account::User(user.user_id.clone())),
         }
     }
 
     /// True if the caller may read and change the data of this user.
-    pub(crate) fn can_act_for(&self, user_id: Uuid) -> bool {
+    pub(crate) fn can_act_for(&self, user_id: &UserId) -> bool {
         match self {
             Self::Anyone => true,
-            Self::Key(key) => key.users.as_ref().is_none_or(|users| users.contains(&user_id)),
-            Self::User(user) => user.user_id == user_id,
+            Self::Key(key) => key.users.as_ref().is_none_or(|users| users.contains(user_id)),
+            Self::User(user) => user.user_id == *user_id,
         }
     }
 
@@ -169,12 +169,12 @@ impl Caller {
     /// # Errors
     /// Fails if the request names a user that the caller may not act for, or if a key that is limited to several users
     /// names none of them.
-    pub(crate) fn resolve_user(&self, named: Option<Uuid>) -> Result<Option<Uuid>, Problem> {
+    pub(crate) fn resolve_user(&self, named: Option<UserId>) -> Result<Option<UserId>, Problem> {
         match (self, named) {
             (Self::User(user), Some(named)) if named != user.user_id => {
                 Err(Problem::forbidden("user_id: is not the user of the token"))
             }
-            (Self::User(user), _) => Ok(Some(user.user_id)),
+            (Self::User(user), _) => Ok(Some(user.user_id.clone())),
             (Self::Key(key), named) => key.resolve_user(named),
             (Self::Anyone, named) => Ok(named),
         }
@@ -182,12 +182,12 @@ impl Caller {
 }
 
 impl KeyHolder {
-    fn resolve_user(&self, named: Option<Uuid>) -> Result<Option<Uuid>, Problem> {
+    fn resolve_user(&self, named: Option<UserId>) -> Result<Option<UserId>, Problem> {
         match (self.users.as_deref(), named) {
             (None, named) => Ok(named),
             (Some(users), Some(named)) if users.contains(&named) => Ok(Some(named)),
             (Some(_), Some(_)) => Err(Problem::forbidden("user_id: this API key may not act for that user")),
-            (Some([user]), None) => Ok(Some(*user)),
+            (Some([user]), None) => Ok(Some(user.clone())),
             (Some(users), None) => {
                 let detail =
                     format!("user_id: missing; this API key acts for {} users, so name one", users.len());
@@ -206,12 +206,12 @@ mod tests {
     }
 
     fn limited_key(scopes: &str, users: Option<&[u128]>) -> Caller {
-        let users = users.map(|users| users.iter().copied().map(Uuid::from_u128).collect());
+        let users = users.map(|users| users.iter().copied().map(UserId::from_u128).collect());
         Caller::Key(Arc::new(KeyHolder { name: "k".into(), scopes: scopes.parse().unwrap(), users }))
     }
 
     fn user(id: u128) -> Caller {
-        Caller::User(User { user_id: Uuid::from_u128(id), claims: "{}".into(), access: UserAccess::Write })
+        Caller::User(User { user_id: UserId::from_u128(id), claims: "{}".into(), access: UserAccess::Write })
     }
 
     #[test]
@@ -230,26 +230,26 @@ mod tests {
 
     #[test]
     fn a_user_sees_and_speaks_for_themselves_only() {
-        let own = Uuid::from_u128(1);
-        let other = Uuid::from_u128(2);
-        assert!(user(1).can_act_for(own) && !user(1).can_act_for(other) && key("read").can_act_for(other));
-        assert_eq!(user(1).resolve_user(None), Ok(Some(own)));
-        assert_eq!(user(1).resolve_user(Some(own)), Ok(Some(own)));
-        assert!(user(1).resolve_user(Some(other)).is_err());
-        assert_eq!(key("write").resolve_user(Some(other)), Ok(Some(other)));
+        let own = UserId::from_u128(1);
+        let other = UserId::from_u128(2);
+        assert!(user(1).can_act_for(&own) && !user(1).can_act_for(&other) && key("read").can_act_for(&other));
+        assert_eq!(user(1).resolve_user(None), Ok(Some(own.clone())));
+        assert_eq!(user(1).resolve_user(Some(own.clone())), Ok(Some(own)));
+        assert!(user(1).resolve_user(Some(other.clone())).is_err());
+        assert_eq!(key("write").resolve_user(Some(other.clone())), Ok(Some(other)));
         assert_eq!(Caller::Anyone.resolve_user(None), Ok(None));
     }
 
     #[test]
     fn a_limited_key_acts_for_its_users_and_names_one_of_several() {
-        let first = Uuid::from_u128(1);
-        let second = Uuid::from_u128(2);
-        let other = Uuid::from_u128(3);
+        let first = UserId::from_u128(1);
+        let second = UserId::from_u128(2);
+        let other = UserId::from_u128(3);
         let one = limited_key("admin", Some(&[1]));
         let two = limited_key("admin", Some(&[1, 2]));
-        assert!(two.can_act_for(first) && two.can_act_for(second) && !two.can_act_for(other));
+        assert!(two.can_act_for(&first) && two.can_act_for(&second) && !two.can_act_for(&other));
         assert_eq!(one.resolve_user(None), Ok(Some(first)));
-        assert_eq!(two.resolve_user(Some(second)), Ok(Some(second)));
+        assert_eq!(two.resolve_user(Some(second.clone())), Ok(Some(second)));
         assert!(two.resolve_user(None).is_err() && two.resolve_user(Some(other)).is_err());
         assert!(!one.acts_for_all() && key("read").acts_for_all() && Caller::Anyone.acts_for_all());
         for scope in [Scope::Metrics, Scope::Admin] {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use talktrack::clock::Seq;
 use talktrack::record::{Body, Record};
 use talktrack::store::sqlite::{DeadLetter, Replayed, SqliteReader};
-use talktrack::{NotDurable, ReadError, Reason, Receipt, Refused, Tracker};
+use talktrack::{NotDurable, ReadError, Reason, RecordReceipt, Refused, Tracker};
 
 pub(crate) use control_dir::ControlDir;
 
@@ -179,7 +179,7 @@ impl DeadLetters {
     }
 
     /// Puts the record of a letter into the queue. Waits while the queue is full.
-    async fn hand_over(&self, seq: Seq) -> Result<Result<Receipt, LetterOutcome>, Failure> {
+    async fn hand_over(&self, seq: Seq) -> Result<Result<RecordReceipt, LetterOutcome>, Failure> {
         let Some(letter) = self.reader.dead_letter(seq).await? else {
             return Ok(Err(LetterOutcome::NotThere));
         };
@@ -203,7 +203,7 @@ impl DeadLetters {
         self.tracker.flush().await.map(|()| record)
     }
 
-    async fn replay_outcome(&self, receipt: &Receipt) -> Result<LetterOutcome, ReadError> {
+    async fn replay_outcome(&self, receipt: &RecordReceipt) -> Result<LetterOutcome, ReadError> {
         Ok(match self.reader.replay_outcome(receipt).await? {
             Replayed::Stored => LetterOutcome::Stored,
             Replayed::Pending => LetterOutcome::OnItsWay,

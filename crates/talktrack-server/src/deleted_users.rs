@@ -7,10 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use talktrack::Timestamp;
 use talktrack::permissions::{make_private_directory, private_file};
+use talktrack::{Timestamp, UserId};
 use tokio::task::spawn_blocking;
-use uuid::Uuid;
 
 /// The directory in the data directory. The name of each file is the user's id, and its content the time of the
 /// deletion.
@@ -25,16 +24,16 @@ struct DeletedUsersInner {
     /// Held while files are read and changed.
     files: Mutex<()>,
     /// The number of requests that are deleting each user now.
-    running: Mutex<HashMap<Uuid, usize>>,
+    running: Mutex<HashMap<UserId, usize>>,
 }
 
 /// Marks a request as deleting a user until it is dropped.
-pub(crate) struct RunningDeletion(DeletedUsers, Uuid);
+pub(crate) struct RunningDeletion(DeletedUsers, UserId);
 
 impl Drop for RunningDeletion {
     fn drop(&mut self) {
         let mut running = self.0.0.running.lock();
-        let requests = running.entry(self.1).or_default();
+        let requests = running.entry(self.1.clone()).or_default();
         *requests = requests.saturating_sub(1);
         if *requests == 0 {
             running.remove(&self.1);
@@ -49,14 +48,14 @@ impl DeletedUsers {
     }
 
     /// Marks the user as being deleted by a request, so that the background task leaves the user to it.
-    pub(crate) fn start_deletion(&self, user_id: Uuid) -> RunningDeletion {
-        *self.0.running.lock().entry(user_id).or_default() += 1;
-        RunningDeletion(self.clone(), user_id)
+    pub(crate) fn start_deletion(&self, user_id: &UserId) -> RunningDeletion {
+        *self.0.running.lock().entry(user_id.clone()).or_default() += 1;
+        RunningDeletion(self.clone(), user_id.clone())
     }
 
     /// True if a request is deleting the user now.
-    pub(crate) fn is_running(&self, user_id: Uuid) -> bool {
-        self.0.running.lock().contains_key(&user_id)
+    pub(crate) fn is_running(&self, user_id: &UserId) -> bool {
+        self.0.running.lock().contains_key(user_id)
     }
 
     /// Records on disk that all data of a user up to this time must be deleted. A later time is kept. Returns the time
@@ -66,13 +65,13 @@ impl DeletedUsers {
     /// Fails if the note cannot be written.
     pub(crate) async fn note_deletion(
         &self,
-        user_id: Uuid,
+        user_id: UserId,
         moment: Timestamp,
     ) -> io::Result<Option<Timestamp>> {
         self.with_files(move |notes| {
-            let noted = notes.read(user_id);
+            let noted = notes.read(&user_id);
             if noted.is_none_or(|noted| noted < moment) {
-                notes.write(user_id, moment)?;
+                notes.write(&user_id, moment)?;
             }
             Ok(noted)
         })
@@ -80,34 +79,34 @@ impl DeletedUsers {
     }
 
     /// Removes the note for this time, because the deletion is complete. A note with another time is kept.
-    pub(crate) async fn clear_note(&self, user_id: Uuid, moment: Timestamp) -> io::Result<()> {
+    pub(crate) async fn clear_note(&self, user_id: UserId, moment: Timestamp) -> io::Result<()> {
         self.put_back(user_id, moment, None).await
     }
 
     /// Restores the note from before, if the current note is for this time. A note with another time is kept.
     pub(crate) async fn put_back(
         &self,
-        user_id: Uuid,
+        user_id: UserId,
         moment: Timestamp,
         before: Option<Timestamp>,
     ) -> io::Result<()> {
         self.with_files(move |notes| match before {
-            _ if notes.read(user_id) != Some(moment) => Ok(()),
-            Some(before) => notes.write(user_id, before),
-            None => fs::remove_file(notes.file(user_id)),
+            _ if notes.read(&user_id) != Some(moment) => Ok(()),
+            Some(before) => notes.write(&user_id, before),
+            None => fs::remove_file(notes.file(&user_id)),
         })
         .await
     }
 
     /// Returns the users whose deletion is not complete, with the time of each deletion.
-    pub(crate) async fn list_due(&self) -> Vec<(Uuid, Timestamp)> {
+    pub(crate) async fn list_due(&self) -> Vec<(UserId, Timestamp)> {
         let list = |notes: &DeletedUsersInner| {
             let entries = match fs::read_dir(&notes.directory) {
                 Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
                 entries => entries?,
             };
             let users = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-            Ok(users.filter_map(|user_id| Some((user_id, notes.read(user_id)?))).collect())
+            Ok(users.filter_map(|user_id: UserId| Some((user_id.clone(), notes.read(&user_id)?))).collect())
         };
         self.with_files(list).await.unwrap_or_else(|error| {
             tracing::debug!("cannot list the users to delete: {error}");
@@ -129,15 +128,15 @@ impl DeletedUsers {
 }
 
 impl DeletedUsersInner {
-    fn file(&self, user_id: Uuid) -> PathBuf {
+    fn file(&self, user_id: &UserId) -> PathBuf {
         self.directory.join(user_id.to_string())
     }
 
-    fn read(&self, user_id: Uuid) -> Option<Timestamp> {
+    fn read(&self, user_id: &UserId) -> Option<Timestamp> {
         fs::read_to_string(self.file(user_id)).ok()?.parse().ok()
     }
 
-    fn write(&self, user_id: Uuid, moment: Timestamp) -> io::Result<()> {
+    fn write(&self, user_id: &UserId, moment: Timestamp) -> io::Result<()> {
         make_private_directory(&self.directory)?;
         let draft = self.directory.join(format!("{user_id}.tmp"));
         let mut draft_file = private_file().write(true).create(true).truncate(true).open(&draft)?;
@@ -152,6 +151,7 @@ impl DeletedUsersInner {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use uuid::Uuid;
 
     fn at(micros: i64) -> Timestamp {
         Timestamp::from_micros(micros).unwrap()
@@ -161,17 +161,20 @@ mod tests {
     async fn requests_at_the_same_time_keep_the_latest_moment() {
         let dir = tempfile::tempdir().unwrap();
         let notes = DeletedUsers::in_dir(dir.path());
-        let user = Uuid::new_v4();
+        let user = UserId::new(Uuid::new_v4());
         let requests = (1..=50).map(|micros| {
             let notes = notes.clone();
-            tokio::spawn(async move { notes.note_deletion(user, at(micros)).await })
+            tokio::spawn({
+                let value = user.clone();
+                async move { notes.note_deletion(value, at(micros)).await }
+            })
         });
         for request in requests.collect::<Vec<_>>() {
             request.await.unwrap().unwrap();
         }
-        assert_eq!(notes.list_due().await, [(user, at(50))]);
-        notes.clear_note(user, at(49)).await.unwrap();
-        assert_eq!(notes.list_due().await, [(user, at(50))], "a later deletion is not done");
+        assert_eq!(notes.list_due().await, [(user.clone(), at(50))]);
+        notes.clear_note(user.clone(), at(49)).await.unwrap();
+        assert_eq!(notes.list_due().await, [(user.clone(), at(50))], "a later deletion is not done");
         notes.clear_note(user, at(50)).await.unwrap();
         assert_eq!(notes.list_due().await, []);
     }
@@ -180,14 +183,14 @@ mod tests {
     async fn a_request_that_is_refused_leaves_the_note_of_an_earlier_one() {
         let dir = tempfile::tempdir().unwrap();
         let notes = DeletedUsers::in_dir(dir.path());
-        let user = Uuid::new_v4();
-        assert_eq!(notes.note_deletion(user, at(1)).await.unwrap(), None);
-        let before = notes.note_deletion(user, at(2)).await.unwrap();
-        notes.put_back(user, at(2), before).await.unwrap();
-        assert_eq!(notes.list_due().await, [(user, at(1))]);
-        let running = notes.start_deletion(user);
-        assert!(notes.is_running(user));
+        let user = UserId::new(Uuid::new_v4());
+        assert_eq!(notes.note_deletion(user.clone(), at(1)).await.unwrap(), None);
+        let before = notes.note_deletion(user.clone(), at(2)).await.unwrap();
+        notes.put_back(user.clone(), at(2), before).await.unwrap();
+        assert_eq!(notes.list_due().await, [(user.clone(), at(1))]);
+        let running = notes.start_deletion(&user);
+        assert!(notes.is_running(&user));
         drop(running);
-        assert!(!notes.is_running(user));
+        assert!(!notes.is_running(&user));
     }
 }

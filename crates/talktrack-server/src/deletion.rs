@@ -13,10 +13,11 @@ use futures_util::future::join_all;
 use serde::Serialize;
 use talktrack::clock::{Clock as _, SystemClock};
 use talktrack::store::SessionFilter;
-use talktrack::{Deletion, DeletionCounts, ErrorCode, NotDurable, ReadError, SessionReceipt};
+use talktrack::{
+    Deletion, DeletionCounts, ErrorCode, NotDurable, ReadError, SessionId, SessionReceipt, UserId,
+};
 use tokio::time::timeout;
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 use crate::access::{self, Granted, SessionName};
 use crate::auth::Caller;
@@ -106,7 +107,7 @@ pub(crate) async fn delete_session(
     state: &AppState,
     caller: &Caller,
     name: &SessionName,
-) -> Result<(Uuid, DeletionReport), Problem> {
+) -> Result<(SessionId, DeletionReport), Problem> {
     let Granted { session_id, claim, owner, .. } = match access::to_delete(state, caller, name).await {
         Err(problem) if problem.code() == NotDurable::UnknownSession.code() => {
             refuse_absent(state, access::absent_to_delete(caller, name)).await?;
@@ -129,7 +130,7 @@ pub(crate) async fn delete_session(
 }
 
 /// Writes tombstones for sessions that are absent or another user's.
-async fn refuse_absent(state: &AppState, sessions: Vec<(Uuid, Option<Uuid>)>) -> Result<(), Problem> {
+async fn refuse_absent(state: &AppState, sessions: Vec<(SessionId, Option<UserId>)>) -> Result<(), Problem> {
     let state = state.clone();
     let marks = sessions.into_iter().map(move |(session_id, owner)| {
         let accepted = state.tracker().delete_session(session_id, owner);
@@ -154,25 +155,25 @@ async fn refuse_absent(state: &AppState, sessions: Vec<(Uuid, Option<Uuid>)>) ->
 ///
 /// # Errors
 /// Fails if the deletion cannot be accepted now.
-pub(crate) async fn delete_user(state: &AppState, user_id: Uuid) -> Result<DeletionReport, Problem> {
+pub(crate) async fn delete_user(state: &AppState, user_id: UserId) -> Result<DeletionReport, Problem> {
     let state = state.clone();
     run_to_completion(async move {
-        let _running = state.deleted_users().start_deletion(user_id);
+        let _running = state.deleted_users().start_deletion(&user_id);
         let moment = SystemClock.now();
         // The note is written before the tombstone. The process may end as soon as the store has the tombstone, and
         // then only this note leads to the remaining sessions.
         let noted = if state.is_remote() {
-            state.deleted_users().note_deletion(user_id, moment).await
+            state.deleted_users().note_deletion(user_id.clone(), moment).await
         } else {
             Ok(None)
         };
         let mut gone = DeletionReport::default();
         // The tombstone is written before the sessions are listed. A session that begins after it is new and is kept;
         // the store has every earlier session by then, so the list contains it.
-        match state.tracker().delete_user(user_id) {
-            Ok(accepted) => delete_all(&state, user_id, accepted, &mut gone).await?,
+        match state.tracker().delete_user(user_id.clone()) {
+            Ok(accepted) => delete_all(&state, &user_id, accepted, &mut gone).await?,
             Err(refused) => {
-                let put_back = state.deleted_users().put_back(user_id, moment, noted.ok().flatten());
+                let put_back = state.deleted_users().put_back(user_id.clone(), moment, noted.ok().flatten());
                 put_back.await.map_err(|error| not_noted(&error))?;
                 return Err(refused.into());
             }
@@ -190,7 +191,7 @@ pub(crate) async fn delete_user(state: &AppState, user_id: Uuid) -> Result<Delet
 
 async fn delete_all(
     state: &AppState,
-    user_id: Uuid,
+    user_id: &UserId,
     Deletion { here, in_store }: Deletion,
     gone: &mut DeletionReport,
 ) -> Result<(), Problem> {
@@ -201,11 +202,11 @@ async fn delete_all(
     let mut done = HashSet::new();
     loop {
         let found = sessions_of(state, user_id, gone).await?;
-        let left: Vec<Uuid> = found.into_iter().filter(|session_id| done.insert(*session_id)).collect();
+        let left: Vec<SessionId> = found.into_iter().filter(|session_id| done.insert(*session_id)).collect();
         if left.is_empty() {
             break;
         }
-        delete_some(state, left, user_id, gone).await?;
+        delete_some(state, &left, user_id, gone).await?;
     }
     // Dead letters of sessions that never belonged to the user.
     let letters = state.local().dead_letters_of(user_id).await.map_err(|error| unreadable(&error))?;
@@ -222,8 +223,8 @@ async fn run_to_completion(
 
 async fn delete_some(
     state: &AppState,
-    sessions: Vec<Uuid>,
-    user_id: Uuid,
+    sessions: &[SessionId],
+    user_id: &UserId,
     gone: &mut DeletionReport,
 ) -> Result<(), Problem> {
     for some in sessions.chunks(TOGETHER) {
@@ -234,14 +235,14 @@ async fn delete_some(
 
 async fn delete_together(
     state: &AppState,
-    sessions: &[Uuid],
-    user_id: Uuid,
+    sessions: &[SessionId],
+    user_id: &UserId,
     gone: &mut DeletionReport,
 ) -> Result<(), Problem> {
     let deletions = sessions.iter().map(|session_id| async move {
         let mut gone = DeletionReport::default();
         let deleted = async {
-            let accepted = state.tracker().delete_session(*session_id, Some(user_id))?;
+            let accepted = state.tracker().delete_session(*session_id, Some(user_id.clone()))?;
             delete_one(state, *session_id, accepted, &mut gone).await
         };
         (deleted.await, gone)
@@ -264,7 +265,7 @@ async fn delete_together(
 
 async fn delete_one(
     state: &AppState,
-    session_id: Uuid,
+    session_id: SessionId,
     Deletion { here, in_store }: Deletion,
     gone: &mut DeletionReport,
 ) -> Result<(), Problem> {
@@ -304,10 +305,10 @@ async fn done_in_time(
 /// marks the deletion as pending and returns only the others.
 async fn sessions_of(
     state: &AppState,
-    user_id: Uuid,
+    user_id: &UserId,
     gone: &mut DeletionReport,
-) -> Result<HashSet<Uuid>, Problem> {
-    let mut found: HashSet<Uuid> = state.tracker().sessions_of_user(user_id).into_iter().collect();
+) -> Result<HashSet<SessionId>, Problem> {
+    let mut found: HashSet<SessionId> = state.tracker().sessions_of_user(user_id).into_iter().collect();
     found.extend(state.local().journaled_sessions_of(user_id).await.map_err(|error| unreadable(&error))?);
     if state.is_remote() && state.tracker().health().store.is_some() {
         gone.store = InStore::Pending;
@@ -322,9 +323,9 @@ async fn sessions_of(
 }
 
 /// Returns the stored sessions of a user.
-async fn sessions_in_store(state: &AppState, user_id: Uuid) -> Result<Vec<Uuid>, ReadError> {
+async fn sessions_in_store(state: &AppState, user_id: &UserId) -> Result<Vec<SessionId>, ReadError> {
     let reader = state.tracker().reader();
-    let filter = SessionFilter { user_id: Some(user_id), ..SessionFilter::default() };
+    let filter = SessionFilter { user_id: Some(user_id.clone()), ..SessionFilter::default() };
     let mut found = Vec::new();
     let mut after = None;
     loop {

@@ -20,9 +20,8 @@ use std::time::Duration;
 use axum::http::{HeaderMap, StatusCode};
 use metrics::counter;
 use parking_lot::Mutex;
-use talktrack::ErrorCode;
+use talktrack::{ErrorCode, UserId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
-use uuid::Uuid;
 
 pub(crate) use address::neighbourhood;
 pub(crate) use connections::{AddressPermit, Admitted, Connections};
@@ -64,7 +63,7 @@ pub(crate) enum Account {
     /// An API key, by its name.
     Key(Arc<str>),
     /// A user, independent of the token that they use.
-    User(Uuid),
+    User(UserId),
 }
 
 /// All limits. Cheap to clone; all clones refer to the same counts.
@@ -85,7 +84,7 @@ struct LimitsInner {
     export_turns: Semaphore,
     strangers: Option<Rates<IpAddr>>,
     /// The bytes of dead letters, for each user who has any.
-    dead_letters: Mutex<HashMap<Uuid, u64>>,
+    dead_letters: Mutex<HashMap<UserId, u64>>,
     dead_letters_per_user: Option<u64>,
     /// Counts the WebSockets and event listeners of users.
     connections: Counts<Account>,
@@ -262,7 +261,7 @@ impl Limits {
     }
 
     /// Stores how many bytes the dead letters of each user take.
-    pub(crate) fn note_dead_letters(&self, bytes: HashMap<Uuid, u64>) {
+    pub(crate) fn note_dead_letters(&self, bytes: HashMap<UserId, u64>) {
         *self.0.dead_letters.lock() = bytes;
     }
 

@@ -57,7 +57,7 @@ fn from_its_end(end: &SessionEnd) -> Option<SessionRow> {
     let started_at = Timestamp::from_micros(end.ended_at.as_micros() - (lasted * 1e6) as i64)?;
     Some(SessionRow {
         session_id: end.session_id,
-        user_id: Some(end.owner?),
+        user_id: Some(end.owner.clone()?),
         external_id: None,
         status: end.status.into(),
         end_reason: None,

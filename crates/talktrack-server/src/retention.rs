@@ -100,8 +100,9 @@ async fn delete_sessions(
     sessions: &[SessionRow],
     before: Timestamp,
 ) -> Result<DeletionCounts, ReadError> {
-    let accept =
-        |row: &SessionRow| state.tracker().delete_inactive_session(row.session_id, row.user_id, before);
+    let accept = |row: &SessionRow| {
+        state.tracker().delete_inactive_session(row.session_id, row.user_id.clone(), before)
+    };
     // A deletion that does not fit into the queue is tried again in an hour.
     let removal = |row: &SessionRow| {
         let deletion = accept(row).ok().flatten()?;
@@ -147,13 +148,13 @@ async fn delete_old_letters(state: &AppState, before: Timestamp) -> Result<u64, 
 #[cfg(test)]
 mod tests {
     use talktrack::{Status, clock::Clock as _};
-    use uuid::Uuid;
 
     use super::*;
+    use talktrack::SessionId;
 
     fn rows(counts: &[i64]) -> Vec<SessionRow> {
         let row = |message_count: &i64| SessionRow {
-            session_id: Uuid::nil(),
+            session_id: SessionId::nil(),
             user_id: None,
             external_id: None,
             status: Status::Ended.into(),

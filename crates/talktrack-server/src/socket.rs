@@ -18,7 +18,7 @@ use peer::Peer;
 use serde::Deserialize;
 use talktrack::error::Invalid;
 use talktrack::message::MAX_EXTERNAL_ID_BYTES;
-use talktrack::{ErrorCode, NewSession};
+use talktrack::{ErrorCode, NewSession, UserId};
 use uuid::Uuid;
 
 use crate::access::{self, SessionName};
@@ -94,7 +94,7 @@ pub(crate) async fn connect(
     let meter = state.limits().new_meter(address, caller.account());
     let pace = state.turns().new_pace(caller.account(), address, session.session_id);
     let caller = caller.clone();
-    let lease = state.authenticator().lease(admission, Scope::Write, Some(session.user_id));
+    let lease = state.authenticator().lease(admission, Scope::Write, Some(session.user_id.clone()));
     let response = upgrade.on_upgrade(async move |socket| {
         let peer = Peer::new(socket, state.config().peer_timeout, state.watch_stop());
         if let Some(conversation) =
@@ -116,7 +116,7 @@ impl ConnectParams {
     }
 
     fn parse(self, caller: &Caller) -> Result<RequestedSession, Problem> {
-        let named = parse_uuid("user_id", self.user_id.as_deref()).map_err(Problem::invalid)?;
+        let named = parse_id("user_id", self.user_id.as_deref()).map_err(Problem::invalid)?;
         let missing = || Problem::invalid(Invalid::new("user_id", "missing"));
         let user_id = caller.resolve_user(named)?.ok_or_else(missing)?;
         let name = self.session_id.as_deref().map(SessionName::parse).transpose();
@@ -130,7 +130,7 @@ impl ConnectParams {
 #[derive(Debug, PartialEq, Eq)]
 struct RequestedSession {
     name: Option<SessionName>,
-    user_id: Uuid,
+    user_id: UserId,
     external_id: Option<String>,
 }
 
@@ -144,14 +144,15 @@ fn check_external_id(external_id: String) -> Result<String, Invalid> {
     Ok(external_id)
 }
 
-fn parse_uuid(field: &'static str, text: Option<&str>) -> Result<Option<Uuid>, Invalid> {
-    let parse = |text| Uuid::try_parse(text).map_err(|_| Invalid::new(field, "must be a UUID"));
+fn parse_id<T: From<Uuid>>(field: &'static str, text: Option<&str>) -> Result<Option<T>, Invalid> {
+    let parse = |text| Uuid::try_parse(text).map(T::from).map_err(|_| Invalid::new(field, "must be a UUID"));
     text.map(parse).transpose()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use talktrack::SessionId;
 
     fn asked(
         session_id: Option<&str>,
@@ -172,8 +173,8 @@ mod tests {
     #[test]
     fn a_session_is_asked_for_by_its_id_or_its_name_or_not_at_all() {
         let given = asked(Some("00000000-0000-0000-0000-000000000001"), USER, Some("call 7")).unwrap();
-        assert_eq!(given.name, Some(SessionName::Id(Uuid::from_u128(1))));
-        assert_eq!((given.user_id, given.external_id.as_deref()), (Uuid::from_u128(2), Some("call 7")));
+        assert_eq!(given.name, Some(SessionName::Id(SessionId::from_u128(1))));
+        assert_eq!((given.user_id, given.external_id.as_deref()), (UserId::from_u128(2), Some("call 7")));
         let named = asked(Some("external:call 7"), USER, None).unwrap();
         assert_eq!(named.name, Some(SessionName::External("call 7".into())));
         assert_eq!(asked(None, USER, None).unwrap().name, None);

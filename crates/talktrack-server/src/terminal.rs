@@ -5,9 +5,8 @@ use std::borrow::Cow;
 use std::io::IsTerminal as _;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
-use talktrack::StoredTime;
+use talktrack::{StoredTime, UserId};
 use terminal_size::{Width, terminal_size};
-use uuid::Uuid;
 
 use crate::visible::{DIM, PLAIN};
 pub(crate) use crate::visible::{escape_json, escape_line, escape_text};
@@ -92,7 +91,7 @@ pub(crate) fn format_time(time: &StoredTime) -> String {
 }
 
 /// Formats a user's id; a dash if another program left it out.
-pub(crate) fn format_user(id: Option<Uuid>) -> String {
+pub(crate) fn format_user(id: Option<&UserId>) -> String {
     id.map_or_else(|| "-".to_owned(), |id| id.to_string())
 }
 

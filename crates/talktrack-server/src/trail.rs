@@ -6,6 +6,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::Method;
 use axum::middleware::Next;
 use axum::response::Response;
+use talktrack::{SessionId, UserId};
 use uuid::Uuid;
 
 use crate::audit::{Actor, Entry};
@@ -109,7 +110,8 @@ fn entry_for(request: &Request) -> impl FnOnce(Actor, Act) -> Entry + use<> {
             Act::Other => "other",
         };
         let entry = Entry::new(who, what, from).route(&route);
-        entry.session(id(["session_id", "session"])).user(id(["user_id", "user"]))
+        let session = id(["session_id", "session"]).map(SessionId::from);
+        entry.session(session).user(id(["user_id", "user"]).map(UserId::from))
     }
 }
 

@@ -23,10 +23,9 @@ use std::time::{Duration, Instant};
 use flights::Flights;
 use parking_lot::Mutex;
 use talktrack::clock::Seq;
-use talktrack::{Durability, Tracker};
+use talktrack::{Durability, SessionId, Tracker};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout_at};
-use uuid::Uuid;
 
 use crate::limits::{Account, neighbourhood};
 
@@ -67,7 +66,7 @@ const MESSAGE_BYTES: usize = 2 << 10;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Sender {
     caller: CallerKey,
-    session_id: Uuid,
+    session_id: SessionId,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -166,7 +165,7 @@ pub(crate) struct Turns {
 
 #[derive(Debug, Default)]
 struct Senders {
-    sessions: Flights<Uuid>,
+    sessions: Flights<SessionId>,
     callers: Flights<CallerKey>,
 }
 
@@ -176,7 +175,7 @@ impl Turns {
         &self,
         account: Option<Account>,
         address: Option<IpAddr>,
-        session_id: Uuid,
+        session_id: SessionId,
     ) -> Pace {
         let caller = account.map_or(CallerKey::Address(address.map(neighbourhood)), CallerKey::Account);
         let sender = Sender { caller, session_id };

@@ -8,6 +8,7 @@ use talktrack::NewSession;
 use talktrack::store::MessageRow;
 use talktrack_core::books::Books;
 use talktrack_core::clock::Timestamp;
+use talktrack_core::ids::{MessageId, SessionId, UserId};
 use talktrack_core::json::JsonObject;
 use talktrack_core::message::{Message, Role};
 use talktrack_core::record::Status;
@@ -17,16 +18,16 @@ use uuid::Uuid;
 use crate::setup::Setup;
 use crate::trial::Trial;
 
-const SESSION: Uuid = Uuid::from_u128(0xaa);
-const UNKNOWN: Uuid = Uuid::from_u128(0xab);
-const USER: Uuid = Uuid::from_u128(0xba);
+const SESSION: SessionId = SessionId::from_u128(0xaa);
+const UNKNOWN: SessionId = SessionId::from_u128(0xab);
+const USER: UserId = UserId::from_u128(0xba);
 
 pub async fn what_was_flushed_to_the_store_is_there(setup: Setup) {
     let mut trial = Trial::open(setup);
     trial.settled().await;
     // Sessions without a message, so that the flush can only wait for their starts and updates.
     for number in 0..20 {
-        let session = Uuid::from_u128(0x300 + number);
+        let session = SessionId::from_u128(0x300 + number);
         trial.start(NewSession::new(session, USER)).await;
         trial.settled().await;
         assert_eq!(trial.session(session).await.status, Status::Active, "session {number}, started");
@@ -81,7 +82,7 @@ pub async fn what_was_said_in_the_future_stands_where_it_was_accepted(setup: Set
     let mut trial = Trial::open(setup);
     trial.start(NewSession::new(SESSION, USER)).await;
     let said = |text: &str, created_at: Timestamp| Message {
-        id: Some(Uuid::new_v5(&SESSION, text.as_bytes())),
+        id: Some(Uuid::new_v5(&SESSION.as_uuid(), text.as_bytes()).into()),
         created_at: Some(created_at),
         extra: JsonObject::parse(r#"{"talktrack":{"created_at":"forged"},"mood":"good"}"#).ok(),
         ..Message::new(SESSION, Role::User, text)
@@ -110,7 +111,7 @@ pub async fn what_was_said_in_the_future_stands_where_it_was_accepted(setup: Set
 
 /// Writes records of every kind. Returns the books and the number of rows.
 async fn everything(trial: &mut Trial) -> (Books, u64) {
-    let id = Uuid::from_u128(0xca);
+    let id = MessageId::from_u128(0xca);
     let said = |content: &str, revision| Message {
         id: Some(id),
         revision,

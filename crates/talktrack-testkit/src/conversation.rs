@@ -7,16 +7,16 @@ use std::time::Duration;
 use talktrack::NewSession;
 use talktrack::store::MessageRow;
 use talktrack_core::clock::Timestamp;
+use talktrack_core::ids::{SessionId, UserId};
 use talktrack_core::json::{JsonArray, JsonObject};
 use talktrack_core::message::{Kind, Message, Role, TurnMetrics};
 use talktrack_core::stored::Stored;
-use uuid::Uuid;
 
 use crate::setup::Setup;
 use crate::trial::Trial;
 
-const SESSION: Uuid = Uuid::from_u128(0xa1);
-const USER: Uuid = Uuid::from_u128(0xb1);
+const SESSION: SessionId = SessionId::from_u128(0xa1);
+const USER: UserId = UserId::from_u128(0xb1);
 
 /// Texts that software between the caller and a database is known to change.
 const TEXTS: [&str; 24] = [
@@ -182,7 +182,7 @@ pub async fn system_messages_have_no_user_and_all_others_have_the_sessions(setup
     }
     trial.settled().await;
     let rows = trial.transcript(SESSION).await;
-    let users: Vec<_> = rows.iter().map(|row| (row.role.clone(), row.user_id)).collect();
+    let users: Vec<_> = rows.iter().map(|row| (row.role.clone(), row.user_id.clone())).collect();
     let expected = [
         (Role::User, Some(USER)),
         (Role::Assistant, Some(USER)),
@@ -219,9 +219,10 @@ pub async fn order_is_when_it_was_said_then_when_it_was_accepted(setup: Setup) {
 
 pub async fn sessions_under_way_at_the_same_time_do_not_mix(setup: Setup) {
     let mut trial = Trial::open(setup);
-    let sessions: Vec<_> = (0..7).map(|n| (Uuid::from_u128(0x100 + n), Uuid::from_u128(0x200 + n))).collect();
-    for &(session, user) in &sessions {
-        trial.start(NewSession::new(session, user)).await;
+    let sessions: Vec<_> =
+        (0..7).map(|n| (SessionId::from_u128(0x100 + n), UserId::from_u128(0x200 + n))).collect();
+    for &(session, ref user) in &sessions {
+        trial.start(NewSession::new(session, user.clone())).await;
     }
     let text = |session: usize, turn: usize| format!("turn {turn} of session {session}");
     let mut messages = Vec::new();
@@ -232,12 +233,12 @@ pub async fn sessions_under_way_at_the_same_time_do_not_mix(setup: Setup) {
     }
     trial.track_all(messages).await;
     trial.settled().await;
-    for (index, &(session, user)) in sessions.iter().enumerate() {
+    for (index, &(session, ref user)) in sessions.iter().enumerate() {
         let rows = trial.transcript(session).await;
         let said: Vec<_> = rows.iter().map(|row| row.content.clone()).collect();
         assert_eq!(said, (0..40).map(|turn| text(index, turn)).collect::<Vec<_>>());
         assert!(
-            rows.iter().all(|row| row.user_id == Some(user)),
+            rows.iter().all(|row| row.user_id.as_ref() == Some(user)),
             "a message of session {index} has another's user"
         );
         assert_eq!(trial.session(session).await.message_count, 40);

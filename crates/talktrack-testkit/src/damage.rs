@@ -9,14 +9,14 @@ use talktrack::store::sqlite::SqliteReader;
 use talktrack::store::{ErrorClass, Read, SessionFilter, Store, StoreError};
 use talktrack::{DATABASE_FILE, NewSession, OpenError, Options, Tracker};
 use talktrack_core::error::ReadError;
+use talktrack_core::ids::{MessageId, SessionId, UserId};
 use talktrack_core::message::{Message, Role};
-use uuid::Uuid;
 
 use crate::memory::MemoryStore;
 use crate::trial::within;
 
-const SESSION: Uuid = Uuid::from_u128(0xa9);
-const USER: Uuid = Uuid::from_u128(0xb9);
+const SESSION: SessionId = SessionId::from_u128(0xa9);
+const USER: UserId = UserId::from_u128(0xb9);
 
 /// Number of messages that wait in the pristine directory; as many again are in its tables.
 const MESSAGES: u128 = 20;
@@ -131,8 +131,8 @@ fn made(data_dir: &Path, remote: bool) -> Files {
 async fn fill(tracker: &Tracker, first: u128) {
     drop(tracker.start_session(NewSession::new(SESSION, USER)).expect("accepted"));
     for number in first..first + MESSAGES {
-        let session = if number % 5 == 0 { Uuid::nil() } else { SESSION };
-        let id = Some(Uuid::from_u128(0x1000 + number));
+        let session = if number % 5 == 0 { SessionId::nil() } else { SESSION };
+        let id = Some(MessageId::from_u128(0x1000 + number));
         let message = Message { id, ..Message::new(session, Role::User, format!("message {number}")) };
         drop(tracker.track_message(message).expect("accepted"));
     }

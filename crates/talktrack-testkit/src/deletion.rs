@@ -7,19 +7,19 @@ use std::time::Duration;
 use talktrack::NewSession;
 use talktrack::store::SessionFilter;
 use talktrack_core::error::NotDurable;
+use talktrack_core::ids::{SessionId, UserId};
 use talktrack_core::json::JsonObject;
 use talktrack_core::message::{Message, Role};
 use talktrack_core::record::{DeletionCounts, Status};
-use uuid::Uuid;
 
 use crate::setup::Setup;
 use crate::trial::Trial;
 use crate::trial::within;
 
-const GOES: Uuid = Uuid::from_u128(0xa8);
-const STAYS: Uuid = Uuid::from_u128(0xa9);
-const USER: Uuid = Uuid::from_u128(0xb8);
-const OTHER: Uuid = Uuid::from_u128(0xb9);
+const GOES: SessionId = SessionId::from_u128(0xa8);
+const STAYS: SessionId = SessionId::from_u128(0xa9);
+const USER: UserId = UserId::from_u128(0xb8);
+const OTHER: UserId = UserId::from_u128(0xb9);
 
 /// Two sessions of one user, with two messages each, all stored.
 async fn two_sessions(setup: Setup) -> Trial {
@@ -60,7 +60,7 @@ pub async fn whatever_comes_of_a_deleted_session_is_refused_after_a_restart_too(
         assert_eq!(trial.track(Message::new(GOES, Role::User, "late")).await, Err(NotDurable::Deleted));
         let start = trial.tracker().start_session(NewSession::new(GOES, USER)).expect("accepted");
         assert_eq!(within("a start", start.durable()).await, Err(NotDurable::Deleted));
-        trial.tracker().forget_claim(GOES, USER);
+        trial.tracker().forget_claim(GOES, &USER);
         let update = trial.tracker().update_session(GOES, JsonObject::default()).expect("accepted");
         assert_eq!(within("an update", update.durable()).await, Err(NotDurable::Deleted));
         let end = trial.tracker().end_session(GOES, "completed").expect("accepted");

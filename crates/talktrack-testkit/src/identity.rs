@@ -7,6 +7,7 @@ use std::time::Duration;
 use talktrack::NewSession;
 use talktrack::store::MessageRow;
 use talktrack_core::error::NotDurable;
+use talktrack_core::ids::{MessageId, SessionId, UserId};
 use talktrack_core::json::{JsonArray, JsonObject};
 use talktrack_core::message::{Kind, Message, Role, TurnMetrics};
 use talktrack_core::stored::Stored;
@@ -15,10 +16,10 @@ use uuid::Uuid;
 use crate::setup::Setup;
 use crate::trial::Trial;
 
-const SESSION: Uuid = Uuid::from_u128(0xa2);
-const OTHER_SESSION: Uuid = Uuid::from_u128(0xa3);
-const USER: Uuid = Uuid::from_u128(0xb2);
-const ID: Uuid = Uuid::from_u128(0xc2);
+const SESSION: SessionId = SessionId::from_u128(0xa2);
+const OTHER_SESSION: SessionId = SessionId::from_u128(0xa3);
+const USER: UserId = UserId::from_u128(0xb2);
+const ID: MessageId = MessageId::from_u128(0xc2);
 
 async fn two_sessions(setup: Setup) -> Trial {
     let trial = Trial::open(setup);
@@ -43,7 +44,7 @@ pub async fn ids_are_given_or_derived_or_minted(setup: Setup) {
         ..Message::new(session, Role::User, "named")
     };
     let both =
-        Message { id: Some(Uuid::from_u128(0xc3)), external_id: Some("both".into()), ..with_id("both") };
+        Message { id: Some(MessageId::from_u128(0xc3)), external_id: Some("both".into()), ..with_id("both") };
     let minted = || Message::new(SESSION, Role::User, "minted");
     let messages = vec![with_id("given"), named(SESSION), named(OTHER_SESSION), both, minted(), minted()];
     let outcomes = trial.track_all(messages).await;
@@ -51,13 +52,13 @@ pub async fn ids_are_given_or_derived_or_minted(setup: Setup) {
 
     let ids: Vec<_> = outcomes.into_iter().map(|outcome| outcome.expect("durable")).collect();
     assert_eq!(ids[0], ID);
-    assert_eq!(ids[1], Uuid::new_v5(&SESSION, b"call-7/turn-1"));
-    assert_eq!(ids[2], Uuid::new_v5(&OTHER_SESSION, b"call-7/turn-1"));
-    assert_eq!(ids[3], Uuid::from_u128(0xc3), "the id that is given wins over the one derived");
+    assert_eq!(ids[1], Uuid::new_v5(&SESSION.as_uuid(), b"call-7/turn-1").into());
+    assert_eq!(ids[2], Uuid::new_v5(&OTHER_SESSION.as_uuid(), b"call-7/turn-1").into());
+    assert_eq!(ids[3], MessageId::from_u128(0xc3), "the id that is given wins over the one derived");
     assert_ne!(ids[4], ids[5]);
     for id in &ids[4..] {
-        assert_eq!(id.get_version_num(), 7, "a minted id is a UUIDv7: {id}");
-        let millis = i64::try_from(id.as_u128() >> 80).expect("48 bits");
+        assert_eq!(id.as_uuid().get_version_num(), 7, "a minted id is a UUIDv7: {id}");
+        let millis = i64::try_from(id.as_uuid().as_u128() >> 80).expect("48 bits");
         assert_eq!(millis, trial.now().as_micros() / 1_000, "a minted id tells its millisecond: {id}");
     }
     let rows = trial.transcript(SESSION).await;
@@ -212,7 +213,7 @@ pub async fn a_revision_to_a_system_message_has_no_user_and_back(setup: Setup) {
         trial.track(Message { revision, role, ..with_id("of many roles") }).await.expect("durable");
         trial.settled().await;
         let rows = trial.transcript(SESSION).await;
-        let found: Vec<_> = rows.iter().map(|row| (row.role.clone(), row.user_id)).collect();
+        let found: Vec<_> = rows.iter().map(|row| (row.role.clone(), row.user_id.clone())).collect();
         assert_eq!(found, [(role.into(), user)], "revision {revision}");
     }
 }

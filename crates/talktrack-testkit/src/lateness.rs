@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use talktrack::NewSession;
 use talktrack_core::error::NotDurable;
+use talktrack_core::ids::{SessionId, UserId};
 use talktrack_core::json::JsonObject;
 use talktrack_core::message::{Message, Role};
 use talktrack_core::record::Status;
-use uuid::Uuid;
 
 use crate::setup::Setup;
 use crate::trial::Trial;
 
-const SESSION: Uuid = Uuid::from_u128(0xa6);
-const UNKNOWN: Uuid = Uuid::from_u128(0xa7);
-const USER: Uuid = Uuid::from_u128(0xb6);
+const SESSION: SessionId = SessionId::from_u128(0xa6);
+const UNKNOWN: SessionId = SessionId::from_u128(0xa7);
+const USER: UserId = UserId::from_u128(0xb6);
 
 /// An ended session with one message.
 async fn ended_session(setup: Setup) -> Trial {
@@ -37,7 +37,7 @@ async fn assert_taken(trial: &mut Trial) {
     let books = trial.settled().await;
     assert_eq!(books.dead_lettered, 0, "a late message is no dead letter");
     let rows = trial.transcript(SESSION).await;
-    let said: Vec<_> = rows.iter().map(|row| (row.content.as_str(), row.user_id)).collect();
+    let said: Vec<_> = rows.iter().map(|row| (row.content.as_str(), row.user_id.clone())).collect();
     assert_eq!(said, [("bye", Some(USER)), ("goodbye", Some(USER)), ("call ended", None)]);
     let after = trial.session(SESSION).await;
     assert_eq!((after.message_count, after.last_event_at), (3, Some(trial.now().into())));

@@ -19,6 +19,7 @@ use talktrack::store::{
 };
 use talktrack_core::clock::{Seq, Timestamp};
 use talktrack_core::error::{NotDurable, ReadError};
+use talktrack_core::ids::{MessageId, SessionId, UserId};
 use talktrack_core::record::{
     Attempt, Body, DeadReason, Record, RevisionOrder, SessionEnd, SessionHeartbeat, StampedMessage, Status,
     Verdict,
@@ -37,22 +38,22 @@ use crate::memory::sessions::{AppliedState, RecordSource};
 pub struct MemoryStore {
     tables: Arc<Mutex<Tables>>,
     /// The only user who may read through this clone. `None`: no restriction.
-    viewer: Option<Uuid>,
+    viewer: Option<UserId>,
 }
 
 #[derive(Default)]
 struct Tables {
-    sessions: HashMap<Uuid, SessionRow>,
-    messages: HashMap<Uuid, (MessageCursor, StampedMessage)>,
-    transcripts: HashMap<Uuid, BTreeMap<MessageCursor, MessageRow>>,
+    sessions: HashMap<SessionId, SessionRow>,
+    messages: HashMap<MessageId, (MessageCursor, StampedMessage)>,
+    transcripts: HashMap<SessionId, BTreeMap<MessageCursor, MessageRow>>,
     /// Deleted sessions, each with the user it belonged to, if known.
-    deleted: HashMap<Uuid, Option<Uuid>>,
+    deleted: HashMap<SessionId, Option<UserId>>,
     /// Pairs of a session and a user who deleted that session without owning it.
-    deleted_claims: HashSet<(Uuid, Uuid)>,
+    deleted_claims: HashSet<(SessionId, UserId)>,
     /// The `seq` of the deletion of each user.
-    deleted_users: HashMap<Uuid, Seq>,
+    deleted_users: HashMap<UserId, Seq>,
     /// Per session: the record that was last applied to its row, and whether its end was inferred.
-    applied: HashMap<Uuid, AppliedState>,
+    applied: HashMap<SessionId, AppliedState>,
     /// The number of the last delivery of each node's lane.
     numbers: HashMap<(Uuid, usize), i64>,
     /// Called before each write. If it returns an error, the write fails with this error.
@@ -133,7 +134,7 @@ impl Tables {
 
     fn apply_heartbeat(&mut self, alive: &SessionHeartbeat) -> Verdict {
         if let Some(session) = self.sessions.get_mut(&alive.session_id)
-            && alive.owner.is_none_or(|owner| session.user_id == Some(owner))
+            && (alive.owner.is_none() || session.user_id == alive.owner)
         {
             session.last_event_at = session.last_event_at.take().max(Some(alive.at.into()));
         }
@@ -144,7 +145,8 @@ impl Tables {
         let Some(session) = self.sessions.get_mut(&stamped.message.session_id) else {
             return Verdict::Dead(DeadReason::UnknownSession);
         };
-        let Some(owner) = session.user_id.filter(|user| stamped.owner.is_none_or(|owner| owner == *user))
+        let Some(owner) =
+            session.user_id.clone().filter(|user| stamped.owner.as_ref().is_none_or(|owner| owner == user))
         else {
             return Verdict::Dead(DeadReason::OtherUser);
         };
@@ -171,12 +173,12 @@ impl Tables {
             let mut revised = stamped.clone();
             revised.message.external_id = existing.message.external_id.take();
             if let Some(row) = transcript.get_mut(place) {
-                *row = row_of(owner, place.seq, row.created_at.clone(), &revised);
+                *row = row_of(&owner, place.seq, row.created_at.clone(), &revised);
             }
             *existing = revised;
             return Verdict::Revised;
         }
-        let row = row_of(owner, seq, stamped.created_at.into(), stamped);
+        let row = row_of(&owner, seq, stamped.created_at.into(), stamped);
         let place = row.cursor();
         transcript.insert(place, row);
         self.messages.insert(stamped.id, (place, stamped.clone()));
@@ -188,13 +190,13 @@ impl Tables {
 
 impl MemoryStore {
     fn shows(&self, row: &SessionRow) -> bool {
-        self.viewer.is_none_or(|viewer| row.user_id == Some(viewer))
+        self.viewer.is_none() || row.user_id == self.viewer
     }
 }
 
 #[async_trait]
 impl Rows for MemoryStore {
-    async fn session(&self, session_id: Uuid) -> Result<Option<SessionRow>, ReadError> {
+    async fn session(&self, session_id: SessionId) -> Result<Option<SessionRow>, ReadError> {
         Ok(self.tables.lock().sessions.get(&session_id).filter(|row| self.shows(row)).cloned())
     }
 
@@ -207,7 +209,7 @@ impl Rows for MemoryStore {
         let place = |row: &SessionRow| (row.started_at.key(), row.session_id);
         let wanted = |row: &&SessionRow| {
             self.shows(row)
-                && filter.user_id.is_none_or(|user| row.user_id == Some(user))
+                && (filter.user_id.is_none() || row.user_id == filter.user_id)
                 && filter.since.is_none_or(|since| row.started_at >= since.into())
                 && filter.until.is_none_or(|until| row.started_at < until.into())
                 && filter.status.is_none_or(|status| row.status == status)
@@ -228,11 +230,13 @@ impl Rows for MemoryStore {
 
     async fn session_by_external_id(
         &self,
-        user_id: Uuid,
+        user_id: &UserId,
         external_id: &str,
     ) -> Result<Option<SessionRow>, ReadError> {
         let is_meant = |row: &&SessionRow| {
-            self.shows(row) && row.user_id == Some(user_id) && row.external_id.as_deref() == Some(external_id)
+            self.shows(row)
+                && row.user_id.as_ref() == Some(user_id)
+                && row.external_id.as_deref() == Some(external_id)
         };
         let tables = self.tables.lock();
         Ok(tables
@@ -254,7 +258,7 @@ impl Rows for MemoryStore {
 
     async fn messages(
         &self,
-        session_id: Uuid,
+        session_id: SessionId,
         after: Option<MessageCursor>,
         limit: usize,
     ) -> Result<Page<MessageRow>, ReadError> {
@@ -267,7 +271,7 @@ impl Rows for MemoryStore {
         Page::fill(transcript.range((from, Bound::Unbounded)).map(|(_, row)| Ok(row.clone())), limit)
     }
 
-    async fn session_previews(&self, ids: &[Uuid]) -> Result<Vec<SessionPreview>, ReadError> {
+    async fn session_previews(&self, ids: &[SessionId]) -> Result<Vec<SessionPreview>, ReadError> {
         let tables = self.tables.lock();
         let shown = ids.iter().filter(|id| tables.sessions.get(id).is_some_and(|row| self.shows(row)));
         let transcripts = shown.filter_map(|id| tables.transcripts.get(id));
@@ -283,7 +287,7 @@ impl Rows for MemoryStore {
         let tables = self.tables.lock();
         let is_asked = |session: &&SessionRow| {
             self.shows(session)
-                && wanted.user_id.is_none_or(|user| session.user_id == Some(user))
+                && (wanted.user_id.is_none() || session.user_id == wanted.user_id)
                 && wanted.session_id.is_none_or(|id| id == session.session_id)
         };
         let mut hits = Vec::new();
@@ -294,7 +298,7 @@ impl Rows for MemoryStore {
                 hits.extend(snippet.map(|snippet| Hit {
                     message_id: row.id,
                     session_id: row.session_id,
-                    user_id: session.user_id.unwrap_or_default(),
+                    user_id: session.user_id.clone().unwrap_or(UserId::nil()),
                     role: row.role.clone(),
                     kind: row.kind.clone(),
                     created_at: row.created_at.clone(),
@@ -309,8 +313,8 @@ impl Rows for MemoryStore {
         Ok(Page { rows: hits, more })
     }
 
-    async fn user_stats(&self, user_id: Uuid, range: &TimeRange) -> Result<Stats, StatsError> {
-        let is_shown = self.viewer.is_none_or(|viewer| viewer == user_id);
+    async fn user_stats(&self, user_id: &UserId, range: &TimeRange) -> Result<Stats, StatsError> {
+        let is_shown = self.viewer.as_ref().is_none_or(|viewer| viewer == user_id);
         let stats = self.tables.lock().stats(Some(user_id), range);
         Ok(if is_shown { stats } else { StatsCounter::new(*range).into_stats() })
     }
@@ -331,30 +335,30 @@ impl Read for MemoryStore {
         Ok(self.tables.lock().inactive_since(since, after, limit))
     }
 
-    async fn sessions_by_id(&self, ids: &[Uuid]) -> Result<Vec<SessionRow>, ReadError> {
+    async fn sessions_by_id(&self, ids: &[SessionId]) -> Result<Vec<SessionRow>, ReadError> {
         let tables = self.tables.lock();
         Ok(ids.iter().filter_map(|id| tables.sessions.get(id)).cloned().collect())
     }
 
-    async fn messages_by_id(&self, ids: &[Uuid]) -> Result<Page<MessageRow>, ReadError> {
+    async fn messages_by_id(&self, ids: &[MessageId]) -> Result<Page<MessageRow>, ReadError> {
         let tables = self.tables.lock();
-        let row = |id: &Uuid| {
+        let row = |id: &MessageId| {
             let (place, stamped) = tables.messages.get(id)?;
             tables.transcripts.get(&stamped.message.session_id)?.get(place)
         };
         Page::fill(ids.iter().filter_map(row).cloned().map(Ok), usize::MAX)
     }
 
-    async fn last_said_at(&self, session_id: Uuid) -> Result<Option<Timestamp>, ReadError> {
+    async fn last_said_at(&self, session_id: SessionId) -> Result<Option<Timestamp>, ReadError> {
         let tables = self.tables.lock();
         let last = tables.transcripts.get(&session_id).and_then(|transcript| transcript.values().next_back());
         Ok(last.and_then(|row| row.created_at.known()))
     }
 
-    async fn deleted_sessions(&self, ids: &[Uuid]) -> Result<Vec<DeletedSession>, ReadError> {
+    async fn deleted_sessions(&self, ids: &[SessionId]) -> Result<Vec<DeletedSession>, ReadError> {
         let tables = self.tables.lock();
-        let find = |id: &Uuid| {
-            tables.deleted.get(id).map(|user_id| DeletedSession { session_id: *id, user_id: *user_id })
+        let find = |id: &SessionId| {
+            tables.deleted.get(id).map(|user_id| DeletedSession { session_id: *id, user_id: user_id.clone() })
         };
         Ok(ids.iter().filter_map(find).collect())
     }
@@ -365,7 +369,7 @@ impl Read for MemoryStore {
 
     async fn audit(&self) -> Result<Audit, ReadError> {
         let tables = self.tables.lock();
-        let there = |session: &Uuid| tables.transcripts.get(session).map_or(0, BTreeMap::len) as i64;
+        let there = |session: &SessionId| tables.transcripts.get(session).map_or(0, BTreeMap::len) as i64;
         let odd =
             tables.sessions.values().filter(|session| session.message_count != there(&session.session_id));
         Ok(Audit {

@@ -7,18 +7,18 @@ use std::time::Duration;
 use talktrack::store::{MessageRow, SessionFilter, SessionRow, Viewer};
 use talktrack::{ClaimRefusal, NewSession, Options};
 use talktrack_core::error::NotDurable;
+use talktrack_core::ids::{MessageId, SessionId, UserId};
 use talktrack_core::json::JsonObject;
 use talktrack_core::message::{Author, GivenId, Message, Role, user_message_id};
 use talktrack_core::stored::Stored;
-use uuid::Uuid;
 
 use crate::setup::Setup;
 use crate::trial::Trial;
 use crate::trial::within;
 
-const SESSION: Uuid = Uuid::from_u128(0xa5);
-const USER: Uuid = Uuid::from_u128(0xb4);
-const OTHER_USER: Uuid = Uuid::from_u128(0xb5);
+const SESSION: SessionId = SessionId::from_u128(0xa5);
+const USER: UserId = UserId::from_u128(0xb4);
+const OTHER_USER: UserId = UserId::from_u128(0xb5);
 
 fn mine() -> NewSession {
     NewSession::new(SESSION, USER)
@@ -51,7 +51,7 @@ pub async fn another_users_start_is_refused_while_the_session_is_in_memory(setup
     let refused = ClaimRefusal::Start(NotDurable::OtherUser);
     assert_eq!(claim.wait_for_refusal().await, refused, "at once ({at_once:?}) or on the way");
     trial.settled().await;
-    assert!(trial.tracker().is_proven(SESSION, USER) && !trial.tracker().is_proven(SESSION, OTHER_USER));
+    assert!(trial.tracker().is_proven(SESSION, &USER) && !trial.tracker().is_proven(SESSION, &OTHER_USER));
     trial.tracker().sweep();
     assert_eq!(trial.tracker().owner_of(SESSION), Some(USER), "a refused claim is dropped");
     trial.say(SESSION, Role::User, "still mine").await;
@@ -135,7 +135,7 @@ pub async fn the_rightful_user_gets_the_session_after_anothers_start(setup: Setu
 }
 
 pub async fn a_user_who_looks_sees_own_sessions_and_every_message_in_them(setup: Setup) {
-    const THEIRS: Uuid = Uuid::from_u128(0xa6);
+    const THEIRS: SessionId = SessionId::from_u128(0xa6);
     let mut trial = Trial::open(setup);
     trial.start(mine()).await;
     trial.start(NewSession::new(THEIRS, OTHER_USER)).await;
@@ -158,7 +158,7 @@ pub async fn a_user_who_looks_sees_own_sessions_and_every_message_in_them(setup:
 }
 
 pub async fn a_users_token_revises_what_a_token_wrote_and_nothing_else(setup: Setup) {
-    const GIVEN: [Uuid; 2] = [Uuid::from_u128(0xc1), Uuid::from_u128(0xc2)];
+    const GIVEN: [MessageId; 2] = [MessageId::from_u128(0xc1), MessageId::from_u128(0xc2)];
     let mut trial = Trial::open(setup);
     trial.start(mine()).await;
     let said = |id, content: &str, revision| {
@@ -166,10 +166,10 @@ pub async fn a_users_token_revises_what_a_token_wrote_and_nothing_else(setup: Se
         Message { id: Some(id), revision, extra, ..Message::new(SESSION, Role::User, content) }
     };
     let own = trial.track_as(said(GIVEN[0], "mine", 0), Author::User(USER)).await.expect("durable");
-    assert_eq!(own, user_message_id(SESSION, USER, GivenId::Id(GIVEN[0])));
+    assert_eq!(own, user_message_id(SESSION, &USER, GivenId::Id(GIVEN[0])));
     trial.track_as(said(GIVEN[0], "mine, better", 1), Author::User(USER)).await.expect("durable");
     // A client with an API key writes under the id that the user's next message will have.
-    let taken = user_message_id(SESSION, USER, GivenId::Id(GIVEN[1]));
+    let taken = user_message_id(SESSION, &USER, GivenId::Id(GIVEN[1]));
     trial.track(said(taken, "the agent's", 0)).await.expect("durable");
     let refused = trial.track_as(said(GIVEN[1], "rewritten", 1), Author::User(USER)).await;
     let books = trial.settled().await;
@@ -183,11 +183,11 @@ pub async fn a_users_token_revises_what_a_token_wrote_and_nothing_else(setup: Se
 }
 
 pub async fn two_users_and_a_key_never_meet_under_one_message_id(setup: Setup) {
-    const THEIRS: Uuid = Uuid::from_u128(0xa7);
+    const THEIRS: SessionId = SessionId::from_u128(0xa7);
     let mut trial = Trial::open(setup);
     trial.start(mine()).await;
     trial.start(NewSession::new(THEIRS, OTHER_USER)).await;
-    let id = Some(Uuid::from_u128(0xc3));
+    let id = Some(MessageId::from_u128(0xc3));
     let said = |session, content: &str| Message { id, ..Message::new(session, Role::User, content) };
     trial.track_as(said(THEIRS, "used up"), Author::User(OTHER_USER)).await.expect("durable");
     trial.track_as(said(SESSION, "mine"), Author::User(USER)).await.expect("durable");

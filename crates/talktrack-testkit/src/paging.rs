@@ -8,17 +8,17 @@ use talktrack::NewSession;
 use talktrack::store::{
     MessageRow, PAGE_BYTES, PREVIEW_CHARS, SessionFilter, SessionPreview, SessionRow, Viewer,
 };
+use talktrack_core::ids::{MessageId, SessionId, UserId};
 use talktrack_core::json::JsonObject;
 use talktrack_core::message::{Kind, Message, Role};
 use talktrack_core::record::Status;
-use uuid::Uuid;
 
 use crate::setup::Setup;
 use crate::trial::Trial;
 
-const SESSION: Uuid = Uuid::from_u128(0xa8);
-const USER: Uuid = Uuid::from_u128(0xb8);
-const OTHER_USER: Uuid = Uuid::from_u128(0xb9);
+const SESSION: SessionId = SessionId::from_u128(0xa8);
+const USER: UserId = UserId::from_u128(0xb8);
+const OTHER_USER: UserId = UserId::from_u128(0xb9);
 /// More rows than any of these checks writes.
 const MANY: usize = 200;
 
@@ -101,13 +101,13 @@ async fn session_pages(
 }
 
 /// Nine sessions, three of which started at the same moment. Their ids descend as their starts ascend.
-async fn nine_sessions(trial: &Trial) -> Vec<Uuid> {
+async fn nine_sessions(trial: &Trial) -> Vec<SessionId> {
     let mut newest_first = Vec::new();
     for number in 0..9u128 {
         if !(4..6).contains(&number) {
             trial.wait(Duration::from_secs(1));
         }
-        let session = Uuid::from_u128(0x900 - number);
+        let session = SessionId::from_u128(0x900 - number);
         let user = if number % 3 == 0 { OTHER_USER } else { USER };
         trial.start(NewSession::new(session, user)).await;
         newest_first.push((trial.now(), session));
@@ -116,7 +116,7 @@ async fn nine_sessions(trial: &Trial) -> Vec<Uuid> {
     newest_first.into_iter().map(|(_, session)| session).collect()
 }
 
-fn ids(rows: &[SessionRow]) -> Vec<Uuid> {
+fn ids(rows: &[SessionRow]) -> Vec<SessionId> {
     rows.iter().map(|row| row.session_id).collect()
 }
 
@@ -129,13 +129,17 @@ pub async fn sessions_page_by_page_come_newest_first_once_each_while_more_arrive
     let rows = session_pages(&trial, &every, async || {
         trial.wait(Duration::from_secs(1));
         number += 1;
-        trial.start(NewSession::new(Uuid::from_u128(number), USER)).await;
+        trial.start(NewSession::new(SessionId::from_u128(number), USER)).await;
         trial.settled().await;
     });
     let rows = rows.await;
     assert_eq!(ids(&rows), newest_first);
     let all = trial.sessions(SessionFilter::default()).await;
-    assert_eq!(ids(&all[..1]), [Uuid::from_u128(number)], "what arrived meanwhile comes first next time");
+    assert_eq!(
+        ids(&all[..1]),
+        [SessionId::from_u128(number)],
+        "what arrived meanwhile comes first next time"
+    );
     assert_eq!(ids(&all[all.len() - 9..]), newest_first);
 }
 
@@ -172,12 +176,12 @@ pub async fn sessions_can_be_filtered_by_user_and_status(setup: Setup) {
     let mut admitted = 0;
     let users = [None, Some(USER), Some(OTHER_USER)];
     let statuses = [None, Some(Status::Active), Some(Status::Ended)];
-    for filter in
-        users.iter().flat_map(|&user_id| statuses.map(|status| SessionFilter { user_id, status, ..every() }))
-    {
+    for filter in users.iter().flat_map(|user_id| {
+        statuses.map(|status| SessionFilter { user_id: user_id.clone(), status, ..every() })
+    }) {
         let wanted = |row: &&SessionRow| {
-            filter.user_id.is_none_or(|user| row.user_id == Some(user))
-                && filter.status.is_none_or(|status| row.status == status)
+            filter.user_id.is_none()
+                || row.user_id == filter.user_id && filter.status.is_none_or(|status| row.status == status)
         };
         let expected: Vec<_> = all.iter().filter(wanted).cloned().collect();
         assert_eq!(session_pages(&trial, &filter, async || {}).await, expected, "{filter:?}");
@@ -185,7 +189,7 @@ pub async fn sessions_can_be_filtered_by_user_and_status(setup: Setup) {
     }
     // Each session passes four of the nine filters.
     assert_eq!(admitted, 4 * all.len());
-    let nobody = SessionFilter { user_id: Some(Uuid::from_u128(1)), ..every() };
+    let nobody = SessionFilter { user_id: Some(UserId::from_u128(1)), ..every() };
     assert_eq!(trial.sessions(nobody).await, []);
     let abandoned = SessionFilter { status: Some(Status::Abandoned), ..every() };
     assert_eq!(trial.sessions(abandoned).await, []);
@@ -200,12 +204,15 @@ pub async fn rows_are_found_by_their_ids(setup: Setup) {
     }
     trial.settled().await;
     let reader = trial.tracker().reader();
-    let nobody = Uuid::from_u128(1);
+    let nobody = SessionId::from_u128(1);
     let wanted = [newest_first[3], nobody, newest_first[0]];
     let mut sessions = reader.sessions_by_id(&wanted).await.expect("the store can be read");
     sessions.sort_by_key(|row| row.started_at.clone());
     assert_eq!(sessions, [trial.session(wanted[0]).await, trial.session(wanted[2]).await]);
-    let messages = reader.messages_by_id(&[said[3], nobody, said[0]]).await.expect("the store can be read");
+    let messages = reader
+        .messages_by_id(&[said[3], MessageId::from_u128(1), said[0]])
+        .await
+        .expect("the store can be read");
     assert!(!messages.more, "small rows fit on a page");
     let mut messages = messages.rows;
     messages.sort_by_key(|row| row.seq);
@@ -215,7 +222,7 @@ pub async fn rows_are_found_by_their_ids(setup: Setup) {
 }
 
 /// 24 messages of 900 KB, which compress to almost nothing.
-pub(super) async fn large_messages(trial: &mut Trial) -> Vec<Uuid> {
+pub(super) async fn large_messages(trial: &mut Trial) -> Vec<MessageId> {
     trial.start(NewSession::new(SESSION, USER)).await;
     let mut ids = Vec::new();
     for number in 0..24 {
@@ -245,7 +252,7 @@ pub async fn pages_of_large_rows_end_early_and_nothing_is_left_out(setup: Setup)
         }
     }
     assert_eq!(told, ids);
-    let nobody = [Uuid::from_u128(1)];
+    let nobody = [MessageId::from_u128(1)];
     let mut told = Vec::new();
     let mut missing = [&nobody, &*ids].concat();
     while !missing.is_empty() {
@@ -259,8 +266,8 @@ pub async fn pages_of_large_rows_end_early_and_nothing_is_left_out(setup: Setup)
 }
 
 pub async fn sessions_at_a_glance_show_the_last_words_and_how_often_somebody_was_interrupted(setup: Setup) {
-    const SILENT: Uuid = Uuid::from_u128(0xa9);
-    const OTHERS: Uuid = Uuid::from_u128(0xaa);
+    const SILENT: SessionId = SessionId::from_u128(0xa9);
+    const OTHERS: SessionId = SessionId::from_u128(0xaa);
     let mut trial = Trial::open(setup);
     for (session, user) in [(SESSION, USER), (SILENT, USER), (OTHERS, OTHER_USER)] {
         trial.start(NewSession::new(session, user)).await;
@@ -285,7 +292,7 @@ pub async fn sessions_at_a_glance_show_the_last_words_and_how_often_somebody_was
     let first: String = long.chars().take(PREVIEW_CHARS).collect();
     let own = preview(SESSION, Role::User, first, 1);
     let others = preview(OTHERS, Role::Assistant, "Good morning".into(), 0);
-    let ids = [OTHERS, SILENT, SESSION, Uuid::from_u128(0xab)];
+    let ids = [OTHERS, SILENT, SESSION, SessionId::from_u128(0xab)];
     let reader = trial.tracker().reader();
     let mut seen = reader.session_previews(&ids).await.expect("the store can be read");
     seen.sort_by_key(|preview| preview.session_id);

@@ -6,19 +6,19 @@ use std::time::{Duration, Instant};
 
 use talktrack::NewSession;
 use talktrack::store::{Rows, SessionFilter, Viewer};
+use talktrack_core::ids::{SessionId, UserId};
 use talktrack_core::json::JsonObject;
 use talktrack_core::message::{Message, Role};
 use talktrack_core::search::{Hit, SearchCursor, SearchFilter};
-use uuid::Uuid;
 
 use crate::paging::large_messages;
 use crate::setup::{PATIENCE, Setup};
 use crate::trial::Trial;
 
-const SESSION: Uuid = Uuid::from_u128(0xac);
-const USER: Uuid = Uuid::from_u128(0xbc);
-const OTHER_SESSION: Uuid = Uuid::from_u128(0xad);
-const OTHER_USER: Uuid = Uuid::from_u128(0xbd);
+const SESSION: SessionId = SessionId::from_u128(0xac);
+const USER: UserId = UserId::from_u128(0xbc);
+const OTHER_SESSION: SessionId = SessionId::from_u128(0xad);
+const OTHER_USER: UserId = UserId::from_u128(0xbd);
 const MANY: usize = 100;
 
 fn wanted(query: &str) -> SearchFilter {
@@ -95,7 +95,7 @@ pub async fn what_was_said_is_found_by_its_words_newest_first(setup: Setup) {
     let hits = search(&*trial.tracker().reader(), &wanted("zoe"), None, MANY).await;
     let row = trial.transcript(SESSION).await.remove(1);
     let hit = hits.first().expect("a hit");
-    assert_eq!((hit.message_id, hit.session_id, hit.user_id), (row.id, SESSION, USER));
+    assert_eq!((hit.message_id, hit.session_id, hit.user_id.clone()), (row.id, SESSION, USER));
     assert_eq!((&hit.role, &hit.kind, &hit.created_at), (&row.role, &row.kind, &row.created_at));
 }
 

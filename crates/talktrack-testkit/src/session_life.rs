@@ -8,6 +8,7 @@ use serde_json::json;
 use talktrack::store::SessionRow;
 use talktrack::{Closing, NewSession, Started};
 use talktrack_core::clock::Timestamp;
+use talktrack_core::ids::{SessionId, UserId};
 use talktrack_core::json::JsonObject;
 use talktrack_core::message::{Message, Role, SESSION_NAMESPACE};
 use talktrack_core::record::{Ended, Status};
@@ -17,8 +18,8 @@ use uuid::Uuid;
 use crate::setup::Setup;
 use crate::trial::Trial;
 
-const SESSION: Uuid = Uuid::from_u128(0xa4);
-const USER: Uuid = Uuid::from_u128(0xb4);
+const SESSION: SessionId = SessionId::from_u128(0xa4);
+const USER: UserId = UserId::from_u128(0xb4);
 
 fn new() -> NewSession {
     NewSession::new(SESSION, USER)
@@ -112,7 +113,7 @@ pub async fn a_session_known_by_a_name_keeps_it(setup: Setup) {
     let trial = Trial::open(setup);
     let named = NewSession::named("call \u{1F4DE} 7", USER);
     let session_id = named.session_id;
-    assert_eq!(session_id, Uuid::new_v5(&SESSION_NAMESPACE, "call \u{1F4DE} 7".as_bytes()));
+    assert_eq!(session_id, Uuid::new_v5(&SESSION_NAMESPACE, "call \u{1F4DE} 7".as_bytes()).into());
     trial.start(named.clone()).await;
     trial.settled().await;
     assert_eq!(trial.session(session_id).await.external_id.as_deref(), Some("call \u{1F4DE} 7"));

@@ -7,18 +7,18 @@ use std::time::{Duration, Instant};
 use talktrack::NewSession;
 use talktrack::store::Viewer;
 use talktrack_core::clock::Timestamp;
+use talktrack_core::ids::{SessionId, UserId};
 use talktrack_core::json::JsonObject;
 use talktrack_core::message::{Message, Role, TurnMetrics};
 use talktrack_core::stats::{DdSketch, Lag, Resolution, Stats, StatsBucket, StatsError, TimeRange};
-use uuid::Uuid;
 
 use crate::setup::{PATIENCE, Setup};
 use crate::trial::Trial;
 
-const SESSION: Uuid = Uuid::from_u128(0xae);
-const USER: Uuid = Uuid::from_u128(0xbe);
-const OTHER_SESSION: Uuid = Uuid::from_u128(0xaf);
-const OTHER_USER: Uuid = Uuid::from_u128(0xbf);
+const SESSION: SessionId = SessionId::from_u128(0xae);
+const USER: UserId = UserId::from_u128(0xbe);
+const OTHER_SESSION: SessionId = SessionId::from_u128(0xaf);
+const OTHER_USER: UserId = UserId::from_u128(0xbf);
 const BUCKET: Duration = Duration::from_secs(300);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -223,16 +223,16 @@ pub async fn a_users_own_figures_tell_of_no_other_user(setup: Setup) {
     let reader = trial.tracker().reader();
     let claims = JsonObject::parse("{}").expect("an object");
     let mine = reader.as_user(Viewer { user_id: USER, claims });
-    for rows in [mine.user_stats(USER, &range).await, reader.user_stats(USER, &range).await] {
+    for rows in [mine.user_stats(&USER, &range).await, reader.user_stats(&USER, &range).await] {
         let stats = rows.expect("an answer");
         let total = stats.total();
         assert_eq!((total.messages.total(), total.sessions.begun, total.sessions.ended), (3, 1, 0));
         assert_eq!(metric(&total, "e2e_ms").max(), Some(120.0));
         assert_eq!(places(&stats, |bucket| bucket.messages.total()).len(), 2);
     }
-    let others = mine.user_stats(OTHER_USER, &range).await.expect("an answer");
+    let others = mine.user_stats(&OTHER_USER, &range).await.expect("an answer");
     assert!(others.total().is_empty(), "{others:?}");
-    let others = reader.user_stats(OTHER_USER, &range).await.expect("an answer").total();
+    let others = reader.user_stats(&OTHER_USER, &range).await.expect("an answer").total();
     assert_eq!((others.messages.total(), others.sessions.ended), (1, 1));
 }
 
@@ -260,7 +260,7 @@ pub async fn a_range_is_made_of_whole_stretches(setup: Setup) {
     ] {
         let stats = trial.tracker().reader().stats(&range).await.expect("an answer");
         assert_eq!((stats.buckets.len(), stats.total().messages.total()), (buckets, messages), "{range:?}");
-        let own = trial.tracker().reader().user_stats(USER, &range).await.expect("an answer");
+        let own = trial.tracker().reader().user_stats(&USER, &range).await.expect("an answer");
         assert_eq!(own.buckets, stats.buckets);
     }
 }

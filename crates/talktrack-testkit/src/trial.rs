@@ -9,9 +9,9 @@ use talktrack::{NewSession, Options, Started, Tracker};
 use talktrack_core::books::Books;
 use talktrack_core::clock::{Clock as _, Timestamp};
 use talktrack_core::error::NotDurable;
+use talktrack_core::ids::{MessageId, SessionId};
 use talktrack_core::message::{Author, Message, Role};
 use talktrack_core::record::{DeletionCounts, Ended};
-use uuid::Uuid;
 
 use crate::manual_clock::ManualClock;
 use crate::setup::{PATIENCE, Setup};
@@ -93,13 +93,13 @@ impl Trial {
     }
 
     /// Ends a session, and waits until the end is durable.
-    pub async fn end(&self, session_id: Uuid, reason: &str) -> Ended {
+    pub async fn end(&self, session_id: SessionId, reason: &str) -> Ended {
         let receipt = self.tracker.end_session(session_id, reason).expect("the end is accepted");
         within("the session's end", receipt.durable()).await.expect("the session's end becomes durable")
     }
 
     /// Deletes a session, here and in the store, and returns what was removed.
-    pub async fn delete(&self, session_id: Uuid) -> DeletionCounts {
+    pub async fn delete(&self, session_id: SessionId) -> DeletionCounts {
         let deletion = self.tracker.delete_session(session_id, None).expect("the deletion is accepted");
         let mut removed = within("the deletion", deletion.here.durable()).await.expect("it becomes durable");
         removed +=
@@ -108,7 +108,7 @@ impl Trial {
     }
 
     /// Tracks a message, waits until it is durable, and returns its id.
-    pub async fn say(&mut self, session_id: Uuid, role: Role, content: &str) -> Uuid {
+    pub async fn say(&mut self, session_id: SessionId, role: Role, content: &str) -> MessageId {
         let said = self.track(Message::new(session_id, role, content)).await;
         said.expect("the message becomes durable")
     }
@@ -117,7 +117,7 @@ impl Trial {
     ///
     /// # Errors
     /// If the message was refused after acceptance.
-    pub async fn track(&mut self, message: Message) -> Result<Uuid, NotDurable> {
+    pub async fn track(&mut self, message: Message) -> Result<MessageId, NotDurable> {
         let mut outcomes = self.track_all(vec![message]).await;
         outcomes.pop().expect("one message has one outcome")
     }
@@ -126,8 +126,8 @@ impl Trial {
     ///
     /// # Errors
     /// If the message was refused after acceptance.
-    pub async fn track_as(&mut self, message: Message, author: Author) -> Result<Uuid, NotDurable> {
-        let receipt = self.tracker.track_message_as(message, author).expect("the message is accepted");
+    pub async fn track_as(&mut self, message: Message, author: Author) -> Result<MessageId, NotDurable> {
+        let receipt = self.tracker.track_message_as(message, &author).expect("the message is accepted");
         let id = receipt.id();
         let outcome = within("a receipt", receipt.durable()).await.map(|()| id);
         self.acknowledged += u64::from(outcome.is_ok());
@@ -135,7 +135,7 @@ impl Trial {
     }
 
     /// Tracks all messages, then waits for all receipts.
-    pub async fn track_all(&mut self, messages: Vec<Message>) -> Vec<Result<Uuid, NotDurable>> {
+    pub async fn track_all(&mut self, messages: Vec<Message>) -> Vec<Result<MessageId, NotDurable>> {
         let accept = |message| self.tracker.track_message(message).expect("the message is accepted");
         let receipts: Vec<_> = messages.into_iter().map(accept).collect();
         let mut outcomes = Vec::with_capacity(receipts.len());
@@ -168,12 +168,12 @@ impl Trial {
     }
 
     /// Returns a session's row, if there is one.
-    pub async fn find_session(&self, session_id: Uuid) -> Option<SessionRow> {
+    pub async fn find_session(&self, session_id: SessionId) -> Option<SessionRow> {
         within("a session", self.tracker.reader().session(session_id)).await.expect("the store can be read")
     }
 
     /// Returns a session's row. Panics if there is none.
-    pub async fn session(&self, session_id: Uuid) -> SessionRow {
+    pub async fn session(&self, session_id: SessionId) -> SessionRow {
         let row = self.find_session(session_id).await;
         row.unwrap_or_else(|| panic!("session {session_id} is not in the store"))
     }
@@ -195,7 +195,7 @@ impl Trial {
     }
 
     /// Returns all messages of a session, in the store's order.
-    pub async fn transcript(&self, session_id: Uuid) -> Vec<MessageRow> {
+    pub async fn transcript(&self, session_id: SessionId) -> Vec<MessageRow> {
         let reader = self.tracker.reader();
         let mut all: Vec<MessageRow> = Vec::new();
         loop {
@@ -211,7 +211,7 @@ impl Trial {
     }
 
     /// Returns the texts of a session, in the store's order.
-    pub async fn contents(&self, session_id: Uuid) -> Vec<String> {
+    pub async fn contents(&self, session_id: SessionId) -> Vec<String> {
         self.transcript(session_id).await.into_iter().map(|row| row.content).collect()
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use rusqlite::{Connection, TransactionBehavior, params};
-use talktrack::{Message, NewSession, Options, Role, Tracker};
+use talktrack::{Message, NewSession, Options, Role, SessionId, Tracker, UserId};
 use uuid::Uuid;
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -30,7 +30,7 @@ fn open(dir: &Path) -> Outcome<Tracker> {
     let tracker = Tracker::open(Options::new(dir))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     for session in 0..SESSIONS {
-        let session = NewSession::new(Uuid::from_u128(session), Uuid::from_u128(1));
+        let session = NewSession::new(SessionId::from_u128(session), UserId::from_u128(1));
         drop(tracker.start_session(session).map_err(|refused| refused.reason)?);
     }
     runtime.block_on(tracker.flush())?;
@@ -38,7 +38,7 @@ fn open(dir: &Path) -> Outcome<Tracker> {
 }
 
 fn message(n: usize) -> Message {
-    Message::new(Uuid::from_u128(n as u128 % SESSIONS), Role::User, TEXT)
+    Message::new(SessionId::from_u128(n as u128 % SESSIONS), Role::User, TEXT)
 }
 
 /// Measures each call, in bursts that fit into the queue, while the journal is always busy. The times
@@ -177,7 +177,8 @@ fn registry() -> Outcome<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let start = |from: u128, to: u128| -> Outcome<()> {
         for session in from..to {
-            let mut session = NewSession::new(Uuid::from_u128(session << 64 | session), Uuid::from_u128(1));
+            let mut session =
+                NewSession::new(SessionId::from_u128(session << 64 | session), UserId::from_u128(1));
             while let Err(refused) = tracker.start_session(session) {
                 session = refused.returned;
                 std::thread::sleep(Duration::from_millis(1));

@@ -7,7 +7,7 @@
 use std::error::Error;
 use std::time::Duration;
 
-use talktrack::{Message, NewSession, Options, Reason, Receipt, Refused, Role, Tracker};
+use talktrack::{Message, NewSession, Options, Reason, Receipt, Refused, Role, SessionId, Tracker, UserId};
 use uuid::Uuid;
 
 #[tokio::main]
@@ -18,8 +18,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let tracker = Tracker::open(Options::new(data_dir.path()))?;
 
     // A session is one conversation of one user. Both ids are yours. `durable` waits until the start is on the disk.
-    let session = Uuid::new_v4();
-    let user = Uuid::new_v4();
+    let session = SessionId::new(Uuid::new_v4());
+    let user = UserId::new(Uuid::new_v4());
     let started = tracker.start_session(NewSession::new(session, user))?.durable().await?;
     println!("session {session} started, resumed: {}", started.resumed);
 

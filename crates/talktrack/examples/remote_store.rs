@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use talktrack::store::Store;
 use talktrack::store::postgres::{Address, PostgresStore, schema};
-use talktrack::{Message, NewSession, Options, Role, Tracker};
+use talktrack::{Message, NewSession, Options, Role, SessionId, Tracker, UserId};
 use uuid::Uuid;
 
 #[tokio::main]
@@ -39,8 +39,8 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     let store: Arc<dyn Store> = Arc::new(PostgresStore::new(&address)?);
     let tracker = Tracker::open_with_store(Options::new(data_dir.path()), &store)?;
 
-    let session = Uuid::new_v4();
-    let user = Uuid::new_v4();
+    let session = SessionId::new(Uuid::new_v4());
+    let user = UserId::new(Uuid::new_v4());
     tracker.start_session(NewSession::new(session, user))?.durable().await?;
     let messages = [
         Message::new(session, Role::User, "Where is my order?"),

@@ -8,6 +8,7 @@
 
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 use talktrack_core::clock::{Seq, Timestamp};
+use talktrack_core::ids::{MessageId, SessionId, UserId};
 use talktrack_core::record::{Body, Record, Verdict};
 use uuid::Uuid;
 
@@ -20,19 +21,19 @@ const SURPLUS: u64 = 2_000;
 
 /// What a durable record changed. The row itself is read from the store. It may have changed again since, or may be
 /// gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     /// The change's place in the feed: the record's place in the order of acceptance.
     pub seq: Seq,
     /// The kind of the change.
     pub kind: ChangeKind,
     /// The session.
-    pub session_id: Uuid,
+    pub session_id: SessionId,
     /// The owner of the session, if the record named one. With a remote store, this is a claim that the store may not
     /// confirm.
-    pub user_id: Option<Uuid>,
+    pub user_id: Option<UserId>,
     /// The message, if the record is one.
-    pub message_id: Option<Uuid>,
+    pub message_id: Option<MessageId>,
 }
 
 /// The kind of a change.
@@ -127,19 +128,20 @@ impl Change {
             verdict => *verdict == Verdict::Revised,
         };
         let (kind, user_id) = match &record.body {
-            Body::Start(start) => (ChangeKind::SessionStarted, Some(start.user_id)),
-            Body::Update(update) => (ChangeKind::SessionUpdated, update.owner),
-            Body::End(end) => (ChangeKind::SessionEnded, end.owner),
+            Body::Start(start) => (ChangeKind::SessionStarted, Some(&start.user_id)),
+            Body::Update(update) => (ChangeKind::SessionUpdated, update.owner.as_ref()),
+            Body::End(end) => (ChangeKind::SessionEnded, end.owner.as_ref()),
             Body::Heartbeat(_) | Body::DeleteUser(_) => return None,
             // Only the remote store can decide whether the session is old enough to be deleted.
             Body::Delete(_) if *verdict == Verdict::Journaled => return None,
-            Body::Delete(delete) => (ChangeKind::SessionDeleted, delete.told_to),
+            Body::Delete(delete) => (ChangeKind::SessionDeleted, delete.told_to.as_ref()),
             Body::Message(stamped) if revises(stamped.message.revision) => {
-                (ChangeKind::Revision, stamped.owner)
+                (ChangeKind::Revision, stamped.owner.as_ref())
             }
-            Body::Message(stamped) => (ChangeKind::Message, stamped.owner),
+            Body::Message(stamped) => (ChangeKind::Message, stamped.owner.as_ref()),
         };
         let message_id = record.message().map(|stamped| stamped.id);
+        let user_id = user_id.cloned();
         Some(Self { seq: record.seq, kind, session_id: record.session_id(), user_id, message_id })
     }
 }
@@ -150,8 +152,8 @@ pub(crate) fn append(tx: &Transaction<'_>, changes: impl Iterator<Item = Change>
     let mut insert = tx.prepare_cached(sql)?;
     let mut added = 0;
     for Change { seq, kind, session_id, user_id, message_id } in changes {
-        let user_id = user_id.as_ref().map(Uuid::as_bytes);
-        let message_id = message_id.as_ref().map(Uuid::as_bytes);
+        let user_id = user_id.as_ref().map(UserId::as_bytes);
+        let message_id = message_id.as_ref().map(MessageId::as_bytes);
         insert.execute(params![seq, kind.code(), session_id.as_bytes(), user_id, message_id])?;
         added += 1;
     }
@@ -284,8 +286,8 @@ fn read_change(row: &Row<'_>) -> Option<Change> {
     Some(Change {
         seq: row.get(0).ok()?,
         kind: ChangeKind::from_code(row.get(1).ok()?)?,
-        session_id: Uuid::from_bytes(row.get(2).ok()?),
-        user_id: row.get::<_, Option<[u8; 16]>>(3).ok()?.map(Uuid::from_bytes),
-        message_id: row.get::<_, Option<[u8; 16]>>(4).ok()?.map(Uuid::from_bytes),
+        session_id: Uuid::from_bytes(row.get(2).ok()?).into(),
+        user_id: row.get::<_, Option<[u8; 16]>>(3).ok()?.map(|id| Uuid::from_bytes(id).into()),
+        message_id: row.get::<_, Option<[u8; 16]>>(4).ok()?.map(|id| Uuid::from_bytes(id).into()),
     })
 }

@@ -72,7 +72,7 @@ pub(crate) fn open_to_write(path: &Path) -> Result<Connection, OpenError> {
 
 /// Returns the id of this data directory among the nodes that write to one store.
 pub(crate) fn read_node_id(connection: &Connection) -> rusqlite::Result<Uuid> {
-    connection.query_row("SELECT node FROM directory", [], |row| column(row, 0, parse_uuid))
+    connection.query_row("SELECT node FROM directory", [], |row| column(row, 0, parse_id))
 }
 
 /// Gives a copy of a file (a restored backup, a copied directory) a new node id, because the delivery numbers that a
@@ -308,9 +308,9 @@ pub(crate) fn open_to_read(path: &Path) -> rusqlite::Result<Connection> {
 pub(crate) struct UuidText([u8; 36]);
 
 impl UuidText {
-    pub(crate) fn new(id: Uuid) -> Self {
+    pub(crate) fn new(id: impl Into<Uuid>) -> Self {
         let mut text = [0; 36];
-        id.hyphenated().encode_lower(&mut text);
+        id.into().hyphenated().encode_lower(&mut text);
         Self(text)
     }
 
@@ -354,8 +354,8 @@ pub(crate) fn text(row: &Row<'_>, index: usize) -> rusqlite::Result<String> {
     text_or_null(row, index).map(Option::unwrap_or_default)
 }
 
-pub(crate) fn parse_uuid(text: &str) -> Option<Uuid> {
-    Uuid::try_parse(text).ok()
+pub(crate) fn parse_id<T: From<Uuid>>(text: &str) -> Option<T> {
+    Uuid::try_parse(text).ok().map(T::from)
 }
 
 pub(crate) fn parse_time(text: &str) -> Option<Timestamp> {

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use talktrack_core::ids::{SessionId, UserId};
 use talktrack_core::record::{DeadReason, DeletionCounts, Ended, Record, Verdict};
 use uuid::Uuid;
 
@@ -11,6 +12,12 @@ pub const TARGET: &str = "talktrack::life";
 
 /// The first 8 characters of an id.
 struct ShortId(Uuid);
+
+impl ShortId {
+    fn new(id: impl Into<Uuid>) -> Self {
+        Self(id.into())
+    }
+}
 
 impl std::fmt::Display for ShortId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -23,12 +30,12 @@ impl std::fmt::Display for ShortId {
 pub(crate) fn log_verdict(record: &Record, verdict: &Verdict) {
     use talktrack_core::record::Body;
     match (&record.body, verdict) {
-        (Body::Start(start), Verdict::Started { .. }) => log_start(start.session_id, start.user_id),
+        (Body::Start(start), Verdict::Started { .. }) => log_start(start.session_id, &start.user_id),
         (Body::Message(stamped), Verdict::Inserted | Verdict::Reopened(_) | Verdict::Revised) => {
             let session = stamped.message.session_id;
             let role = stamped.message.role;
             tracing::info!(target: TARGET, event = "message_saved", session_id = %session, message_id = %stamped.id,
-                role = role.as_str(), "✅ Saved {role} message for session {}...", ShortId(session));
+                role = role.as_str(), "✅ Saved {role} message for session {}...", ShortId::new(session));
         }
         (Body::End(end), Verdict::Ended(figures)) => log_end(end.session_id, figures),
         (Body::Delete(delete), Verdict::Deleted(removed)) if delete.is_permanent() => {
@@ -36,13 +43,13 @@ pub(crate) fn log_verdict(record: &Record, verdict: &Verdict) {
         }
         (_, Verdict::Dead(DeadReason::Deleted | DeadReason::DeletedForUser)) => {
             let session = record.session_id();
-            tracing::info!(target: TARGET, event = "message_let_go", session_id = %session,
-                "Let go of a message for session {}..., which was deleted", ShortId(session));
+            tracing::info!(target: TARGET, event = "record_dropped", session_id = %session,
+                "Dropped a record of session {}..., because the session was deleted", ShortId::new(session));
         }
         (_, Verdict::Dead(DeadReason::DeletedMessage)) => {
             let session = record.session_id();
             tracing::info!(target: TARGET, event = "message_dropped", session_id = %session,
-                "Dropped a message of session {}... that was deleted", ShortId(session));
+                "Dropped a message of session {}..., because it was deleted", ShortId::new(session));
         }
         (_, Verdict::Dead(reason)) => {
             let reason = reason.detail().unwrap_or(reason.as_str());
@@ -53,27 +60,27 @@ pub(crate) fn log_verdict(record: &Record, verdict: &Verdict) {
     }
 }
 
-fn log_start(session: Uuid, user: Uuid) {
+fn log_start(session: SessionId, user: &UserId) {
     tracing::info!(target: TARGET, event = "session_started", session_id = %session, user_id = %user,
-        "✅ Started session {}... for user {}...", ShortId(session), ShortId(user));
+        "✅ Started session {}... for user {}...", ShortId::new(session), ShortId::new(user));
 }
 
-fn log_end(session: Uuid, figures: &Ended) {
+fn log_end(session: SessionId, figures: &Ended) {
     let Ended { duration_seconds, message_count } = *figures;
     tracing::info!(target: TARGET, event = "session_ended", session_id = %session, duration_seconds, message_count,
-        "✅ Ended session {}... (duration: {duration_seconds:.1}s, messages: {message_count})", ShortId(session));
+        "✅ Ended session {}... (duration: {duration_seconds:.1}s, messages: {message_count})", ShortId::new(session));
 }
 
-fn log_deletion(session: Uuid, removed: &DeletionCounts) {
+fn log_deletion(session: SessionId, removed: &DeletionCounts) {
     let DeletionCounts { sessions, messages, dead_letters, .. } = *removed;
     tracing::info!(target: TARGET, event = "session_deleted", session_id = %session, sessions, messages, dead_letters,
-        "✅ Deleted session {}... (messages: {messages})", ShortId(session));
+        "✅ Deleted session {}... (messages: {messages})", ShortId::new(session));
 }
 
 /// Logs a message or an end for a session that this process does not know. The store will be asked.
-pub(crate) fn log_unknown_session(session: Uuid) {
+pub(crate) fn log_unknown_session(session: SessionId) {
     tracing::warn!(target: TARGET, event = "session_not_in_state", session_id = %session,
-        "⚠️ Session {}... not found in state", ShortId(session));
+        "⚠️ Session {}... not found in state", ShortId::new(session));
 }
 
 /// Logs that nothing can be written at present. The write will be retried.

@@ -9,14 +9,14 @@
 //! ```
 //! use std::time::Duration;
 //!
-//! use talktrack::{Message, NewSession, Options, Role, Tracker};
-//! use uuid::Uuid;
+//! use talktrack::{Message, NewSession, Options, Role, SessionId, Tracker, UserId};
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let dir = tempfile::tempdir()?;
 //! # let data_dir = dir.path();
 //! let tracker = Tracker::open(Options::new(data_dir))?;
-//! let (session, user) = (Uuid::from_u128(1), Uuid::from_u128(2));
+//! let session = SessionId::from_u128(1);
+//! let user = UserId::from_u128(2);
 //! tracker.start_session(NewSession::new(session, user))?.durable().await?;
 //!
 //! let receipt = tracker.track_message(Message::new(session, Role::User, "Hello"))?; // never waits
@@ -143,7 +143,7 @@ mod now;
 pub mod error;
 
 #[doc(inline)]
-pub use talktrack_core::{books, clock, error_code, json, message, record, search, stats, stored};
+pub use talktrack_core::{books, clock, error_code, ids, json, message, record, search, stats, stored};
 
 pub use changes::{Change, ChangeKind, Changes};
 pub use database::FILE_NAME as DATABASE_FILE;
@@ -151,15 +151,17 @@ pub use error::OpenError;
 pub use health::Health;
 pub use noted_store::read_noted_store;
 pub use options::{Options, Redirect};
-pub use receipt::{Claim, ClaimRefusal, Deletion, Durability, Receipt, SessionReceipt, Started};
+pub use receipt::{
+    Claim, ClaimRefusal, Deletion, Durability, Receipt, RecordReceipt, SessionReceipt, Started,
+};
 pub use salvage::quarantines;
 pub use session::SessionRef;
 pub use store::NotedStore;
 #[doc(inline)]
 pub use talktrack_core::{
     Author, Books, DeletionCounts, Ended, ErrorCode, Invalid, JsonArray, JsonObject, Kind, Message,
-    NotDurable, ReadError, ReadErrorKind, Reason, Refused, Role, Status, Stored, StoredTime, Timestamp,
-    TurnMetrics,
+    MessageId, NotDurable, ReadError, ReadErrorKind, Reason, Refused, Role, SessionId, Status, Stored,
+    StoredTime, Timestamp, TurnMetrics, UserId,
 };
 pub use tracker::{Closing, NewSession, Tracker};
 

@@ -8,7 +8,7 @@ use talktrack_core::error::ReadError;
 use talktrack_core::store::NotedStore;
 use uuid::Uuid;
 
-use crate::database::{self, UuidText, parse_uuid, read_error, text_or_null};
+use crate::database::{self, UuidText, parse_id, read_error, text_or_null};
 
 /// The first schema version that notes the store and distinguishes waiting records from confirmed ones.
 const NOTED_SINCE: i64 = 9;
@@ -42,7 +42,7 @@ pub(crate) fn read(connection: &Connection) -> rusqlite::Result<Option<NotedStor
                (SELECT count(*) FROM journal WHERE seq NOT IN (SELECT seq FROM pending)), \
                (SELECT count(*) FROM resend_window WHERE deletes = 1) FROM directory";
     let noted = connection.query_row(sql, [], |row| {
-        let id = text_or_null(row, 0)?.as_deref().and_then(parse_uuid);
+        let id = text_or_null(row, 0)?.as_deref().and_then(parse_id);
         // Deletions are kept for days, but another store does not need them.
         let recent = row.get::<_, u64>(3)?.saturating_sub(row.get(4)?);
         Ok(NotedStore { id, address: text_or_null(row, 1)?, waiting: row.get(2)?, recent })

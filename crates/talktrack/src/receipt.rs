@@ -1,6 +1,7 @@
 //! Receipts tell a caller when an accepted record is durable. One number, the watermark, serves every receipt, so that
 //! a receipt that is never awaited costs nothing.
 
+mod claim;
 mod dropped;
 
 use std::collections::BTreeMap;
@@ -11,11 +12,13 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use talktrack_core::clock::Seq;
 use talktrack_core::error::NotDurable;
+use talktrack_core::ids::{MessageId, SessionId, UserId};
 use talktrack_core::record::{DeletionCounts, Ended};
 use tokio::sync::{oneshot, watch};
-use uuid::Uuid;
 
 use crate::receipt::dropped::DroppedRecords;
+
+pub use claim::{Claim, ClaimRefusal};
 
 /// The number of refusals after acceptance that are remembered for receipts that are awaited late.
 const REMEMBERED: usize = 65_536;
@@ -54,7 +57,7 @@ impl Progress {
 
     /// Remembers durable records that will never be stored because their content was deleted. `up_to` is the highest
     /// `seq` that a receipt of one of these messages can have.
-    pub(crate) fn note_dropped(&self, seqs: &[Seq], messages: &[Uuid], up_to: Seq) {
+    pub(crate) fn note_dropped(&self, seqs: &[Seq], messages: &[MessageId], up_to: Seq) {
         if !seqs.is_empty() {
             self.dropped.lock().add_records(seqs, messages, up_to);
         }
@@ -62,8 +65,8 @@ impl Progress {
 
     /// Notifies those who follow these claims that the store refused acknowledged records of them. A claim without a
     /// user stands for all users.
-    pub(crate) fn note_dropped_claims(&self, claims: &[(Uuid, Option<Uuid>)]) {
-        claims.iter().for_each(|claim| self.dropped.lock().add_claim(*claim));
+    pub(crate) fn note_dropped_claims(&self, claims: &[(SessionId, Option<UserId>)]) {
+        claims.iter().for_each(|claim| self.dropped.lock().add_claim(claim.clone()));
         self.refused_by_store.send_modify(|refusals| *refusals += 1);
     }
 
@@ -119,48 +122,6 @@ impl Progress {
     }
 }
 
-/// Follows what a remote store may refuse after it was durable: a session start, and with it the claim to the session,
-/// or records of the session.
-#[derive(Debug, Clone)]
-pub struct Claim {
-    progress: Arc<Progress>,
-    refusals: watch::Receiver<u64>,
-    seq: Seq,
-    session_id: Uuid,
-    user_id: Uuid,
-    /// The number of drops in this claim when [`Self::wait_for_refusal`] last returned.
-    dropped: u64,
-}
-
-/// What a remote store refused after it was durable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ClaimRefusal {
-    /// The start, for this reason. The claim to the session is void.
-    Start(NotDurable),
-    /// Acknowledged records, because the session or its user was deleted by SQL or on another node.
-    Records,
-}
-
-impl Claim {
-    /// Waits until the store refuses the claim or records of it. If the store never does, this never returns.
-    pub async fn wait_for_refusal(&mut self) -> ClaimRefusal {
-        loop {
-            self.refusals.borrow_and_update();
-            if let Some(Err(why)) = self.progress.outcome_of(self.seq)
-                && voids_claim(why)
-            {
-                return ClaimRefusal::Start(why);
-            }
-            let dropped = self.progress.dropped.lock().count_drops(self.session_id, self.user_id);
-            if dropped > std::mem::replace(&mut self.dropped, dropped) {
-                return ClaimRefusal::Records;
-            }
-            // The sender lives in `self.progress`, so an error is impossible.
-            let _ = self.refusals.changed().await;
-        }
-    }
-}
-
 /// True if the store refused the session itself, which voids the claim to it.
 pub(crate) fn voids_claim(why: NotDurable) -> bool {
     matches!(why, NotDurable::OtherUser | NotDurable::Deleted)
@@ -213,33 +174,32 @@ impl Durability {
     }
 }
 
-/// Proof of acceptance. Await it to learn that the message is durable, or drop it.
+/// Proof that a message was accepted. Await it to learn that the message is durable, or drop it.
 #[derive(Debug, Clone)]
 #[must_use = "accepted is not durable: await the receipt, or drop it on purpose"]
 pub struct Receipt {
-    id: Uuid,
-    seq: Seq,
-    progress: Arc<Progress>,
+    id: MessageId,
+    record: RecordReceipt,
 }
 
 impl Receipt {
-    pub(crate) fn new(id: Uuid, seq: Seq, progress: Arc<Progress>) -> Self {
-        Self { id, seq, progress }
+    pub(crate) fn new(id: MessageId, seq: Seq, progress: Arc<Progress>) -> Self {
+        Self { id, record: RecordReceipt::new(Some(id), seq, progress) }
     }
 
-    /// Returns the message's id in the store. For a session's receipt, this is the session's id.
-    pub fn id(&self) -> Uuid {
+    /// Returns the message's id in the store.
+    pub fn id(&self) -> MessageId {
         self.id
     }
 
-    /// Returns the record's place in the order of acceptance.
+    /// Returns the message's place in the order of acceptance.
     pub fn seq(&self) -> Seq {
-        self.seq
+        self.record.seq
     }
 
-    /// True if the record is durable and will never be stored because its content was deleted.
-    pub(crate) fn was_dropped(&self) -> bool {
-        self.progress.dropped.lock().contains(self.seq, self.id)
+    /// Returns the same receipt without the message's id.
+    pub fn as_record(&self) -> &RecordReceipt {
+        &self.record
     }
 
     /// Waits until the message is durable.
@@ -247,7 +207,56 @@ impl Receipt {
     /// # Errors
     /// A [`NotDurable`] if the message was refused after acceptance.
     pub async fn durable(self) -> Result<(), NotDurable> {
+        self.record.durable().await
+    }
+}
+
+/// Proof that a record was accepted that need not be a message: an update of a session's metadata, or a dead letter that
+/// is replayed. Await it to learn that the record is durable, or drop it.
+#[derive(Debug, Clone)]
+#[must_use = "accepted is not durable: await the receipt, or drop it on purpose"]
+pub struct RecordReceipt {
+    /// The message, if the record is one.
+    message_id: Option<MessageId>,
+    seq: Seq,
+    progress: Arc<Progress>,
+}
+
+impl RecordReceipt {
+    pub(crate) fn new(message_id: Option<MessageId>, seq: Seq, progress: Arc<Progress>) -> Self {
+        Self { message_id, seq, progress }
+    }
+
+    /// Returns the record's place in the order of acceptance.
+    pub fn seq(&self) -> Seq {
+        self.seq
+    }
+
+    /// Returns the message's id in the store, if the record is a message.
+    pub fn message_id(&self) -> Option<MessageId> {
+        self.message_id
+    }
+
+    /// True if the record is durable and will never be stored because its content was deleted.
+    pub(crate) fn was_dropped(&self) -> bool {
+        self.progress.dropped.lock().contains(self.seq, self.message_id)
+    }
+
+    /// Waits until the record is durable.
+    ///
+    /// # Errors
+    /// A [`NotDurable`] if the record was refused after acceptance.
+    pub async fn durable(self) -> Result<(), NotDurable> {
         self.progress.watch().wait(self.seq).await
+    }
+}
+
+impl IntoFuture for RecordReceipt {
+    type Output = Result<(), NotDurable>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.durable())
     }
 }
 
@@ -287,12 +296,8 @@ impl<T> SessionReceipt<T> {
 
     /// Follows what a remote store says about this start, and about records written in the claim of this user, after
     /// they were durable.
-    pub fn claim(&self, session_id: Uuid, user_id: Uuid) -> Claim {
-        let progress = Arc::clone(&self.progress);
-        let seq = self.seq;
-        let refusals = progress.refused_by_store.subscribe();
-        let dropped = progress.dropped.lock().count_drops(session_id, user_id);
-        Claim { progress, refusals, seq, session_id, user_id, dropped }
+    pub fn claim(&self, session_id: SessionId, user_id: UserId) -> Claim {
+        Claim::new(&self.progress, self.seq, session_id, user_id)
     }
 
     /// Waits until the record is durable.

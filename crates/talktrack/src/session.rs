@@ -11,9 +11,9 @@ use std::time::Duration;
 use dashmap::DashMap;
 use dashmap::mapref::entry::{Entry, OccupiedEntry};
 use talktrack_core::clock::{Seq, Timestamp};
+use talktrack_core::ids::{SessionId, UserId};
 use talktrack_core::record::{Ended, Status};
 use talktrack_core::stored::StoredTime;
-use uuid::Uuid;
 
 pub(crate) use known_metadata::{KnownMetadata, MemberSizes};
 
@@ -22,28 +22,28 @@ use crate::store::SessionRow;
 
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
-    sessions: DashMap<Uuid, Claims>,
+    sessions: DashMap<SessionId, Claims>,
 }
 
 /// A session as a caller names it: in the claim of one user, or without a user.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SessionRef {
     /// The session.
-    pub session_id: Uuid,
+    pub session_id: SessionId,
     /// The user whose claim is meant. Without it, the only claim that this process knows. If this process knows none or
     /// several, the record carries no owner and takes the stored session's user.
-    pub user_id: Option<Uuid>,
+    pub user_id: Option<UserId>,
 }
 
 impl SessionRef {
     /// The session in the claim of this user.
-    pub fn for_user(session_id: Uuid, user_id: Uuid) -> Self {
+    pub fn for_user(session_id: SessionId, user_id: UserId) -> Self {
         Self { session_id, user_id: Some(user_id) }
     }
 }
 
-impl From<Uuid> for SessionRef {
-    fn from(session_id: Uuid) -> Self {
+impl From<SessionId> for SessionRef {
+    fn from(session_id: SessionId) -> Self {
         Self { session_id, user_id: None }
     }
 }
@@ -73,18 +73,18 @@ impl Claims {
     }
 
     /// Forgets the claim of this user, or all claims if no user is given.
-    pub(crate) fn forget(mut claims: OccupiedEntry<'_, Uuid, Self>, user_id: Option<Uuid>) {
-        let is_kept = |claim: &mut Session| user_id.is_some_and(|user| user != claim.user_id);
+    pub(crate) fn forget(mut claims: OccupiedEntry<'_, SessionId, Self>, user_id: Option<&UserId>) {
+        let is_kept = |claim: &mut Session| user_id.is_some_and(|user| *user != claim.user_id);
         if !claims.get_mut().retain(is_kept) {
             claims.remove();
         }
     }
 
     /// Returns the claim of this user. Without a user, returns the only claim, if there is exactly one.
-    pub(crate) fn find(&mut self, user_id: Option<Uuid>) -> Option<&mut Session> {
+    pub(crate) fn find(&mut self, user_id: Option<&UserId>) -> Option<&mut Session> {
         match user_id {
             None => self.others.is_empty().then_some(&mut self.first),
-            Some(user_id) => self.iter_mut().find(|claim| claim.user_id == user_id),
+            Some(user_id) => self.iter_mut().find(|claim| claim.user_id == *user_id),
         }
     }
 
@@ -111,7 +111,7 @@ impl Claims {
 /// One user's claim to an active session, or to one that ended less than the grace period ago.
 #[derive(Debug, Clone)]
 pub(crate) struct Session {
-    pub(crate) user_id: Uuid,
+    pub(crate) user_id: UserId,
     started_at: Timestamp,
     /// The last event, by this process's clock.
     last_event: Now,
@@ -145,7 +145,7 @@ struct Closed {
 }
 
 impl Session {
-    pub(crate) fn new(user_id: Uuid, started_at: Timestamp, now: Now, started_seq: Seq) -> Self {
+    pub(crate) fn new(user_id: UserId, started_at: Timestamp, now: Now, started_seq: Seq) -> Self {
         Self {
             user_id,
             started_at,
@@ -164,7 +164,7 @@ impl Session {
 
     /// Creates a session that had ended until a message cancelled its end. It has no connection on this node. The store
     /// has said which user owns it, so no start in this process has to prove that.
-    pub(crate) fn reopened(user_id: Uuid, started_at: Timestamp, now: Now, last_seq: Seq) -> Self {
+    pub(crate) fn reopened(user_id: UserId, started_at: Timestamp, now: Now, last_seq: Seq) -> Self {
         let started_seq = 0;
         let resumed_seq = 0;
         Self { connections: 0, started_seq, resumed_seq, ..Self::new(user_id, started_at, now, last_seq) }
@@ -175,11 +175,11 @@ impl Session {
     }
 
     /// Returns what memory knows of the session as a row. `external_id`, `end_reason` and `metadata` are not in memory.
-    pub(crate) fn to_row(&self, session_id: Uuid) -> SessionRow {
+    pub(crate) fn to_row(&self, session_id: SessionId) -> SessionRow {
         let ended_at = self.ended.map(|closed| closed.ended_at);
         SessionRow {
             session_id,
-            user_id: Some(self.user_id),
+            user_id: Some(self.user_id.clone()),
             external_id: None,
             status: if ended_at.is_some() { Status::Ended } else { Status::Active }.into(),
             end_reason: None,
@@ -288,24 +288,24 @@ pub(crate) struct Swept {
 impl Registry {
     /// Returns the session's entry, with or without claims. It stays locked while the result is held. Never hold it
     /// across I/O.
-    pub(crate) fn entry(&self, session_id: Uuid) -> Entry<'_, Uuid, Claims> {
+    pub(crate) fn entry(&self, session_id: SessionId) -> Entry<'_, SessionId, Claims> {
         self.sessions.entry(session_id)
     }
 
     /// Calls `work` with the claim, if it is known, under the session's lock.
     pub(crate) fn with_claim<T>(
         &self,
-        SessionRef { session_id, user_id }: SessionRef,
+        session: &SessionRef,
         work: impl FnOnce(Option<&mut Session>) -> T,
     ) -> T {
-        match self.sessions.get_mut(&session_id) {
-            Some(mut claims) => work(claims.find(user_id)),
+        match self.sessions.get_mut(&session.session_id) {
+            Some(mut claims) => work(claims.find(session.user_id.as_ref())),
             None => work(None),
         }
     }
 
     /// Notes an event other than a message.
-    pub(crate) fn keep_alive(&self, session: SessionRef, now: Now) {
+    pub(crate) fn keep_alive(&self, session: &SessionRef, now: Now) {
         self.with_claim(session, |claim| {
             if let Some(claim) = claim {
                 claim.last_event = now;
@@ -314,19 +314,19 @@ impl Registry {
     }
 
     /// Forgets the claim of this user.
-    pub(crate) fn forget_claim(&self, session_id: Uuid, user_id: Uuid) {
+    pub(crate) fn forget_claim(&self, session_id: SessionId, user_id: &UserId) {
         if let Entry::Occupied(claims) = self.sessions.entry(session_id) {
             Claims::forget(claims, Some(user_id));
         }
     }
 
     /// True if any user claims the session.
-    pub(crate) fn contains(&self, session_id: Uuid) -> bool {
+    pub(crate) fn contains(&self, session_id: SessionId) -> bool {
         self.sessions.contains_key(&session_id)
     }
 
     /// Calls `tell` for each claim of a session and returns the results.
-    pub(crate) fn map_claims<T>(&self, session_id: Uuid, tell: impl FnMut(&Session) -> T) -> Vec<T> {
+    pub(crate) fn map_claims<T>(&self, session_id: SessionId, tell: impl FnMut(&Session) -> T) -> Vec<T> {
         self.sessions.get(&session_id).map_or_else(Vec::new, |claims| claims.iter().map(tell).collect())
     }
 
@@ -336,8 +336,8 @@ impl Registry {
     }
 
     /// Returns the sessions that this user claims.
-    pub(crate) fn sessions_of_user(&self, user_id: Uuid) -> Vec<Uuid> {
-        self.select_claims(|claim| claim.user_id == user_id)
+    pub(crate) fn sessions_of_user(&self, user_id: &UserId) -> Vec<SessionId> {
+        self.select_claims(|claim| claim.user_id == *user_id)
             .into_iter()
             .map(|claim| claim.session_id)
             .collect()
@@ -347,7 +347,7 @@ impl Registry {
         let mut found = Vec::new();
         for claims in &self.sessions {
             let wanted = claims.iter().filter(|claim| is_wanted(claim));
-            found.extend(wanted.map(|claim| SessionRef::for_user(*claims.key(), claim.user_id)));
+            found.extend(wanted.map(|claim| SessionRef::for_user(*claims.key(), claim.user_id.clone())));
         }
         found
     }
@@ -369,7 +369,7 @@ impl Registry {
                 if let Some(closed) = claim.ended {
                     return closed.closed.saturating_add(grace) > now;
                 }
-                let session = SessionRef::for_user(*session_id, claim.user_id);
+                let session = SessionRef::for_user(*session_id, claim.user_id.clone());
                 if claim.is_idle(now, idle) {
                     swept.idle.push(session);
                 } else {

@@ -16,9 +16,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use talktrack_core::clock::Timestamp;
 use talktrack_core::error::{Reason, Refused};
 use talktrack_core::error_code::ErrorCode;
+use talktrack_core::ids::{MessageId, UserId};
 use talktrack_core::message::{Author, Message};
 use talktrack_core::record::{Body, StampedMessage};
-use uuid::Uuid;
 
 use crate::event_log;
 use crate::health::Health;
@@ -61,13 +61,12 @@ struct Inner {
 }
 
 /// What the tracker adds to a message.
-#[derive(Clone, Copy)]
-struct Stamp {
+struct Stamp<'a> {
     /// The user whose claim the message belongs to, if it is known or the caller named it.
-    owner: Option<Uuid>,
+    owner: Option<UserId>,
     /// When the session started, if this process knows the claim.
     started_at: Option<Timestamp>,
-    author: Author,
+    author: &'a Author,
     created_at: Timestamp,
     /// The message cancels an inferred end of its session if that end is before this time.
     takes_back: Option<Timestamp>,
@@ -83,7 +82,7 @@ impl Tracker {
         reason = "the refusal hands the message back; a box would cost an allocation"
     )]
     pub fn track_message(&self, message: Message) -> Result<Receipt, Refused<Message>> {
-        self.track_message_as(message, Author::Program)
+        self.track_message_as(message, &Author::Program)
     }
 
     /// Accepts a message on the authority of an author other than the embedding program.
@@ -94,7 +93,7 @@ impl Tracker {
         clippy::result_large_err,
         reason = "the refusal hands the message back; a box would cost an allocation"
     )]
-    pub fn track_message_as(&self, message: Message, author: Author) -> Result<Receipt, Refused<Message>> {
+    pub fn track_message_as(&self, message: Message, author: &Author) -> Result<Receipt, Refused<Message>> {
         self.track_message_after(message, author, None)
     }
 
@@ -110,7 +109,7 @@ impl Tracker {
     pub fn track_message_after(
         &self,
         mut message: Message,
-        author: Author,
+        author: &Author,
         said_until: Option<Timestamp>,
     ) -> Result<Receipt, Refused<Message>> {
         let now = self.inner.now();
@@ -204,14 +203,14 @@ impl Inner {
     fn accept_message(
         &self,
         message: Message,
-        author: Author,
+        author: &Author,
         now: Now,
         said_after: Option<Timestamp>,
     ) -> Result<Receipt, Refused<Message>> {
         let session_id = message.session_id;
-        let claim = SessionRef { session_id, user_id: author.user_id() };
-        let known = self.registry.with_claim(claim, |mut session| {
-            let owner = session.as_ref().map(|session| session.user_id).or(author.user_id());
+        let claim = SessionRef { session_id, user_id: author.user_id().cloned() };
+        let known = self.registry.with_claim(&claim, |mut session| {
+            let owner = session.as_ref().map(|session| session.user_id.clone()).or(claim.user_id.clone());
             let started_at = session.as_ref().map(|session| session.started_at());
             let said_at = match &mut session {
                 Some(session) => {
@@ -244,7 +243,7 @@ impl Inner {
     fn enqueue_message(
         &self,
         message: Message,
-        stamp: Stamp,
+        stamp: Stamp<'_>,
         now: Timestamp,
     ) -> Result<Receipt, Refused<Message>> {
         let id = message.given_id(stamp.author).unwrap_or_else(|| new_message_id(now));
@@ -270,11 +269,11 @@ impl Inner {
 }
 
 /// Returns a new UUIDv7: 48 bits of milliseconds, then the microseconds, then random bits.
-fn new_message_id(now: Timestamp) -> Uuid {
+fn new_message_id(now: Timestamp) -> MessageId {
     let micros = now.as_micros().unsigned_abs();
     let mut random = [0; 10];
     fastrand::fill(&mut random);
     let within = u16::try_from(micros % 1_000).unwrap_or(0) << 2;
     [random[0], random[1]] = [within.to_be_bytes()[0], within.to_be_bytes()[1] | (random[1] & 3)];
-    uuid::Builder::from_unix_timestamp_millis(micros / 1_000, &random).into_uuid()
+    uuid::Builder::from_unix_timestamp_millis(micros / 1_000, &random).into_uuid().into()
 }

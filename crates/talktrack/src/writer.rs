@@ -29,6 +29,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::{join, join_all, join3, select};
 use talktrack_core::clock::Seq;
+use talktrack_core::ids::SessionId;
 use talktrack_core::record::{Record, RemovedRows, Verdict};
 use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::sync::watch;
@@ -110,7 +111,7 @@ pub(crate) enum Feed {
     /// Records of one parked session, to be tried together.
     Parked(Vec<Record>),
     /// The records of this parked session follow. Its records that were handed over before this stay in the journal.
-    Open(Uuid),
+    Open(SessionId),
     /// What the store has lost is pending again, and follows.
     Rewound(Rewound),
 }
@@ -200,8 +201,8 @@ impl Writer {
         Self::lane_of_session(record.session_id())
     }
 
-    pub(crate) fn lane_of_session(session_id: Uuid) -> usize {
-        usize::try_from(session_id.as_u128() % LANES as u128).unwrap_or(0)
+    pub(crate) fn lane_of_session(session_id: SessionId) -> usize {
+        usize::try_from(session_id.as_uuid().as_u128() % LANES as u128).unwrap_or(0)
     }
 
     /// True if the lane can take another record now.
@@ -309,7 +310,7 @@ async fn recheck_parked(
                 is_reached = false;
                 break;
             };
-            let known: HashSet<Uuid> = known.into_iter().collect();
+            let known: HashSet<SessionId> = known.into_iter().collect();
             let reachable = reached.map_or(Duration::ZERO, |reached| reached.elapsed());
             some.iter().for_each(|id| parking.note_answer(*id, known.contains(id), reachable));
         }

@@ -1,7 +1,7 @@
 //! Records that delete, and what they removed.
 
+use crate::ids::{MessageId, SessionId, UserId};
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use crate::clock::Timestamp;
 
@@ -9,14 +9,14 @@ use crate::clock::Timestamp;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SessionDelete {
     /// The session.
-    pub session_id: Uuid,
+    pub session_id: SessionId,
     /// The user who must own the session. If the store has no session of this user under the id, the tombstone refuses
     /// only records that were accepted for this user.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub owner: Option<Uuid>,
+    pub owner: Option<UserId>,
     /// The owner, if the caller that deletes the session knows it. This user is told of the deletion.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub told_to: Option<Uuid>,
+    pub told_to: Option<UserId>,
     /// If set, this is a deletion by age: the session is deleted only if it has had no event since this time. No user
     /// asked to delete it, so it may start again. If `None`, the deletion is permanent, and later records of the
     /// session are refused.
@@ -46,7 +46,7 @@ pub struct RemovedRows {
     /// True if the session's row was removed.
     pub session: bool,
     /// The ids of the removed messages.
-    pub messages: Vec<Uuid>,
+    pub messages: Vec<MessageId>,
 }
 
 /// The number of rows that a deletion removed.
@@ -77,5 +77,5 @@ impl std::ops::AddAssign for DeletionCounts {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct UserDelete {
     /// The user.
-    pub user_id: Uuid,
+    pub user_id: UserId,
 }

@@ -1,7 +1,7 @@
 //! Verdicts: what the journal or the store did with a record.
 
+use crate::ids::{SessionId, UserId};
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use crate::clock::Timestamp;
 use crate::record::{DeletionCounts, RemovedRows};
@@ -43,12 +43,12 @@ pub enum Verdict {
 }
 
 /// A session whose end was cancelled by a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reopened {
     /// The session's id.
-    pub session_id: Uuid,
+    pub session_id: SessionId,
     /// The user who owns the session.
-    pub user_id: Uuid,
+    pub user_id: UserId,
     /// When the session started.
     pub started_at: Timestamp,
 }

@@ -1,6 +1,6 @@
 //! Cursors: positions in a list of rows from which the list continues.
 
-use uuid::Uuid;
+use crate::ids::{MessageId, SessionId};
 
 use crate::clock::Seq;
 use crate::stored::TimeKey;
@@ -11,7 +11,7 @@ pub struct SessionCursor {
     /// The start time of the last row.
     pub started_at: TimeKey,
     /// The session of the last row.
-    pub session_id: Uuid,
+    pub session_id: SessionId,
 }
 
 /// A position in a transcript.
@@ -22,5 +22,5 @@ pub struct MessageCursor {
     /// The order of acceptance of the last message.
     pub seq: Seq,
     /// The id of the last message.
-    pub id: Uuid,
+    pub id: MessageId,
 }

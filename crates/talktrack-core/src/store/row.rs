@@ -2,8 +2,8 @@
 
 use std::cmp::Ordering;
 
+use crate::ids::{MessageId, SessionId, UserId};
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use crate::clock::Seq;
 use crate::json::{JsonArray, JsonObject};
@@ -17,8 +17,8 @@ use crate::stored::{AsWord, Stored, StoredTime, serialize_number};
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[expect(missing_docs, reason = "the columns of the schema, described there")]
 pub struct SessionRow {
-    pub session_id: Uuid,
-    pub user_id: Option<Uuid>,
+    pub session_id: SessionId,
+    pub user_id: Option<UserId>,
     pub external_id: Option<String>,
     pub status: Stored<Status>,
     pub end_reason: Option<String>,
@@ -36,7 +36,7 @@ impl SessionRow {
     pub fn from_start(start: &SessionStart, seq: Seq) -> Self {
         Self {
             session_id: start.session_id,
-            user_id: Some(start.user_id),
+            user_id: Some(start.user_id.clone()),
             external_id: start.external_id.clone(),
             status: Status::Active.into(),
             end_reason: None,
@@ -57,6 +57,12 @@ impl SessionRow {
         !delete.is_permanent() && heard.is_none_or(|at| delete.spares(at))
     }
 
+    /// Returns the user who owns the session. If another program left the user out or wrote one that talktrack cannot
+    /// read, no caller owns the session, and this returns [`UserId::nil`].
+    pub fn owner(&self) -> UserId {
+        self.user_id.clone().unwrap_or(UserId::nil())
+    }
+
     /// Returns the cursor that continues a list after this row.
     pub fn cursor(&self) -> SessionCursor {
         SessionCursor { started_at: self.started_at.key(), session_id: self.session_id }
@@ -67,7 +73,7 @@ impl SessionRow {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionPreview {
     /// The session.
-    pub session_id: Uuid,
+    pub session_id: SessionId,
     /// The role of the last speaker: the user or the assistant.
     pub last_role: Stored<Role>,
     /// The first [`PREVIEW_CHARS`] characters of the last message.
@@ -84,9 +90,9 @@ pub const PREVIEW_CHARS: usize = 200;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the columns of the schema, described there")]
 pub struct MessageRow {
-    pub id: Uuid,
-    pub session_id: Uuid,
-    pub user_id: Option<Uuid>,
+    pub id: MessageId,
+    pub session_id: SessionId,
+    pub user_id: Option<UserId>,
     pub role: Stored<Role>,
     pub content: String,
     pub audio_url: Option<String>,
@@ -106,12 +112,12 @@ pub struct MessageRow {
 impl MessageRow {
     /// Returns the row of an accepted message in a session of this user. `owner` is `None` if the session's
     /// user is unknown.
-    pub fn from_stamped(stamped: &StampedMessage, seq: Seq, owner: Option<Uuid>) -> Self {
+    pub fn from_stamped(stamped: &StampedMessage, seq: Seq, owner: Option<&UserId>) -> Self {
         let message = &stamped.message;
         Self {
             id: stamped.id,
             session_id: message.session_id,
-            user_id: owner.and_then(|owner| stamped.user_id(owner)),
+            user_id: owner.and_then(|owner| stamped.user_id(owner)).cloned(),
             role: message.role.into(),
             content: message.content.clone(),
             audio_url: message.audio_url.clone(),

@@ -1,10 +1,11 @@
 //! Frames that parse, and the errors of those that do not.
 
 use super::*;
+use talktrack_core::ids::{MessageId, SessionId};
 
 fn message(text: &str) -> Message {
     match Frame::parse(text).unwrap().body {
-        ClientFrame::Message(message) => message.in_session(Uuid::from_u128(7)),
+        ClientFrame::Message(message) => message.in_session(SessionId::from_u128(7)),
         other => panic!("not a message: {other:?}"),
     }
 }
@@ -17,7 +18,7 @@ fn problem(text: &str) -> (&'static str, String) {
 #[test]
 fn role_and_content_are_enough_and_null_is_as_good_as_left_out() {
     let plain = message(r#"{"type":"message","role":"user","content":"Hello"}"#);
-    assert_eq!(plain, Message::new(Uuid::from_u128(7), Role::User, "Hello"));
+    assert_eq!(plain, Message::new(SessionId::from_u128(7), Role::User, "Hello"));
     let nulls = message(
         r#"{"type":"message","role":"user","content":"Hello","audio_url":null,"metadata":null,"created_at":null,
             "id":null,"external_id":null,"kind":null,"interrupted":null,"content_generated":null,"parts":null,
@@ -28,7 +29,7 @@ fn role_and_content_are_enough_and_null_is_as_good_as_left_out() {
 
 #[test]
 fn every_field_arrives_as_it_was_sent() {
-    let id = Uuid::from_u128(3);
+    let id = MessageId::from_u128(3);
     let full = message(&format!(
         r#"{{"type":"message","role":"tool","content":"4\u00b0","audio_url":"https://a/b","metadata":{{ "a" : 1.0 }},
             "created_at":"2026-11-23T09:00:00+01:00","id":"{id}","external_id":"x","kind":"tool_result",

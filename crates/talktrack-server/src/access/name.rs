@@ -5,7 +5,7 @@ use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
 use serde::Deserialize;
 use talktrack::message::{MAX_EXTERNAL_ID_BYTES, program_session_id, user_session_id};
-use uuid::Uuid;
+use talktrack::{SessionId, UserId};
 
 use crate::error::Problem;
 
@@ -15,7 +15,7 @@ const EXTERNAL: &str = "external:";
 /// How a request names a session: by its UUID, or as `external:NAME` with a name that the caller chose.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum SessionName {
-    Id(Uuid),
+    Id(SessionId),
     External(String),
 }
 
@@ -30,12 +30,12 @@ impl SessionName {
                 Ok(Self::External(name.to_owned()))
             }
             Some(_) => Err("the name after external: must be 1 to 256 bytes without U+0000"),
-            None => Uuid::try_parse(text).map(Self::Id).map_err(|_| "must be a UUID or external:NAME"),
+            None => text.parse().map(Self::Id).map_err(|_| "must be a UUID or external:NAME"),
         }
     }
 
     /// Returns the session that this name means to an API key.
-    pub(crate) fn id_for_key(&self) -> Uuid {
+    pub(crate) fn id_for_key(&self) -> SessionId {
         match self {
             Self::Id(id) => *id,
             Self::External(name) => program_session_id(name),
@@ -44,7 +44,7 @@ impl SessionName {
 
     /// Returns the sessions that a user may mean, the more likely one first: the session that the user started under
     /// this name, then the one that a key started under it.
-    pub(super) fn ids_for_user(&self, user_id: Uuid) -> Vec<Uuid> {
+    pub(super) fn ids_for_user(&self, user_id: &UserId) -> Vec<SessionId> {
         match self {
             Self::Id(id) => vec![*id],
             Self::External(name) => vec![user_session_id(user_id, name), program_session_id(name)],
@@ -52,8 +52,8 @@ impl SessionName {
     }
 }
 
-impl From<Uuid> for SessionName {
-    fn from(id: Uuid) -> Self {
+impl From<SessionId> for SessionName {
+    fn from(id: SessionId) -> Self {
         Self::Id(id)
     }
 }
@@ -76,13 +76,13 @@ impl<S: Send + Sync> FromRequestParts<S> for SessionName {
 }
 
 /// The user that the path names.
-pub(crate) struct UserId(pub(crate) Uuid);
+pub(crate) struct UserInPath(pub(crate) UserId);
 
-impl<S: Send + Sync> FromRequestParts<S> for UserId {
+impl<S: Send + Sync> FromRequestParts<S> for UserInPath {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let path: Result<Path<Uuid>, PathRejection> = Path::from_request_parts(parts, state).await;
+        let path: Result<Path<UserId>, PathRejection> = Path::from_request_parts(parts, state).await;
         path.map(|Path(id)| Self(id)).map_err(|_| Problem::invalid("user_id: must be a UUID"))
     }
 }
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn a_session_is_named_by_its_id_or_by_the_callers_own_name() {
-        let id = Uuid::from_u128(7);
+        let id = SessionId::from_u128(7);
         assert_eq!(SessionName::parse(&id.to_string()), Ok(SessionName::Id(id)));
         assert_eq!(SessionName::parse("external:a/b"), Ok(SessionName::External("a/b".into())));
         let long = format!("external:{}", "x".repeat(257));
@@ -105,8 +105,8 @@ mod tests {
     #[test]
     fn no_two_users_mean_the_same_session_by_a_name_of_their_own() {
         let name = SessionName::parse("external:mail@example.com").unwrap();
-        let one = name.ids_for_user(Uuid::from_u128(1));
-        let other = name.ids_for_user(Uuid::from_u128(2));
+        let one = name.ids_for_user(&UserId::from_u128(1));
+        let other = name.ids_for_user(&UserId::from_u128(2));
         assert_ne!(one[0], other[0]);
         assert_eq!((one[1], other[1]), (name.id_for_key(), name.id_for_key()));
     }

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use talktrack::store::{DeletedSession, Read as _, SessionRow};
-use talktrack::{ReadError, StoredTime, Timestamp};
+use talktrack::{ReadError, SessionId, StoredTime, Timestamp, UserId};
 use tokio::time::timeout;
-use uuid::Uuid;
 
 use super::{Granted, SessionName, rows_for};
 use crate::auth::{Caller, User};
@@ -82,17 +81,17 @@ pub(super) fn unknown_session(name: &SessionName) -> Granted {
 /// Returns a grant to delete an already deleted session again, for a caller who may know that it was deleted.
 pub(super) fn deleted_session(caller: &Caller, deleted: DeletedSession) -> Granted {
     let DeletedSession { session_id, user_id: owner } = deleted;
-    let claim = owner.filter(|_| !caller.acts_for_all());
+    let claim = owner.clone().filter(|_| !caller.acts_for_all());
     Granted { session_id, claim, owner, is_stored: false, last_event_at: None }
 }
 
 /// Returns the tombstone of a session that was permanently deleted. Asks this node first, then a remote store for up to
 /// [`QUICK_LOOKUP_TIMEOUT`]. `None` if neither knows of a deletion.
-pub(super) async fn find_deletion(state: &AppState, session_id: Uuid) -> Option<DeletedSession> {
+pub(super) async fn find_deletion(state: &AppState, session_id: SessionId) -> Option<DeletedSession> {
     let first =
-        |found: Result<Vec<DeletedSession>, ReadError>| found.ok().and_then(|found| found.first().copied());
+        |found: Result<Vec<DeletedSession>, ReadError>| found.ok().and_then(|found| found.first().cloned());
     let here = first(state.local().deleted_sessions(&[session_id]).await);
-    let is_known = here.is_some_and(|deleted| deleted.user_id.is_some());
+    let is_known = here.as_ref().is_some_and(|deleted| deleted.user_id.is_some());
     if is_known || !state.is_remote() || state.tracker().health().store.is_some() {
         return here;
     }
@@ -106,7 +105,7 @@ pub(super) async fn find_deletion(state: &AppState, session_id: Uuid) -> Option<
 pub(super) fn deny_absent(caller: &Caller, deletion: Option<DeletedSession>) -> Denied {
     match deletion {
         Some(deleted) if caller.acts_for_all() => Denied::Deleted(deleted),
-        Some(deleted) if deleted.user_id.is_some_and(|user_id| caller.can_act_for(user_id)) => {
+        Some(deleted) if deleted.user_id.as_ref().is_some_and(|user_id| caller.can_act_for(user_id)) => {
             Denied::Deleted(deleted)
         }
         _ => Denied::NotFound,
@@ -135,24 +134,24 @@ async fn find_for_user(
     user: &User,
     name: &SessionName,
 ) -> Result<(Granted, Option<SessionRow>), Denied> {
-    let user_id = user.user_id;
+    let user_id = &user.user_id;
     let granted = |session_id, row: Option<SessionRow>| {
-        let owner = Some(user_id);
+        let owner = Some(user_id.clone());
         let last_event_at = row.as_ref().and_then(last_event);
-        (Granted { session_id, claim: owner, owner, is_stored: row.is_some(), last_event_at }, row)
+        (Granted { session_id, claim: owner.clone(), owner, is_stored: row.is_some(), last_event_at }, row)
     };
     let candidates = name.ids_for_user(user_id);
     if let Some(id) = candidates.iter().find(|id| state.tracker().is_proven(**id, user_id)) {
         return Ok(granted(*id, None));
     }
     for id in &candidates {
-        if pending_claims(state, *id).await?.contains(&user_id) {
+        if pending_claims(state, *id).await?.contains(user_id) {
             return Ok(granted(*id, None));
         }
     }
     let rows = rows_for(state, caller);
     for id in &candidates {
-        let row = with_timeout(rows.session(*id)).await?.filter(|row| row.user_id == Some(user_id));
+        let row = with_timeout(rows.session(*id)).await?.filter(|row| row.user_id.as_ref() == Some(user_id));
         if row.is_some() {
             return Ok(granted(*id, row));
         }
@@ -177,46 +176,47 @@ fn last_event(row: &SessionRow) -> Option<Timestamp> {
 async fn find_for_key(
     state: &AppState,
     caller: &Caller,
-    session_id: Uuid,
+    session_id: SessionId,
 ) -> Result<(Granted, Option<SessionRow>), Denied> {
     // Two users may claim a session until the store decides whose it is. A record of a key that acts for all users is
     // then written for the user of the stored row. A limited key is refused: its record could end up with a third user.
-    let claimed = |claims: &[Uuid]| match claims {
+    let claimed = |claims: &[UserId]| match claims {
         [_, _, ..] if !caller.acts_for_all() => Err(Denied::Unavailable(ReadError::unavailable(
             "the store has not answered yet which user the session belongs to",
         ))),
         claims => {
-            let claim = if let [one] = claims { Some(*one) } else { None };
-            Ok((Granted { session_id, claim, owner: claim, is_stored: false, last_event_at: None }, None))
+            let owner = if let [one] = claims { Some(one.clone()) } else { None };
+            let claim = owner.clone();
+            Ok((Granted { session_id, claim, owner, is_stored: false, last_event_at: None }, None))
         }
     };
     let mut claims = state.tracker().proven_owners(session_id);
-    claims.retain(|user_id| caller.can_act_for(*user_id));
+    claims.retain(|user_id| caller.can_act_for(user_id));
     if !claims.is_empty() {
         return claimed(&claims);
     }
     if caller.acts_for_all() {
         let deleted = state.local().deleted_sessions(&[session_id]).await.map_err(Denied::Unavailable)?;
         if let Some(deleted) = deleted.first() {
-            return Err(Denied::Deleted(*deleted));
+            return Err(Denied::Deleted(deleted.clone()));
         }
     }
     let mut claims = pending_claims(state, session_id).await?;
-    claims.retain(|user_id| caller.can_act_for(*user_id));
+    claims.retain(|user_id| caller.can_act_for(user_id));
     if !claims.is_empty() {
         return claimed(&claims);
     }
     let Some(row) = with_timeout(rows_for(state, caller).session(session_id)).await? else {
         return Err(deny_absent(caller, find_deletion(state, session_id).await));
     };
-    let claim = caller.limited_to().and(row.user_id);
+    let claim = caller.limited_to().and(row.user_id.clone());
     let last_event_at = last_event(&row);
-    let granted = Granted { session_id, claim, owner: row.user_id, is_stored: true, last_event_at };
+    let granted = Granted { session_id, claim, owner: row.user_id.clone(), is_stored: true, last_event_at };
     Ok((granted, Some(row)))
 }
 
 /// Returns the users for whom a start of this session is durable on this node and waits for a remote store.
-async fn pending_claims(state: &AppState, session_id: Uuid) -> Result<Vec<Uuid>, Denied> {
+async fn pending_claims(state: &AppState, session_id: SessionId) -> Result<Vec<UserId>, Denied> {
     if !state.is_remote() {
         return Ok(Vec::new());
     }

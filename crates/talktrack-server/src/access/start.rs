@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use talktrack::clock::{Clock as _, SystemClock};
-use talktrack::{NewSession, StoredTime, Timestamp};
+use talktrack::{NewSession, SessionId, StoredTime, Timestamp, UserId};
 use tokio::time::timeout;
-use uuid::Uuid;
 
 use super::proof::{self, Denied, QUICK_LOOKUP_TIMEOUT};
 use crate::auth::Caller;
@@ -27,8 +26,8 @@ pub(crate) async fn check_store(
     caller: &Caller,
     session: NewSession,
 ) -> Result<NewSession, Problem> {
-    let NewSession { session_id, user_id, .. } = session;
-    let said_until = timeout(QUICK_LOOKUP_TIMEOUT, said_until_in(state, session_id, user_id));
+    let session_id = session.session_id;
+    let said_until = timeout(QUICK_LOOKUP_TIMEOUT, said_until_in(state, session_id, &session.user_id));
     let (deletion, said_until) = tokio::join!(proof::find_deletion(state, session_id), said_until);
     match deletion {
         // A user may always know of this deletion: the session is proven to be that user's, or its id is derived from
@@ -41,13 +40,13 @@ pub(crate) async fn check_store(
 
 /// Returns when the last stored message of this user's session was said. `None` if the store does not know it or is
 /// unavailable.
-async fn said_until_in(state: &AppState, session_id: Uuid, user_id: Uuid) -> Option<Timestamp> {
+async fn said_until_in(state: &AppState, session_id: SessionId, user_id: &UserId) -> Option<Timestamp> {
     if state.is_remote() && state.tracker().health().store.is_some() {
         return None;
     }
     let row = state.tracker().reader().session(session_id).await.ok()??;
     let last_event_at = row.last_event_at.as_ref().and_then(StoredTime::known)?;
-    if row.user_id != Some(user_id) {
+    if row.user_id.as_ref() != Some(user_id) {
         return None;
     }
     said_until(state, session_id, last_event_at).await
@@ -57,7 +56,7 @@ async fn said_until_in(state: &AppState, session_id: Uuid, user_id: Uuid) -> Opt
 /// are given later times, even if the clock of this node is behind that of another node.
 pub(super) async fn said_until(
     state: &AppState,
-    session_id: Uuid,
+    session_id: SessionId,
     last_event_at: Timestamp,
 ) -> Option<Timestamp> {
     if last_event_at < SystemClock.now().minus(RECENT) {

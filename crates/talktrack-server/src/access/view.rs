@@ -4,11 +4,10 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use talktrack::ReadError;
 use talktrack::record::{Body, Record};
 use talktrack::store::sqlite::SqliteReader;
 use talktrack::store::{MessageCursor, MessageRow, Page, Read, Rows, SessionRow};
-use uuid::Uuid;
+use talktrack::{MessageId, ReadError, UserId};
 
 use super::proof::{self, Denied};
 use super::{Granted, SessionName, rows_for};
@@ -61,12 +60,14 @@ impl SessionView {
             Some(row) => Ok(Some(row)),
             None => proof::with_timeout(rows.session(session_id)).await,
         };
-        let owner = stored.as_ref().ok().and_then(Option::as_ref).and_then(|row| row.user_id).or(owner);
+        let owner =
+            stored.as_ref().ok().and_then(Option::as_ref).and_then(|row| row.user_id.clone()).or(owner);
         let is_stored = matches!(stored, Ok(Some(_)));
-        let (row, begins_here) = fold_records(stored.as_ref().ok().cloned().flatten(), &waiting, owner);
+        let (row, begins_here) =
+            fold_records(stored.as_ref().ok().cloned().flatten(), &waiting, owner.as_ref());
         let Some(mut session) = row else { return Err(stored.err().unwrap_or(Denied::NotFound)) };
         let journal_alone = journal.as_ref().filter(|_| !is_stored);
-        if let Some((journal, user_id)) = journal_alone.zip(session.user_id) {
+        if let Some((journal, user_id)) = journal_alone.zip(session.user_id.as_ref()) {
             let waiting = journal.count_pending_messages(session_id, user_id).await;
             let waiting = i64::try_from(waiting.map_err(Denied::Unavailable)?).unwrap_or(i64::MAX);
             session.message_count = session.message_count.max(waiting);
@@ -108,12 +109,12 @@ impl SessionView {
     }
 
     /// Returns the waiting messages by id, each in its latest revision and at the place of its first revision.
-    async fn read_waiting(&self) -> Result<HashMap<Uuid, MessageRow>, ReadError> {
-        let mut waiting: HashMap<Uuid, MessageRow> = HashMap::new();
+    async fn read_waiting(&self) -> Result<HashMap<MessageId, MessageRow>, ReadError> {
+        let mut waiting: HashMap<MessageId, MessageRow> = HashMap::new();
         let Some(journal) = &self.journal else { return Ok(waiting) };
         for record in journal.pending_messages(self.session.session_id).await? {
             let Some(stamped) = record.message().filter(|_| self.shows(&record)) else { continue };
-            let row = MessageRow::from_stamped(stamped, record.seq, self.session.user_id);
+            let row = MessageRow::from_stamped(stamped, record.seq, self.session.user_id.as_ref());
             match waiting.get_mut(&row.id) {
                 None => _ = waiting.insert(row.id, row),
                 Some(known) if row.revision > known.revision => {
@@ -125,7 +126,7 @@ impl SessionView {
         if waiting.is_empty() {
             return Ok(waiting);
         }
-        let mut ids: Vec<Uuid> = waiting.keys().copied().collect();
+        let mut ids: Vec<MessageId> = waiting.keys().copied().collect();
         while !ids.is_empty() {
             let stored = match self.reader.messages_by_id(&ids).await {
                 Err(_) if self.begins_here => Page::default(),
@@ -153,8 +154,8 @@ impl SessionView {
 
     /// Returns the ids of the given rows that the caller may see. Policies of the project may hide a row; a waiting
     /// revision of that row is then hidden too.
-    async fn filter_visible(&self, stored: &[MessageRow]) -> Result<HashSet<Uuid>, ReadError> {
-        let ids: Vec<Uuid> = stored.iter().map(|row| row.id).collect();
+    async fn filter_visible(&self, stored: &[MessageRow]) -> Result<HashSet<MessageId>, ReadError> {
+        let ids: Vec<MessageId> = stored.iter().map(|row| row.id).collect();
         if ids.is_empty() {
             return Ok(HashSet::new());
         }
@@ -164,7 +165,7 @@ impl SessionView {
     /// True if the caller may see this record. A record of a key that names no user belongs to the user of the stored
     /// row.
     fn shows(&self, record: &Record) -> bool {
-        record.owner().map_or(self.is_stored, |owner| self.session.user_id == Some(owner))
+        record.owner().map_or(self.is_stored, |owner| self.session.user_id.as_ref() == Some(owner))
     }
 }
 
@@ -172,13 +173,13 @@ impl SessionView {
 fn fold_records(
     stored: Option<SessionRow>,
     waiting: &[Record],
-    owner: Option<Uuid>,
+    owner: Option<&UserId>,
 ) -> (Option<SessionRow>, bool) {
     let mut begins_here = false;
     let mut row = stored;
     for record in waiting {
         let Some(user) = record.owner().or(owner) else { continue };
-        if row.as_ref().and_then(|row| row.user_id).or(owner).is_some_and(|owner| owner != user) {
+        if row.as_ref().and_then(|row| row.user_id.as_ref()).or(owner).is_some_and(|owner| owner != user) {
             continue;
         }
         begins_here |= matches!(record.body, Body::Start(_));

@@ -6,9 +6,8 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use metrics::counter;
 use serde::Serialize;
-use talktrack::ErrorCode;
+use talktrack::{ErrorCode, UserId};
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 use super::incoming::Incoming;
 use super::requests::Recording;
@@ -74,8 +73,8 @@ pub(crate) async fn add_audio(
     let incoming = Incoming::new(body, state.config().peer_timeout);
     let AudioQuotas { per_user, total } = state.config().audio_quotas;
     let limits = AudioLimits { of_user: per_user.filter(|_| caller.user().is_some()), total };
-    let mut quota = state.audio().new_quota(owner, limits);
-    let (name, bytes) = receive_upload(&state, ticket, (owner, &mut quota), incoming).await?;
+    let mut quota = state.audio().new_quota(owner.clone(), limits);
+    let (name, bytes) = receive_upload(&state, ticket, (owner.clone(), &mut quota), incoming).await?;
     quota.keep();
     // An upload may take long. Meanwhile the token may have expired, the key may have been revoked, the session may
     // have been deleted, or the store may have refused the claim to the session.
@@ -85,7 +84,7 @@ pub(crate) async fn add_audio(
         Err(problem) => Err(problem),
     };
     if let Err(problem) = still {
-        state.audio().delete(Folder { session_id, owner }, name).await?;
+        state.audio().delete(&Folder { session_id, owner }, name).await?;
         return Err(problem);
     }
     counter!("talktrack_audio_bytes_total").increment(bytes);
@@ -130,7 +129,7 @@ fn check_headers(headers: &HeaderMap, limit: u64) -> Result<(), Problem> {
 async fn receive_upload(
     state: &AppState,
     ticket: Ticket,
-    of: (Option<Uuid>, &mut Quota),
+    of: (Option<UserId>, &mut Quota),
     incoming: Incoming,
 ) -> Result<(RecordingName, u64), Problem> {
     let deletion = ticket.watch();
@@ -144,7 +143,7 @@ async fn receive_upload(
 async fn store_upload(
     state: &AppState,
     ticket: Ticket,
-    (owner, quota): (Option<Uuid>, &mut Quota),
+    (owner, quota): (Option<UserId>, &mut Quota),
     mut incoming: Incoming,
 ) -> Result<(RecordingName, u64), Problem> {
     let limit = state.config().max_audio_bytes;

@@ -13,7 +13,9 @@ use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use talktrack::store::sqlite::Replayed;
-use talktrack::{Author, ErrorCode, Message, NotDurable, Receipt, Timestamp};
+use talktrack::{
+    Author, ErrorCode, Message, MessageId, NotDurable, Receipt, RecordReceipt, SessionId, Timestamp,
+};
 use talktrack_protocol::{ClientFrame, Frame, FrameRef, WireError};
 use tokio::time::{Instant, sleep};
 use utoipa::{IntoParams, ToSchema};
@@ -68,7 +70,8 @@ pub(crate) struct MessageAcks {
 pub(crate) struct MessageAck {
     /// The id of the message. Absent if the message was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<Uuid>,
+    #[schema(value_type = Option<Uuid>)]
+    id: Option<MessageId>,
     /// Absent if the message is durable.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<AckError>,
@@ -128,7 +131,7 @@ pub(crate) async fn add_messages(
     let mut durability = state.tracker().durability();
     for (place, text) in texts.into_iter().enumerate() {
         pace.wait_for_turn(text.len(), &mut durability).await;
-        let handed = hand_over(&state, writing, text, key.map(|key| (key, place)));
+        let handed = hand_over(&state, writing.clone(), text, key.map(|key| (key, place)));
         if let (_, Ok(receipt)) = &handed {
             pace.record_sent(receipt.seq(), text.len());
         }
@@ -158,7 +161,7 @@ pub(crate) async fn add_messages(
     Ok((status, Json(MessageAcks { acks: to_acks(outcomes) })))
 }
 
-fn to_acks(outcomes: Vec<(Option<FrameRef>, Result<Uuid, Problem>)>) -> Vec<MessageAck> {
+fn to_acks(outcomes: Vec<(Option<FrameRef>, Result<MessageId, Problem>)>) -> Vec<MessageAck> {
     outcomes.into_iter().map(|(reference, outcome)| MessageAck::new(outcome, reference)).collect()
 }
 
@@ -178,9 +181,9 @@ fn split_array(text: &str) -> Result<Vec<&str>, Problem> {
 }
 
 /// The session that the messages are written into, and on whose authority.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct WriteContext {
-    session_id: Uuid,
+    session_id: SessionId,
     author: Author,
     /// Messages without a time get a later time than this.
     said_until: Option<Timestamp>,
@@ -202,7 +205,7 @@ fn hand_over(
         }
         Err(error) => return (error.reference.clone(), Err(error.into())),
     };
-    let receipt = state.tracker().track_message_after(with_derived_id(message, key), author, said_until);
+    let receipt = state.tracker().track_message_after(with_derived_id(message, key), &author, said_until);
     (reference, receipt.map_err(Problem::from))
 }
 
@@ -211,7 +214,7 @@ fn with_derived_id(message: Message, key: Option<(&[u8], usize)>) -> Message {
     let own = message.id.is_some() || message.external_id.is_some();
     let derived = key.filter(|_| !own).map(|(key, place)| {
         let name = [b"idempotency-key:", key, format!(":{place}").as_bytes()].concat();
-        Uuid::new_v5(&message.session_id, &name)
+        Uuid::new_v5(&message.session_id.as_uuid(), &name).into()
     });
     Message { id: message.id.or(derived), ..message }
 }
@@ -222,9 +225,9 @@ async fn wait_until_durable(
     caller: &Caller,
     receipt: Receipt,
     wait: Option<WaitFor>,
-) -> Result<Uuid, Problem> {
+) -> Result<MessageId, Problem> {
     let id = receipt.id();
-    let stored = receipt.clone();
+    let stored = receipt.as_record().clone();
     receipt.durable().await.map_err(|why| access::mask_refusal(caller, why))?;
     if wait.is_some() {
         wait_until_stored(state, &stored).await?;
@@ -232,7 +235,7 @@ async fn wait_until_durable(
     Ok(id)
 }
 
-async fn wait_until_stored(state: &AppState, receipt: &Receipt) -> Result<(), Problem> {
+async fn wait_until_stored(state: &AppState, receipt: &RecordReceipt) -> Result<(), Problem> {
     let deadline = Instant::now() + STORE_TIMEOUT;
     loop {
         match state
@@ -258,7 +261,7 @@ async fn wait_until_stored(state: &AppState, receipt: &Receipt) -> Result<(), Pr
 }
 
 impl MessageAck {
-    fn new(outcome: Result<Uuid, Problem>, reference: Option<FrameRef>) -> Self {
+    fn new(outcome: Result<MessageId, Problem>, reference: Option<FrameRef>) -> Self {
         match outcome {
             Ok(id) => Self { id: Some(id), error: None, reference },
             Err(problem) => {
@@ -277,13 +280,13 @@ mod tests {
 
     #[test]
     fn an_id_is_derived_from_the_requests_key_where_the_message_has_none() {
-        let message = || Message::new(Uuid::from_u128(1), Role::User, "x");
+        let message = || Message::new(SessionId::from_u128(1), Role::User, "x");
         let id = |message, key: &str, place| with_derived_id(message, Some((key.as_bytes(), place))).id;
         assert_eq!(id(message(), "k", 0), id(message(), "k", 0));
         let all = [id(message(), "k", 0), id(message(), "k", 1), id(message(), "l", 0), None];
         assert!(all.iter().enumerate().all(|(place, id)| !all[..place].contains(id)), "{all:?}");
-        let own = Message { id: Some(Uuid::from_u128(7)), ..message() };
-        assert_eq!(id(own, "k", 0), Some(Uuid::from_u128(7)));
+        let own = Message { id: Some(MessageId::from_u128(7)), ..message() };
+        assert_eq!(id(own, "k", 0), Some(MessageId::from_u128(7)));
         let named = Message { external_id: Some("mine".into()), ..message() };
         assert_eq!(id(named, "k", 0), None);
         assert_eq!(with_derived_id(message(), None).id, None);

@@ -4,8 +4,8 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
+use talktrack::SessionId;
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 use crate::access::SessionName;
 use crate::auth::Caller;
@@ -16,7 +16,8 @@ use crate::state::AppState;
 /// A deleted session, and what was removed with it.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct DeletedSession {
-    session_id: Uuid,
+    #[schema(value_type = Uuid)]
+    session_id: SessionId,
     #[serde(flatten)]
     removed: DeletionReport,
 }

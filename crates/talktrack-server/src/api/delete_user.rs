@@ -4,11 +4,11 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
+use talktrack::UserId;
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 use super::delete_session::deletion_status;
-use crate::access::UserId;
+use crate::access::UserInPath;
 use crate::auth::Caller;
 use crate::deletion::{self, DeletionReport};
 use crate::error::Problem;
@@ -17,7 +17,8 @@ use crate::state::AppState;
 /// A deleted user, and what was removed.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct DeletedUser {
-    user_id: Uuid,
+    #[schema(value_type = Uuid)]
+    user_id: UserId,
     #[serde(flatten)]
     removed: DeletionReport,
 }
@@ -38,10 +39,10 @@ pub(crate) struct DeletedUser {
 pub(crate) async fn delete_user(
     State(state): State<AppState>,
     caller: Caller,
-    UserId(user_id): UserId,
+    UserInPath(user_id): UserInPath,
 ) -> Result<(StatusCode, Json<DeletedUser>), Problem> {
     caller.require_delete()?;
-    caller.resolve_user(Some(user_id))?;
-    let removed = deletion::delete_user(&state, user_id).await?;
+    caller.resolve_user(Some(user_id.clone()))?;
+    let removed = deletion::delete_user(&state, user_id.clone()).await?;
     Ok((deletion_status(&removed), Json(DeletedUser { user_id, removed })))
 }

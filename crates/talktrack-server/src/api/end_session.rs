@@ -5,10 +5,9 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
 use talktrack::clock::{Clock as _, SystemClock};
-use talktrack::{Closing, Ended, NotDurable, Status, StoredTime, Timestamp};
+use talktrack::{Closing, Ended, NotDurable, SessionId, Status, StoredTime, Timestamp};
 use talktrack_protocol::ClientFrame;
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 use super::body::JsonText;
 use super::requests::SessionEnd;
@@ -20,7 +19,8 @@ use crate::state::AppState;
 /// A session whose end is durable.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct EndedSession {
-    session_id: Uuid,
+    #[schema(value_type = Uuid)]
+    session_id: SessionId,
     /// The time from start to end in seconds. `null` if only the store knows it and the store cannot be reached.
     #[schema(example = 45.2)]
     duration_seconds: Option<f64>,

@@ -11,11 +11,10 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde::Deserialize;
-use talktrack::ErrorCode;
 use talktrack::clock::Seq;
+use talktrack::{ErrorCode, SessionId, UserId};
 use tokio::time::{Instant, Interval, interval_at, sleep_until};
 use utoipa::IntoParams;
-use uuid::Uuid;
 
 use super::query::QueryParams;
 use crate::auth::{Admission, Lease, Notice};
@@ -34,9 +33,11 @@ const LAST_EVENT_ID: &str = "last-event-id";
 #[into_params(parameter_in = Query)]
 pub(crate) struct EventsQuery {
     /// Only events of this session.
-    session_id: Option<Uuid>,
+    #[param(value_type = Option<Uuid>)]
+    session_id: Option<SessionId>,
     /// Only events of this user's sessions.
-    user_id: Option<Uuid>,
+    #[param(value_type = Option<Uuid>)]
+    user_id: Option<UserId>,
     /// The id of the last event that you received: the stream begins with the event after it. By default, the stream begins with
     /// the next event. The header `Last-Event-ID` takes precedence, because clients send it by themselves when they reconnect.
     #[param(minimum = 0)]
@@ -80,9 +81,9 @@ pub(crate) async fn stream_events(
         let detail = format!("all {most} allowed listeners are connected (max_listeners); try again later");
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::RateLimited, detail));
     };
+    let lease = state.authenticator().lease(admission, Scope::Read, filter.user_id.clone());
     let listener =
         Listener::start(place, filter, after).await.map_err(|error| Problem::store_unavailable(&error))?;
-    let lease = state.authenticator().lease(admission, Scope::Read, filter.user_id);
     let write_timeout = state.config().peer_timeout / 2;
     let period = state.config().ping_interval;
     let alive = interval_at(Instant::now() + period, period);

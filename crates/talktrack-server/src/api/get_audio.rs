@@ -94,12 +94,12 @@ async fn find_recording(
 ) -> Result<Option<(Folder, u64)>, Problem> {
     let session_id = granted.session_id;
     // Two keys may have claimed the session for different users. A key may read the recordings of both.
-    let owners = match granted.owner {
-        Some(owner) => vec![owner],
+    let owners = match &granted.owner {
+        Some(owner) => vec![owner.clone()],
         None => state.tracker().proven_owners(session_id),
     };
     for folder in owners.into_iter().map(|owner| Folder { session_id, owner: Some(owner) }) {
-        if let Some(size) = state.audio().recording_size(folder, name).await? {
+        if let Some(size) = state.audio().recording_size(&folder, name).await? {
             return Ok(Some((folder, size)));
         }
     }
@@ -107,7 +107,7 @@ async fn find_recording(
     let is_theirs =
         caller.user().is_none() || granted.is_stored || access::is_stored(state, caller, session_id).await?;
     let folder = Folder { session_id, owner: None };
-    let size = if is_theirs { state.audio().recording_size(folder, name).await? } else { None };
+    let size = if is_theirs { state.audio().recording_size(&folder, name).await? } else { None };
     Ok(size.map(|size| (folder, size)))
 }
 
@@ -117,7 +117,7 @@ async fn open_body(
     name: RecordingName,
     range: Range<u64>,
 ) -> Result<Body, Problem> {
-    let pieces = state.audio().read(folder, name, range).await?;
+    let pieces = state.audio().read(&folder, name, range).await?;
     Ok(Body::from_stream(pieces.ok_or_else(no_such_recording)?))
 }
 

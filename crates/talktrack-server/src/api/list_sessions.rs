@@ -7,9 +7,8 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use talktrack::search::Query;
 use talktrack::store::{SessionCursor, SessionFilter, SessionRow};
-use talktrack::{Status, Timestamp};
+use talktrack::{Status, Timestamp, UserId};
 use utoipa::{IntoParams, ToSchema};
-use uuid::Uuid;
 
 use super::query::{Cursor, Limit, QueryParams};
 use super::rows::Session;
@@ -24,7 +23,8 @@ use crate::state::AppState;
 #[into_params(parameter_in = Query)]
 pub(crate) struct ListSessionsQuery {
     /// Only sessions of this user.
-    user_id: Option<Uuid>,
+    #[param(value_type = Option<Uuid>)]
+    user_id: Option<UserId>,
     /// Only sessions with this status.
     #[param(value_type = Option<String>, pattern = "^(active|ended|abandoned)$")]
     status: Option<Status>,

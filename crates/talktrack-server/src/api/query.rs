@@ -67,7 +67,7 @@ pub(crate) trait CursorPosition: Sized {
 
 impl CursorPosition for SessionCursor {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", CursorTime(self.started_at), self.session_id.simple())
+        write!(f, "{}.{}", CursorTime(self.started_at), self.session_id.as_uuid().simple())
     }
 
     fn read(parts: &[&str]) -> Option<Self> {
@@ -78,7 +78,7 @@ impl CursorPosition for SessionCursor {
 
 impl CursorPosition for MessageCursor {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}.{}", CursorTime(self.created_at), self.seq, self.id.simple())
+        write!(f, "{}.{}.{}", CursorTime(self.created_at), self.seq, self.id.as_uuid().simple())
     }
 
     fn read(parts: &[&str]) -> Option<Self> {
@@ -89,7 +89,7 @@ impl CursorPosition for MessageCursor {
 
 impl CursorPosition for SearchCursor {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.place, self.id.simple())
+        write!(f, "{}.{}", self.place, self.id.as_uuid().simple())
     }
 
     fn read(parts: &[&str]) -> Option<Self> {
@@ -149,20 +149,21 @@ impl<'de, T: CursorPosition> Deserialize<'de> for Cursor<T> {
 
 #[cfg(test)]
 mod tests {
-    use uuid::Uuid;
 
     use super::*;
+    use talktrack::{MessageId, SessionId};
 
     #[test]
     fn a_cursor_comes_back_as_it_went() {
         let moment = Timestamp::from_micros(-7).unwrap();
-        let session = Cursor(SessionCursor { started_at: moment.into(), session_id: Uuid::from_u128(1) });
+        let session =
+            Cursor(SessionCursor { started_at: moment.into(), session_id: SessionId::from_u128(1) });
         for started_at in [moment.into(), TimeKey::At(i64::MAX), TimeKey::At(i64::MIN), TimeKey::OfRow] {
             let odd = Cursor(SessionCursor { started_at, ..session.0 });
             assert_eq!(odd.to_string().parse(), Ok(odd));
         }
         let message =
-            Cursor(MessageCursor { created_at: moment.into(), seq: i64::MIN, id: Uuid::from_u128(2) });
+            Cursor(MessageCursor { created_at: moment.into(), seq: i64::MIN, id: MessageId::from_u128(2) });
         assert_eq!(message.to_string().parse(), Ok(message));
         for text in ["", "1", "1.2", "1.2.3", &format!("{session}.x"), &format!("9{session}")] {
             assert!(text.parse::<Cursor<MessageCursor>>().is_err(), "{text}");

@@ -5,20 +5,21 @@
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use talktrack::{MessageId, SessionId, UserId};
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 /// A session to start or to resume.
 #[derive(ToSchema)]
 pub(crate) struct SessionStart {
     /// Defaults to an id that the server derives from `external_id`, or generates.
     #[schema(value_type = Option<String>, format = Uuid, min_length = 36, max_length = 36)]
-    session_id: Option<Uuid>,
+    session_id: Option<SessionId>,
     /// Your own id of the session. Without `session_id`, the server derives the session's id from it.
     #[schema(min_length = 1, max_length = 256)]
     external_id: Option<String>,
     /// The user of the session. Optional with a user's token, which names the user.
-    user_id: Uuid,
+    #[schema(value_type = Uuid)]
+    user_id: UserId,
     /// Your own data; the server stores it as it is.
     metadata: Option<Map<String, Value>>,
     /// When the session began. Defaults to now.
@@ -89,7 +90,7 @@ pub(crate) struct NewMessage {
     content: String,
     /// The idempotency key. Defaults to an id that the server derives from `external_id`, or generates.
     #[schema(value_type = Option<String>, format = Uuid, min_length = 36, max_length = 36)]
-    id: Option<Uuid>,
+    id: Option<MessageId>,
     #[schema(min_length = 1, max_length = 256)]
     external_id: Option<String>,
     /// When the message was said. Defaults to now.

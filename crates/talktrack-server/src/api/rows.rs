@@ -3,16 +3,19 @@
 use serde::Serialize;
 use talktrack::store::{MessageRow, SessionRow};
 use talktrack::stored::serialize_number;
-use talktrack::{JsonArray, JsonObject, Kind, Role, Status, Stored, StoredTime};
+use talktrack::{
+    JsonArray, JsonObject, Kind, MessageId, Role, SessionId, Status, Stored, StoredTime, UserId,
+};
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 /// A session.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Session {
-    session_id: Uuid,
+    #[schema(value_type = Uuid)]
+    session_id: SessionId,
     /// The user of the session. `null` only if another program wrote no user.
-    user_id: Option<Uuid>,
+    #[schema(value_type = Option<Uuid>)]
+    user_id: Option<UserId>,
     /// The caller's own id of the session.
     external_id: Option<String>,
     /// `active`, `ended` or `abandoned`. Any other value that another program wrote is returned unchanged.
@@ -41,10 +44,13 @@ pub(crate) struct Session {
 /// A message.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Message {
-    id: Uuid,
-    session_id: Uuid,
+    #[schema(value_type = Uuid)]
+    id: MessageId,
+    #[schema(value_type = Uuid)]
+    session_id: SessionId,
     /// The user of the session; `null` for messages of `system`.
-    user_id: Option<Uuid>,
+    #[schema(value_type = Option<Uuid>)]
+    user_id: Option<UserId>,
     /// `user`, `assistant`, `system`, `developer` or `tool`. Any other value that another program wrote is returned unchanged.
     #[schema(value_type = String, example = "user")]
     role: Stored<Role>,

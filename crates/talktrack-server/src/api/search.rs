@@ -6,9 +6,8 @@ use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use talktrack::search::{Hit, Query, SearchCursor, SearchError, SearchFilter};
-use talktrack::{Kind, Role, Stored, StoredTime};
+use talktrack::{Kind, MessageId, Role, SessionId, Stored, StoredTime, UserId};
 use utoipa::{IntoParams, ToSchema};
-use uuid::Uuid;
 
 use super::query::{Cursor, Limit, QueryParams};
 use crate::access;
@@ -29,9 +28,11 @@ pub(crate) struct SearchQuery {
     #[param(value_type = String, min_length = 1, max_length = 500, example = "refund \"order number\" deliver*")]
     q: Query,
     /// Only messages in sessions of this user.
-    user_id: Option<Uuid>,
+    #[param(value_type = Option<Uuid>)]
+    user_id: Option<UserId>,
     /// Only messages in this session.
-    session_id: Option<Uuid>,
+    #[param(value_type = Option<Uuid>)]
+    session_id: Option<SessionId>,
     /// The maximum number of messages in the page. Defaults to 50. A page of large messages ends earlier.
     #[serde(default)]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
@@ -54,10 +55,13 @@ pub(crate) struct SearchResults {
 /// A message that matches.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct FoundMessage {
-    message_id: Uuid,
-    session_id: Uuid,
+    #[schema(value_type = Uuid)]
+    message_id: MessageId,
+    #[schema(value_type = Uuid)]
+    session_id: SessionId,
     /// The user of the session.
-    user_id: Uuid,
+    #[schema(value_type = Uuid)]
+    user_id: UserId,
     /// `user`, `assistant`, `system`, `developer` or `tool`. Any other value that another program wrote is returned unchanged.
     #[schema(value_type = String, example = "user")]
     role: Stored<Role>,

@@ -4,10 +4,9 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
-use talktrack::{NewSession, NotDurable, SessionRef};
+use talktrack::{NewSession, NotDurable, SessionId, SessionRef, UserId};
 use talktrack_protocol::{ClientFrame, Frame, SessionStartFrame};
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 use super::body::JsonText;
 use super::requests::SessionStart;
@@ -19,8 +18,10 @@ use crate::state::AppState;
 /// A session that is durable.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct StartedSession {
-    session_id: Uuid,
-    user_id: Uuid,
+    #[schema(value_type = Uuid)]
+    session_id: SessionId,
+    #[schema(value_type = Uuid)]
+    user_id: UserId,
     /// True if the session existed before and was resumed.
     resumed: bool,
 }
@@ -44,16 +45,16 @@ pub(crate) async fn start_session(
     let session = new_session(&state, &caller, body.frame("session.start")?).await?;
     let session = access::check_store(&state, &caller, session).await?;
     let session_id = session.session_id;
-    let user_id = session.user_id;
+    let user_id = session.user_id.clone();
     let tracker = state.tracker();
     let receipt = tracker.start_session(session)?;
     let started = receipt.durable().await.inspect_err(|why| {
         if matches!(why, NotDurable::OtherUser | NotDurable::Deleted) {
-            tracker.forget_claim(session_id, user_id);
+            tracker.forget_claim(session_id, &user_id);
         }
     });
     // A session that was started over HTTP has no connection that could break.
-    tracker.detach(SessionRef::for_user(session_id, user_id));
+    tracker.detach(SessionRef::for_user(session_id, user_id.clone()));
     let resumed = started.map_err(|why| access::mask_refusal(&caller, why))?.resumed;
     Ok((StatusCode::CREATED, Json(StartedSession { session_id, user_id, resumed })))
 }

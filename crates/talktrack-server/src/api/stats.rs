@@ -9,9 +9,8 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use talktrack::clock::{Clock as _, SystemClock};
 use talktrack::stats::{DdSketch, Lag, Resolution, Stats, StatsBucket, StatsError, TimeRange};
-use talktrack::{Role, Timestamp};
+use talktrack::{Role, Timestamp, UserId};
 use utoipa::{IntoParams, ToSchema};
-use uuid::Uuid;
 
 use super::query::QueryParams;
 use crate::access;
@@ -39,7 +38,8 @@ pub(crate) struct StatsQuery {
     #[param(value_type = Option<String>, pattern = "^(5m|1h|1d)$")]
     step: Option<Step>,
     /// Only sessions of this user.
-    user_id: Option<Uuid>,
+    #[param(value_type = Option<Uuid>)]
+    user_id: Option<UserId>,
 }
 
 /// The length of one bucket.
@@ -174,12 +174,12 @@ pub(crate) async fn get_stats(
 pub(crate) async fn read_stats(
     state: &AppState,
     caller: &Caller,
-    user_id: Option<Uuid>,
+    user_id: Option<UserId>,
     range: &TimeRange,
 ) -> Result<(Stats, Option<Vec<u64>>), Problem> {
     let rows = access::open_rows(state, caller)?;
     if let Some(user) = caller.resolve_user(user_id)? {
-        return Ok((rows.user_stats(user, range).await.map_err(to_problem)?, None));
+        return Ok((rows.user_stats(&user, range).await.map_err(to_problem)?, None));
     }
     let stats = state.tracker().reader().stats(range).await.map_err(to_problem)?;
     let letters =

@@ -4,10 +4,10 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use serde::Serialize;
+use talktrack::SessionId;
 use talktrack::json::MAX_SESSION_METADATA;
 use talktrack_protocol::ClientFrame;
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 use super::body::JsonText;
 use super::requests::SessionUpdate;
@@ -20,7 +20,8 @@ use crate::state::AppState;
 /// A session whose update is durable.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct UpdatedSession {
-    session_id: Uuid,
+    #[schema(value_type = Uuid)]
+    session_id: SessionId,
 }
 
 /// Merges keys into a session's metadata

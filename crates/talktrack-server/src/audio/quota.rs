@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use uuid::Uuid;
+use talktrack::UserId;
 
 /// The bytes that are stored. Cheap to clone; all clones refer to the same counts.
 #[derive(Debug, Clone, Default)]
@@ -13,31 +13,33 @@ pub(super) struct Usage(Arc<Mutex<Bytes>>);
 #[derive(Debug, Default)]
 struct Bytes {
     total: u64,
-    users: HashMap<Uuid, u64>,
+    users: HashMap<UserId, u64>,
 }
 
 impl Usage {
-    pub(super) fn add(&self, owner: Option<Uuid>, bytes: u64) {
+    pub(super) fn add(&self, owner: Option<&UserId>, bytes: u64) {
         let mut kept = self.0.lock();
         kept.total += bytes;
-        owner.into_iter().for_each(|owner| *kept.users.entry(owner).or_default() += bytes);
+        if let Some(owner) = owner {
+            *kept.users.entry(owner.clone()).or_default() += bytes;
+        }
     }
 
-    pub(super) fn remove(&self, owner: Option<Uuid>, bytes: u64) {
+    pub(super) fn remove(&self, owner: Option<&UserId>, bytes: u64) {
         let mut kept = self.0.lock();
         kept.total = kept.total.saturating_sub(bytes);
         let Some(user) = owner else { return };
-        let left = kept.users.get(&user).map_or(0, |kept| kept.saturating_sub(bytes));
+        let left = kept.users.get(user).map_or(0, |kept| kept.saturating_sub(bytes));
         if left == 0 {
-            kept.users.remove(&user)
+            kept.users.remove(user)
         } else {
-            kept.users.insert(user, left)
+            kept.users.insert(user.clone(), left)
         };
     }
 
-    fn bytes_of(&self, owner: Option<Uuid>) -> (u64, u64) {
+    fn bytes_of(&self, owner: Option<&UserId>) -> (u64, u64) {
         let kept = self.0.lock();
-        (owner.and_then(|owner| kept.users.get(&owner).copied()).unwrap_or(0), kept.total)
+        (owner.and_then(|owner| kept.users.get(owner).copied()).unwrap_or(0), kept.total)
     }
 }
 
@@ -54,7 +56,7 @@ pub(crate) struct AudioLimits {
 #[derive(Debug)]
 pub(crate) struct Quota {
     usage: Usage,
-    owner: Option<Uuid>,
+    owner: Option<UserId>,
     limits: AudioLimits,
     taken: u64,
 }
@@ -63,7 +65,7 @@ pub(crate) struct Quota {
 pub(crate) type Exceeded = (&'static str, u64);
 
 impl Quota {
-    pub(super) fn new(usage: &Usage, owner: Option<Uuid>, limits: AudioLimits) -> Self {
+    pub(super) fn new(usage: &Usage, owner: Option<UserId>, limits: AudioLimits) -> Self {
         Self { usage: usage.clone(), owner, limits, taken: 0 }
     }
 
@@ -72,7 +74,7 @@ impl Quota {
     /// # Errors
     /// Returns the limit that would be exceeded.
     pub(crate) fn take(&mut self, bytes: u64) -> Result<(), Exceeded> {
-        let (of_user, total) = self.usage.bytes_of(self.owner);
+        let (of_user, total) = self.usage.bytes_of(self.owner.as_ref());
         let exceeds = |kept: u64, limit: Option<u64>| limit.filter(|limit| kept + bytes > *limit);
         if let Some(limit) = exceeds(of_user, self.limits.of_user) {
             return Err(("max_audio_bytes_per_user", limit));
@@ -80,7 +82,7 @@ impl Quota {
         if let Some(limit) = exceeds(total, self.limits.total) {
             return Err(("max_audio_bytes_total", limit));
         }
-        self.usage.add(self.owner, bytes);
+        self.usage.add(self.owner.as_ref(), bytes);
         self.taken += bytes;
         Ok(())
     }
@@ -93,7 +95,7 @@ impl Quota {
 
 impl Drop for Quota {
     fn drop(&mut self) {
-        self.usage.remove(self.owner, self.taken);
+        self.usage.remove(self.owner.as_ref(), self.taken);
     }
 }
 
@@ -104,16 +106,16 @@ mod tests {
     #[test]
     fn what_is_kept_counts_and_what_breaks_off_does_not() {
         let usage = Usage::default();
-        let ada = Some(Uuid::from_u128(1));
+        let ada = Some(UserId::from_u128(1));
         let limits = AudioLimits { of_user: Some(10), total: Some(15) };
-        let mut one = Quota::new(&usage, ada, limits);
+        let mut one = Quota::new(&usage, ada.clone(), limits);
         assert_eq!((one.take(8), one.take(3)), (Ok(()), Err(("max_audio_bytes_per_user", 10))));
         one.keep();
-        let mut other = Quota::new(&usage, Some(Uuid::from_u128(2)), limits);
+        let mut other = Quota::new(&usage, Some(UserId::from_u128(2)), limits);
         assert_eq!((other.take(7), other.take(1)), (Ok(()), Err(("max_audio_bytes_total", 15))));
         drop(other);
         assert_eq!(Quota::new(&usage, None, limits).take(7), Ok(()), "what broke off is given back");
-        usage.remove(ada, 8);
+        usage.remove(ada.as_ref(), 8);
         assert_eq!(Quota::new(&usage, ada, limits).take(10), Ok(()), "what is deleted is given back");
     }
 }

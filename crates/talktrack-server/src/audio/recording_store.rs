@@ -11,7 +11,7 @@ use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ClientConfigKey, ObjectStore, RetryConfig};
-use uuid::Uuid;
+use talktrack::{SessionId, UserId};
 
 use super::RecordingName;
 use crate::config::{AudioStore, Config, S3};
@@ -32,12 +32,12 @@ const RETRIES: usize = 3;
 const RETRY_FOR: Duration = Duration::from_secs(15);
 
 /// The folder of a recording: its session and the user it was accepted for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Folder {
-    pub(crate) session_id: Uuid,
+    pub(crate) session_id: SessionId,
     /// The user that the recordings were accepted for. `None` if a key named a session that this node did not know: the
     /// recordings then belong to the user of the stored session.
-    pub(crate) owner: Option<Uuid>,
+    pub(crate) owner: Option<UserId>,
 }
 
 /// A place where recordings are stored.
@@ -99,21 +99,21 @@ impl RecordingStore {
     }
 
     /// Returns the common prefix of a session's recordings.
-    pub(super) fn session_path(&self, session_id: Uuid) -> Path {
+    pub(super) fn session_path(&self, session_id: SessionId) -> Path {
         self.prefix.clone().join(session_id.to_string())
     }
 
     /// Returns the path of a recording. Each claim of a user to a session has its own folder, because the store may not
     /// have decided yet whose the session is. Recordings that a key adds to a session that this node does not know are
     /// stored directly under the session.
-    pub(super) fn recording_path(&self, Folder { session_id, owner }: Folder, name: RecordingName) -> Path {
-        let session = self.session_path(session_id);
-        let folder = owner.map_or(session.clone(), |owner| session.join(owner.to_string()));
+    pub(super) fn recording_path(&self, Folder { session_id, owner }: &Folder, name: RecordingName) -> Path {
+        let session = self.session_path(*session_id);
+        let folder = owner.as_ref().map_or(session.clone(), |owner| session.join(owner.to_string()));
         folder.join(name.to_string())
     }
 
     /// Returns the user that a recording belongs to, if its path tells.
-    pub(super) fn owner_of(&self, recording: &Path) -> Option<Uuid> {
+    pub(super) fn owner_of(&self, recording: &Path) -> Option<UserId> {
         let mut parts = recording.prefix_match(&self.prefix)?;
         let _session = parts.next()?;
         let owner = parts.next()?;
@@ -122,18 +122,18 @@ impl RecordingStore {
     }
 
     /// Returns the folder of a session; `None` for an object store.
-    pub(super) fn session_folder(&self, session_id: Uuid) -> Option<PathBuf> {
+    pub(super) fn session_folder(&self, session_id: SessionId) -> Option<PathBuf> {
         Some(self.folder.as_ref()?.join(session_id.to_string()))
     }
 
     /// Returns the folder of one claim; `None` for an object store.
-    pub(super) fn claim_folder(&self, Folder { session_id, owner }: Folder) -> Option<PathBuf> {
-        let folder = self.session_folder(session_id)?;
-        Some(owner.map_or(folder.clone(), |owner| folder.join(owner.to_string())))
+    pub(super) fn claim_folder(&self, Folder { session_id, owner }: &Folder) -> Option<PathBuf> {
+        let folder = self.session_folder(*session_id)?;
+        Some(owner.as_ref().map_or(folder.clone(), |owner| folder.join(owner.to_string())))
     }
 
     /// Returns the folders of all sessions; none for an object store.
-    pub(super) fn session_folders(&self) -> Vec<(Uuid, PathBuf)> {
+    pub(super) fn session_folders(&self) -> Vec<(SessionId, PathBuf)> {
         let Some(entries) = self.folder.as_ref().and_then(|folder| fs::read_dir(folder).ok()) else {
             return Vec::new();
         };

@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use talktrack::SessionId;
 use tokio::sync::watch;
-use uuid::Uuid;
 
 /// The uploads in progress. Cheap to clone; all clones refer to the same state.
 #[derive(Debug, Clone, Default)]
-pub(super) struct RunningUploads(Arc<Mutex<HashMap<Uuid, watch::Sender<Uploads>>>>);
+pub(super) struct RunningUploads(Arc<Mutex<HashMap<SessionId, watch::Sender<Uploads>>>>);
 
 /// The uploads of one session.
 #[derive(Debug, Clone, Copy, Default)]
@@ -24,13 +24,13 @@ struct Uploads {
 #[derive(Debug)]
 pub(crate) struct Ticket {
     running: RunningUploads,
-    session_id: Uuid,
+    session_id: SessionId,
     uploads: watch::Receiver<Uploads>,
 }
 
 impl RunningUploads {
     /// Registers one more upload of the session.
-    pub(super) fn register(&self, session_id: Uuid) -> Ticket {
+    pub(super) fn register(&self, session_id: SessionId) -> Ticket {
         let mut running = self.0.lock();
         let uploads = running.entry(session_id).or_default();
         uploads.send_modify(|uploads| uploads.count += 1);
@@ -38,7 +38,7 @@ impl RunningUploads {
     }
 
     /// Tells the uploads of a session to stop, and waits until all have ended.
-    pub(super) async fn stop(&self, session_id: Uuid) {
+    pub(super) async fn stop(&self, session_id: SessionId) {
         let told = self.0.lock().get(&session_id).map(|uploads| {
             uploads.send_modify(|uploads| uploads.is_deleted = true);
             uploads.subscribe()
@@ -49,7 +49,7 @@ impl RunningUploads {
         }
     }
 
-    pub(super) fn has_uploads(&self, session_id: Uuid) -> bool {
+    pub(super) fn has_uploads(&self, session_id: SessionId) -> bool {
         self.0.lock().contains_key(&session_id)
     }
 }
@@ -58,7 +58,7 @@ impl RunningUploads {
 pub(crate) struct DeletionWatch(watch::Receiver<Uploads>);
 
 impl Ticket {
-    pub(super) fn session_id(&self) -> Uuid {
+    pub(super) fn session_id(&self) -> SessionId {
         self.session_id
     }
 
@@ -97,8 +97,8 @@ mod tests {
     #[tokio::test]
     async fn a_deletion_is_told_to_the_uploads_of_its_session_and_waits_for_their_end() {
         let running = RunningUploads::default();
-        let session = Uuid::from_u128(1);
-        let other = Uuid::from_u128(2);
+        let session = SessionId::from_u128(1);
+        let other = SessionId::from_u128(2);
         running.stop(session).await;
         let one = running.register(session);
         let two = running.register(session);

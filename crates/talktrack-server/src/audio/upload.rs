@@ -34,7 +34,7 @@ impl Upload {
         name: RecordingName,
         ticket: Ticket,
     ) -> Self {
-        let path = audio.0.store.recording_path(folder, name);
+        let path = audio.0.store.recording_path(&folder, name);
         let mut writer = BufWriter::with_capacity(store, path, audio.part_bytes()).with_max_concurrency(1);
         if !audio.is_folder() {
             let content_type = (Attribute::ContentType, name.format().content_type());
@@ -77,7 +77,7 @@ impl Drop for Upload {
     fn drop(&mut self) {
         let Some(OpenUpload { mut writer, ticket }) = self.open.take() else { return };
         let audio = self.audio.clone();
-        let folder = self.folder;
+        let folder = self.folder.clone();
         // Without a runtime the process is ending. The next start removes what is left in a folder.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {

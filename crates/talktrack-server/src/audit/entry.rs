@@ -6,16 +6,15 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 use serde_json::Value;
-use talktrack::Timestamp;
 use talktrack::clock::{Clock as _, SystemClock};
-use uuid::Uuid;
+use talktrack::{SessionId, Timestamp, UserId};
 
 /// Who did something.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Actor {
     /// The holder of the API key with this name.
     Key(Arc<str>),
-    User(Uuid),
+    User(UserId),
     /// No identity is checked.
     Anyone,
     /// An unauthenticated caller.
@@ -41,9 +40,9 @@ pub(crate) struct Entry {
     #[serde(skip_serializing_if = "Option::is_none")]
     route: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    session_id: Option<Uuid>,
+    session_id: Option<SessionId>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    user_id: Option<Uuid>,
+    user_id: Option<UserId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     count: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -126,11 +125,11 @@ impl Entry {
         Self { route: Some(route.to_owned()), ..self }
     }
 
-    pub(crate) fn session(self, session_id: Option<Uuid>) -> Self {
+    pub(crate) fn session(self, session_id: Option<SessionId>) -> Self {
         Self { session_id, ..self }
     }
 
-    pub(crate) fn user(self, user_id: Option<Uuid>) -> Self {
+    pub(crate) fn user(self, user_id: Option<UserId>) -> Self {
         Self { user_id, ..self }
     }
 
@@ -154,6 +153,6 @@ impl Entry {
     /// Returns the fields that two entries must share to count as repetitions of each other.
     pub(super) fn sameness(&self) -> impl std::hash::Hash {
         let Self { who, what, from, outcome, route, session_id, user_id, .. } = self;
-        (who.clone(), *what, *from, *outcome, route.clone(), *session_id, *user_id)
+        (who.clone(), *what, *from, *outcome, route.clone(), *session_id, user_id.clone())
     }
 }

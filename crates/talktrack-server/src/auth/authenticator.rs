@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use axum::extract::{FromRef, FromRequestParts};
 use axum::http::request::Parts;
-use talktrack::Timestamp;
 use talktrack::clock::{Clock as _, SystemClock};
-use uuid::Uuid;
+use talktrack::{Timestamp, UserId};
 
 use super::Caller;
 use super::bearer::{self, client_address};
@@ -266,7 +265,7 @@ impl Authenticator {
 
     /// Returns the lease of a connection that stays open. The connection needs this scope, and the right to act for
     /// this user, or for all users if `user` is `None`.
-    pub(crate) fn lease(&self, admission: Admission, scope: Scope, user: Option<Uuid>) -> Lease {
+    pub(crate) fn lease(&self, admission: Admission, scope: Scope, user: Option<UserId>) -> Lease {
         Lease::new(self.clone(), admission, scope, user)
     }
 

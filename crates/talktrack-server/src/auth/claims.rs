@@ -3,6 +3,7 @@
 
 use serde::Deserialize;
 use serde_json::Value;
+use talktrack::UserId;
 use uuid::Uuid;
 
 use super::refused::Refused;
@@ -31,9 +32,9 @@ struct Claims {
 }
 
 /// The user that a token is about, and when the token expires.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Subject {
-    pub(super) user_id: Uuid,
+    pub(super) user_id: UserId,
     /// The claim `exp`, in seconds since the epoch.
     pub(super) expires: f64,
 }
@@ -85,10 +86,11 @@ fn parse_time(name: &'static str, claim: Option<&Value>) -> Result<Option<f64>, 
     seconds.map(Some).ok_or(Refused::Claim(name, "must be a number of seconds since 1970"))
 }
 
-fn parse_user_id(claim: Option<&Value>) -> Result<Uuid, Refused> {
+fn parse_user_id(claim: Option<&Value>) -> Result<UserId, Refused> {
     let text = claim.ok_or(Refused::Missing("sub"))?.as_str().unwrap_or_default();
     // Only the hyphenated form is accepted, with nothing around it: Supabase writes it and its policies read it.
-    let user_id = Uuid::try_parse(text).ok().filter(|_| text.len() == uuid::fmt::Hyphenated::LENGTH);
+    let user_id =
+        Uuid::try_parse(text).ok().map(UserId::from).filter(|_| text.len() == uuid::fmt::Hyphenated::LENGTH);
     user_id.ok_or(Refused::Claim("sub", "must be the UUID of a user"))
 }
 
@@ -101,18 +103,18 @@ mod tests {
     const USER: &str = "03f6b167-2b1c-4c8e-9d55-1f0a4c3f7a11";
     const NOW: f64 = 1_800_000_000.0;
 
-    fn judge(change: impl FnOnce(&mut Value)) -> Result<Uuid, Refused> {
+    fn judge(change: impl FnOnce(&mut Value)) -> Result<UserId, Refused> {
         let rules = Rules { audience: "authenticated".into(), issuer: Some("https://x/auth/v1".into()) };
         let mut claims = json!({"exp": NOW + 60.0, "aud": "authenticated", "iss": "https://x/auth/v1", "sub": USER, "role": "x"});
         change(&mut claims);
         rules.check_claims(&claims.to_string(), NOW).map(|subject| subject.user_id)
     }
 
-    fn without(name: &str) -> Result<Uuid, Refused> {
+    fn without(name: &str) -> Result<UserId, Refused> {
         judge(|claims| _ = claims.as_object_mut().unwrap().remove(name))
     }
 
-    fn with(name: &str, value: impl Into<Value>) -> Result<Uuid, Refused> {
+    fn with(name: &str, value: impl Into<Value>) -> Result<UserId, Refused> {
         judge(|claims| claims[name] = value.into())
     }
 
@@ -121,8 +123,8 @@ mod tests {
         let user = Ok(USER.parse().unwrap());
         assert_eq!(judge(|_| ()), user);
         assert_eq!(with("aud", json!(["other", "authenticated"])), user);
-        assert_eq!((with("nbf", NOW), with("nbf", NOW + 29.0)), (user, user));
-        assert_eq!((with("exp", NOW - 29.0), with("exp", NOW + 0.5)), (user, user));
+        assert_eq!((with("nbf", NOW), with("nbf", NOW + 29.0)), (user.clone(), user.clone()));
+        assert_eq!((with("exp", NOW - 29.0), with("exp", NOW + 0.5)), (user.clone(), user));
     }
 
     #[test]

@@ -4,10 +4,9 @@
 
 use std::time::Duration;
 
-use talktrack::Timestamp;
 use talktrack::clock::{Clock as _, SystemClock};
+use talktrack::{Timestamp, UserId};
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use super::Caller;
 use super::authenticator::{Admission, Authenticator, Standing};
@@ -28,7 +27,7 @@ pub(crate) struct Lease {
     /// The scope that the connection needs.
     scope: Scope,
     /// The user whose data the connection concerns; `None` for all users.
-    user: Option<Uuid>,
+    user: Option<UserId>,
     /// The expiry that the client was warned of.
     told: Option<Timestamp>,
     /// When to check the lease next.
@@ -49,7 +48,7 @@ impl Lease {
         authenticator: Authenticator,
         admission: Admission,
         scope: Scope,
-        user: Option<Uuid>,
+        user: Option<UserId>,
     ) -> Self {
         Self { authenticator, admission, scope, user, told: None, next: Instant::now() }
     }
@@ -82,7 +81,8 @@ impl Lease {
     /// True if the caller still has the scope and the right to act for the user. A key may be limited while its
     /// connections are open.
     fn is_allowed(&self, caller: &Caller) -> bool {
-        let is_user_allowed = self.user.map_or(caller.acts_for_all(), |user| caller.can_act_for(user));
+        let is_user_allowed =
+            self.user.as_ref().map_or(caller.acts_for_all(), |user| caller.can_act_for(user));
         is_user_allowed && caller.require(self.scope).is_ok()
     }
 

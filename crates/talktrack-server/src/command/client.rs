@@ -13,6 +13,7 @@ use std::num::NonZero;
 use std::path::PathBuf;
 
 use connection::{Server, SessionIdentity};
+use talktrack::{SessionId, UserId};
 use talktrack_protocol::Secret;
 use uuid::Uuid;
 
@@ -27,11 +28,11 @@ pub(crate) struct ClientArgs {
     url: String,
     /// The session to start or resume; defaults to a new id
     #[arg(long, value_name = "UUID", conflicts_with = "file")]
-    session_id: Option<Uuid>,
+    session_id: Option<SessionId>,
     /// The user of the session; defaults to the user of the token, or to a new id. With --file: the user of sessions for
     /// which the file names none
     #[arg(long, value_name = "UUID")]
-    user_id: Option<Uuid>,
+    user_id: Option<UserId>,
     /// Your own id of the session, from which the server derives the session's id
     #[arg(long, value_name = "NAME", conflicts_with = "file")]
     external_id: Option<String>,
@@ -72,7 +73,7 @@ pub(crate) async fn run(args: ClientArgs) -> Outcome {
         Some(file) => replay::run(args, server, &file).await,
         None => {
             // A token names its user itself.
-            let mint = || args.token.is_none().then(Uuid::new_v4);
+            let mint = || args.token.is_none().then(|| Uuid::new_v4().into());
             let user_id = args.user_id.or_else(mint);
             let external_id = args.external_id.as_deref();
             let identity = SessionIdentity { session_id: args.session_id, user_id, external_id };

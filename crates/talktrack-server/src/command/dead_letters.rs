@@ -9,11 +9,10 @@ mod executor;
 
 pub(super) use executor::ask_server;
 use serde::Serialize;
-use talktrack::Timestamp;
 use talktrack::clock::Seq;
 use talktrack::store::sqlite::DeadLetter;
+use talktrack::{MessageId, SessionId, Timestamp};
 use talktrack_protocol::RecordLine;
-use uuid::Uuid;
 
 use super::Outcome;
 
@@ -55,8 +54,8 @@ pub(crate) async fn run(args: DeadLettersArgs) -> Outcome {
 struct LetterSheet<'a> {
     seq: Seq,
     died_at: Timestamp,
-    session_id: Option<Uuid>,
-    message_id: Option<Uuid>,
+    session_id: Option<SessionId>,
+    message_id: Option<MessageId>,
     reason: &'a str,
     detail: Option<&'a str>,
     /// The record as a line for `talktrack import`; null if it cannot be decoded.

@@ -15,9 +15,9 @@ use delivery::Delivered;
 use outline::Outline;
 use scripts::Script;
 use serde::Serialize;
+use talktrack::UserId;
 use talktrack::clock::{Clock as _, SystemClock};
 use talktrack_protocol::Secret;
-use uuid::Uuid;
 
 use super::Outcome;
 use super::api_client::ApiClient;
@@ -41,7 +41,7 @@ pub(crate) struct DemoArgs {
     token: Option<Secret>,
     /// The user of all conversations; several generated users by default
     #[arg(long, value_name = "UUID")]
-    user_id: Option<Uuid>,
+    user_id: Option<UserId>,
     /// The number of conversations, spread over the last week
     #[arg(long, value_name = "N", default_value_t = 40)]
     sessions: usize,
@@ -83,7 +83,7 @@ pub(crate) async fn run(args: DemoArgs) -> Outcome {
     let server = Server::new(&socket, args.token.as_ref())?;
     let outline = outline::draw_live(&scripts, args.seed)?;
     // A token names its user itself.
-    let user_id = args.user_id.or(args.token.is_none().then_some(outline.user_id));
+    let user_id = args.user_id.or(args.token.is_none().then(|| outline.user_id.clone()));
     live::run_live(&server, &outline, user_id, |session_id| format!("{}/sessions/{session_id}", api.url))
         .await
 }
@@ -101,8 +101,8 @@ async fn fill_server(args: &DemoArgs, api: &ApiClient, scripts: &[Script]) -> Re
     let starts = rhythm::draw_starts(now, args.sessions, &mut outline::generator(args.seed, "starts", 0));
     for (number, start) in starts.into_iter().enumerate().rev() {
         let mut outline: Outline<'_> = outline::draw(scripts, args.seed, number)?;
-        if let Some(user_id) = args.user_id {
-            outline.belongs_to(user_id);
+        if let Some(user_id) = &args.user_id {
+            outline.belongs_to(user_id.clone());
         }
         match delivery::deliver(api, &outline, start, can_speak).await? {
             Delivered::Made { messages, recordings } => {

@@ -5,8 +5,8 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use talktrack::UserId;
 use talktrack::store::{MessageRow, Read, SessionFilter, SessionRow};
-use uuid::Uuid;
 
 use super::Outcome;
 use super::lookup::{self, HOW_TO_BEGIN};
@@ -26,7 +26,7 @@ pub(crate) struct ExportArgs {
     sessions: Vec<String>,
     /// Only sessions of this user
     #[arg(long, value_name = "UUID")]
-    user: Option<Uuid>,
+    user: Option<UserId>,
     /// Write to this file instead of standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -71,7 +71,7 @@ async fn export_sessions(args: ExportArgs) -> Result<(), Stop> {
     }
     output.flush()?;
     let one = chosen.first().filter(|_| chosen.len() == 1).map(|row| row.session_id);
-    let exported = Entry::new(Actor::of_this_process(), "export", None).session(one).user(args.user);
+    let exported = Entry::new(Actor::of_this_process(), "export", None).session(one).user(args.user.clone());
     audit::record_command(&data_dir, &exported.count(u64::try_from(count).unwrap_or(u64::MAX)));
     if count == 0 {
         eprintln!("{}", if args.user.is_some() { "no such conversations" } else { HOW_TO_BEGIN });
@@ -88,7 +88,7 @@ async fn find_chosen(reader: &dyn Read, args: &ExportArgs) -> Result<Vec<Session
     let mut chosen: Vec<SessionRow> = Vec::new();
     for id in &args.sessions {
         let row = lookup::find_session(reader, id).await?;
-        let wanted = args.user.is_none_or(|user| row.user_id == Some(user));
+        let wanted = args.user.is_none() || row.user_id == args.user;
         if wanted && chosen.iter().all(|other| other.session_id != row.session_id) {
             chosen.push(row);
         }
@@ -103,7 +103,7 @@ async fn export_every_session(
     document: &mut dyn TranscriptWriter,
     output: &mut Output,
 ) -> Result<usize, Stop> {
-    let filter = SessionFilter { user_id: args.user, ..SessionFilter::default() };
+    let filter = SessionFilter { user_id: args.user.clone(), ..SessionFilter::default() };
     let mut cursor = None;
     let mut count = 0;
     loop {

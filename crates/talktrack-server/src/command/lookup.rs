@@ -2,7 +2,6 @@
 
 use talktrack::store::sqlite::SqliteReader;
 use talktrack::store::{Read, SessionRow};
-use uuid::Uuid;
 
 use crate::config::DataLocation;
 use crate::error::Failure;
@@ -38,7 +37,7 @@ pub(super) fn open_file(location: &DataLocation) -> Result<SqliteReader, Failure
 /// # Errors
 /// Fails if no session or more than one matches, or if the prefix is too short.
 pub(super) async fn find_session(reader: &dyn Read, id: &str) -> Result<SessionRow, Failure> {
-    if let Ok(session_id) = Uuid::try_parse(id) {
+    if let Ok(session_id) = id.parse() {
         let session = reader.session(session_id).await?;
         return session.ok_or_else(|| Failure::new(format_args!("there is no session {session_id}")));
     }

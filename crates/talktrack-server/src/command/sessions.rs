@@ -2,9 +2,8 @@
 
 use std::process::ExitCode;
 
-use talktrack::Status;
 use talktrack::store::{SessionFilter, SessionRow};
-use uuid::Uuid;
+use talktrack::{Status, UserId};
 
 use super::Outcome;
 use super::lookup::{self, HOW_TO_BEGIN, SHORT_ID};
@@ -25,7 +24,7 @@ pub(crate) struct SessionsArgs {
     limit: usize,
     /// Only sessions of this user
     #[arg(long, value_name = "UUID")]
-    user: Option<Uuid>,
+    user: Option<UserId>,
     /// Only sessions with this status: active, ended or abandoned
     #[arg(long, value_name = "STATUS", value_parser = parse_status)]
     status: Option<Status>,
@@ -70,7 +69,8 @@ async fn list_sessions(args: SessionsArgs) -> Result<(), Stop> {
 async fn read_newest(args: &SessionsArgs) -> Result<Vec<SessionRow>, Failure> {
     let stored = lookup::open_store(&args.location)?;
     let reader = stored.rows();
-    let filter = SessionFilter { user_id: args.user, status: args.status, ..SessionFilter::default() };
+    let filter =
+        SessionFilter { user_id: args.user.clone(), status: args.status, ..SessionFilter::default() };
     let wanted = if args.json { args.limit } else { args.limit.saturating_add(1) };
     let mut rows: Vec<SessionRow> = Vec::new();
     loop {
@@ -107,7 +107,7 @@ fn render_table(rows: &[SessionRow], view: View) -> String {
             status,
         ];
         if whole {
-            cells.push(terminal::format_user(row.user_id));
+            cells.push(terminal::format_user(row.user_id.as_ref()));
         }
         table.add_row(cells);
     }
@@ -119,6 +119,7 @@ mod tests {
     use talktrack::StoredTime;
 
     use super::*;
+    use talktrack::SessionId;
 
     fn moment(text: &str) -> StoredTime {
         StoredTime::Known(text.parse().unwrap())
@@ -126,8 +127,8 @@ mod tests {
 
     fn row() -> SessionRow {
         SessionRow {
-            session_id: Uuid::from_u128(0xfda8_6359 << 96),
-            user_id: Some(Uuid::from_u128(2)),
+            session_id: SessionId::from_u128(0xfda8_6359 << 96),
+            user_id: Some(UserId::from_u128(2)),
             external_id: None,
             status: Status::Ended.into(),
             end_reason: Some("completed".into()),

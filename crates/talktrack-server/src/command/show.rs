@@ -78,7 +78,7 @@ fn print_head(output: &mut Output, session: &SessionRow, view: View) -> Result<(
         count => format!("{count} messages"),
     };
     output.write_line(&format!("session {}", session.session_id))?;
-    output.write_line(&format!("user    {}", terminal::format_user(session.user_id)))?;
+    output.write_line(&format!("user    {}", terminal::format_user(session.user_id.as_ref())))?;
     output.write_line(&format!(
         "started {}, {ended}{length}, {messages}",
         terminal::format_time(&session.started_at)

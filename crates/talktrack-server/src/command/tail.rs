@@ -5,10 +5,10 @@ mod change_feed;
 use std::process::ExitCode;
 
 use change_feed::{ChangeFeed, FeedItem};
+use talktrack::SessionId;
 use talktrack::store::MessageRow;
 use talktrack_protocol::Secret;
 use tokio::signal::unix::{SignalKind, signal};
-use uuid::Uuid;
 
 use super::lookup::HOW_TO_BEGIN;
 use super::{Outcome, show};
@@ -76,7 +76,7 @@ fn print_message(
     output: &mut Output,
     row: &MessageRow,
     view: View,
-    session: &mut Option<Uuid>,
+    session: &mut Option<SessionId>,
 ) -> Result<(), Stop> {
     if session.replace(row.session_id) != Some(row.session_id) {
         output.write_line(&view.dim(&format!("session {}", row.session_id)))?;

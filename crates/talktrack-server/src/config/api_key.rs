@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use talktrack::Timestamp;
+use talktrack::{Timestamp, UserId};
 use uuid::Uuid;
 
 use super::limits::Network;
@@ -30,7 +30,7 @@ pub(crate) struct ApiKey {
     /// The key is refused from this time on; `None` if it never expires.
     pub(crate) expires: Option<Timestamp>,
     /// The users that the key may act for; `None` for all.
-    pub(crate) users: Option<Arc<[Uuid]>>,
+    pub(crate) users: Option<Arc<[UserId]>>,
     /// The networks that the key may be used from; empty for all.
     pub(crate) networks: Vec<Network>,
     /// When the key was revoked. If this is set, the key is refused, even if the time is in the future.
@@ -80,13 +80,14 @@ impl ApiKey {
 }
 
 /// Parses the users that a key may act for, separated by `+` or `,`.
-pub(crate) fn parse_key_users(text: &str) -> Result<Arc<[Uuid]>, String> {
+pub(crate) fn parse_key_users(text: &str) -> Result<Arc<[UserId]>, String> {
     let user = |text: &str| {
         let is_whole = text.len() == uuid::fmt::Hyphenated::LENGTH;
-        let user = Uuid::try_parse(text).ok().filter(|_| is_whole);
+        let user = Uuid::try_parse(text).ok().map(UserId::from).filter(|_| is_whole);
         user.ok_or_else(|| "users: must be the UUIDs of users, separated by +".to_owned())
     };
-    let users: Vec<Uuid> = text.split(['+', ',']).map(|text| user(text.trim())).collect::<Result<_, _>>()?;
+    let users: Vec<UserId> =
+        text.split(['+', ',']).map(|text| user(text.trim())).collect::<Result<_, _>>()?;
     check_count("users", users.len()).map(|()| users.into())
 }
 
@@ -197,7 +198,7 @@ impl fmt::Display for ApiKey {
             write!(f, ";expires={expires}")?;
         }
         if let Some(users) = &self.users {
-            write!(f, ";users={}", joined(users.iter().map(Uuid::to_string).collect()))?;
+            write!(f, ";users={}", joined(users.iter().map(UserId::to_string).collect()))?;
         }
         if !self.networks.is_empty() {
             write!(f, ";addresses={}", joined(self.networks.iter().map(Network::to_string).collect()))?;

@@ -6,8 +6,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
 use talktrack::store::{MessageCursor, MessageRow, Page, SessionRow};
-use talktrack::{JsonObject, Status, Stored};
-use uuid::Uuid;
+use talktrack::{JsonObject, SessionId, Status, Stored};
 
 use super::format::{Moment, format_duration, format_stored_count, short_id, user_hue};
 use super::message_view::{MessageForm, MessageView, MetricValues, playable_url};
@@ -34,7 +33,7 @@ pub(super) struct TranscriptQuery {
 #[derive(Template)]
 #[template(path = "conversation_head.html")]
 struct ConversationHead {
-    id: Uuid,
+    id: SessionId,
     user_id: String,
     user: String,
     hue: u128,
@@ -150,9 +149,9 @@ impl ConversationHead {
             metadata.iter().find(|(key, _)| key == "audio_url").and_then(|(_, url)| playable_url(url));
         Self {
             id: session.session_id,
-            user_id: session.user_id.map(|id| id.to_string()).unwrap_or_default(),
-            user: short_id(session.user_id),
-            hue: user_hue(session.user_id),
+            user_id: session.user_id.as_ref().map(ToString::to_string).unwrap_or_default(),
+            user: short_id(session.user_id.as_ref()),
+            hue: user_hue(session.user_id.as_ref()),
             started: Moment::new(session.started_at.clone()),
             duration: format_duration(row::duration_seconds(&session)),
             messages: format_stored_count(session.message_count, "message", "messages"),

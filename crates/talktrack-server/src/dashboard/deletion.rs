@@ -4,7 +4,7 @@ use askama::Template;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use uuid::Uuid;
+use talktrack::SessionId;
 
 use super::format::{Moment, format_stored_count, short_id};
 use super::page::{ErrorPage, Layout, NavItem, render_page};
@@ -18,7 +18,7 @@ use crate::state::AppState;
 #[template(path = "delete.html")]
 struct ConfirmPage {
     layout: Layout,
-    id: Uuid,
+    id: SessionId,
     user: String,
     started: Moment,
     messages: String,
@@ -43,7 +43,7 @@ pub(super) async fn confirm_deletion(
         let session = SessionView::open(&state, &visitor.caller, &name).await?.session;
         let id = session.session_id;
         let messages = format_stored_count(session.message_count, "message", "messages");
-        let user = short_id(session.user_id);
+        let user = short_id(session.user_id.as_ref());
         let started = Moment::new(session.started_at);
         Ok(render_page(StatusCode::OK, &ConfirmPage { layout: layout(), id, user, started, messages }))
     };

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use talktrack::StoredTime;
+use talktrack::{StoredTime, UserId};
 use uuid::Uuid;
 
 /// The number of colours that help to tell users apart, in addition to their ids.
@@ -34,15 +34,15 @@ impl fmt::Display for Moment {
 }
 
 /// Returns the first 8 characters of an id, as the log shows it; `unknown` if there is no id.
-pub(super) fn short_id(id: impl Into<Option<Uuid>>) -> String {
-    let Some(id) = id.into() else { return "unknown".to_owned() };
-    id.to_string().chars().take(8).collect()
+pub(super) fn short_id(id: Option<impl Into<Uuid>>) -> String {
+    let Some(id) = id else { return "unknown".to_owned() };
+    id.into().to_string().chars().take(8).collect()
 }
 
 /// Returns the colour of a user, which is always the same for the same id.
-pub(super) fn user_hue(id: Option<Uuid>) -> u128 {
+pub(super) fn user_hue(id: Option<&UserId>) -> u128 {
     // The last digits vary in every kind of UUID.
-    (id.unwrap_or_default().as_u128() & 0xffff_ffff) % HUES
+    (id.map_or(0, |id| id.as_uuid().as_u128()) & 0xffff_ffff) % HUES
 }
 
 /// Formats a duration: `8 s`, `4 min 12 s`, `1 h 3 min`.

@@ -2,8 +2,8 @@
 
 use talktrack::clock::Seq;
 use talktrack::store::sqlite::DeadLetter;
+use talktrack::{MessageId, SessionId};
 use talktrack_protocol::RecordLine;
-use uuid::Uuid;
 
 use super::format::Moment;
 use crate::{dead_letters, terminal};
@@ -17,8 +17,8 @@ pub(super) struct LetterView {
     pub(super) reason: String,
     pub(super) detail: Option<String>,
     pub(super) when: Moment,
-    pub(super) session_id: Option<Uuid>,
-    pub(super) message_id: Option<Uuid>,
+    pub(super) session_id: Option<SessionId>,
+    pub(super) message_id: Option<MessageId>,
     /// What kind of record the letter contains.
     pub(super) kind: &'static str,
     /// The text of a message, or the raw contents of any other record.

@@ -3,8 +3,7 @@
 
 use serde_json::Value;
 use talktrack::store::MessageRow;
-use talktrack::{JsonObject, Kind, Role, Stored, Timestamp};
-use uuid::Uuid;
+use talktrack::{JsonObject, Kind, MessageId, Role, Stored, Timestamp};
 
 use super::format::{Moment, format_offset};
 use super::latency_bar::LatencyBar;
@@ -13,7 +12,7 @@ use crate::api::query::Cursor;
 
 /// A message for the template.
 pub(super) struct MessageView {
-    pub(super) id: Uuid,
+    pub(super) id: MessageId,
     /// The cursor after this message.
     pub(super) cursor: String,
     pub(super) form: MessageForm,

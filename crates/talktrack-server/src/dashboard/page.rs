@@ -83,7 +83,7 @@ fn caller_name(caller: &Caller) -> Option<String> {
     match caller {
         Caller::Anyone => None,
         Caller::Key(key) => Some(format!("key {}", key.name)),
-        Caller::User(user) => Some(format!("user {}", short_id(user.user_id))),
+        Caller::User(user) => Some(format!("user {}", short_id(Some(&user.user_id)))),
     }
 }
 

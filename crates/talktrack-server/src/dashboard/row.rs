@@ -4,14 +4,13 @@ use std::collections::HashMap;
 
 use talktrack::clock::{Clock as _, SystemClock};
 use talktrack::store::{Rows, SessionPreview, SessionRow};
-use talktrack::{ReadError, Role, Status, Stored};
-use uuid::Uuid;
+use talktrack::{ReadError, Role, SessionId, Status, Stored};
 
 use super::format::{Moment, format_count, format_duration, format_stored_count, short_id, user_hue};
 
 /// A row of the list for the template.
 pub(super) struct ListedSession {
-    pub(super) id: Uuid,
+    pub(super) id: SessionId,
     pub(super) user_id: String,
     pub(super) user: String,
     pub(super) hue: u128,
@@ -28,9 +27,9 @@ impl ListedSession {
     fn new(session: &SessionRow, preview: Option<SessionPreview>) -> Self {
         Self {
             id: session.session_id,
-            user_id: session.user_id.map(|id| id.to_string()).unwrap_or_default(),
-            user: short_id(session.user_id),
-            hue: user_hue(session.user_id),
+            user_id: session.user_id.as_ref().map(ToString::to_string).unwrap_or_default(),
+            user: short_id(session.user_id.as_ref()),
+            hue: user_hue(session.user_id.as_ref()),
             started: Moment::new(session.started_at.clone()),
             duration: format_duration(duration_seconds(session)),
             messages: format_stored_count(session.message_count, "message", "messages"),

@@ -6,7 +6,7 @@ use std::collections::hash_map::Entry;
 use talktrack::search::{Hit, Piece, Query, SearchCursor, SearchFilter};
 use talktrack::store::{MessageCursor, Rows, SessionFilter, SessionRow};
 use talktrack::stored::TimeKey;
-use uuid::Uuid;
+use talktrack::{MessageId, SessionId};
 
 use super::format::Moment;
 use super::row::{self, ListedSession, speaker_name};
@@ -28,7 +28,7 @@ pub(super) struct FoundSession {
 
 /// A hit for the template.
 pub(super) struct SearchHit {
-    pub(super) message_id: Uuid,
+    pub(super) message_id: MessageId,
     pub(super) who: String,
     pub(super) when: Moment,
     pub(super) pieces: Vec<Piece>,
@@ -44,7 +44,7 @@ pub(super) async fn search_sessions(
     mut after: Option<SearchCursor>,
     limit: usize,
 ) -> Result<(Vec<FoundSession>, Option<String>), Problem> {
-    let wanted = SearchFilter { query, user_id: filter.user_id, session_id: None };
+    let wanted = SearchFilter { query, user_id: filter.user_id.clone(), session_id: None };
     let mut hits = Vec::new();
     let mut sessions = HashMap::new();
     for _ in 0..LOOKS {
@@ -73,7 +73,7 @@ async fn is_in_filter(
     rows: &dyn Rows,
     filter: &SessionFilter,
     hit: &Hit,
-    sessions: &mut HashMap<Uuid, Option<SessionRow>>,
+    sessions: &mut HashMap<SessionId, Option<SessionRow>>,
 ) -> Result<bool, Problem> {
     if let Entry::Vacant(unknown) = sessions.entry(hit.session_id) {
         let row = rows.session(hit.session_id).await.map_err(|error| Problem::store_unavailable(&error))?;
@@ -91,10 +91,10 @@ async fn is_in_filter(
 async fn group_by_session(
     rows: &dyn Rows,
     hits: Vec<Hit>,
-    mut sessions: HashMap<Uuid, Option<SessionRow>>,
+    mut sessions: HashMap<SessionId, Option<SessionRow>>,
 ) -> Result<Vec<FoundSession>, Problem> {
     let mut order: Vec<SessionRow> = Vec::new();
-    let mut found_hits: HashMap<Uuid, Vec<SearchHit>> = HashMap::new();
+    let mut found_hits: HashMap<SessionId, Vec<SearchHit>> = HashMap::new();
     for hit in hits {
         order.extend(sessions.get_mut(&hit.session_id).and_then(Option::take));
         found_hits.entry(hit.session_id).or_default().push(to_hit(hit));
@@ -108,7 +108,7 @@ async fn group_by_session(
 fn to_hit(hit: Hit) -> SearchHit {
     // For a time outside the supported calendar, the transcript begins at its start.
     let before = hit.created_at.known().map_or(TimeKey::At(i64::MIN), |at| at.minus(BEFORE).into());
-    let before = MessageCursor { created_at: before, seq: i64::MIN, id: Uuid::nil() };
+    let before = MessageCursor { created_at: before, seq: i64::MIN, id: MessageId::nil() };
     SearchHit {
         message_id: hit.message_id,
         who: speaker_name(&hit.role).to_owned(),

@@ -6,8 +6,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
 use talktrack::store::{Rows, SessionCursor, SessionFilter, SessionRow};
-use talktrack::{Status, Timestamp};
-use uuid::Uuid;
+use talktrack::{Status, Timestamp, UserId};
 
 use super::page::{ErrorPage, Layout, NavItem, render_page};
 use super::row::{self, ListedSession};
@@ -95,7 +94,7 @@ async fn load_list(
 
 impl SessionsQuery {
     fn to_filter(&self, caller: &Caller) -> Result<SessionFilter, Problem> {
-        let user = non_empty(&self.user).map(str::parse::<Uuid>).transpose();
+        let user = non_empty(&self.user).map(str::parse::<UserId>).transpose();
         let user = user.map_err(|_| Problem::invalid("User: must be a complete user id (a UUID)"))?;
         let status = match non_empty(&self.status) {
             None => None,

@@ -7,10 +7,9 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
-use talktrack::Timestamp;
 use talktrack::clock::{Clock as _, SystemClock};
 use talktrack::stats::{DdSketch, MEASURES, Stats, StatsBucket, TimeRange};
-use uuid::Uuid;
+use talktrack::{Timestamp, UserId};
 
 use super::chart::{Chart, Series, XAxis};
 use super::format::{format_duration, group_digits};
@@ -95,7 +94,7 @@ async fn load_stats(
     visitor: &Visitor,
     query: &StatsPageQuery,
 ) -> Result<StatsView, Problem> {
-    let user = Some(query.user.trim()).filter(|user| !user.is_empty()).map(str::parse::<Uuid>).transpose();
+    let user = Some(query.user.trim()).filter(|user| !user.is_empty()).map(str::parse::<UserId>).transpose();
     let user = user.map_err(|_| Problem::invalid("User: must be a complete user id (a UUID)"))?;
     let range = query.range()?;
     let (stats, letters) = api::stats::read_stats(state, &visitor.caller, user, &range).await?;

@@ -5,7 +5,7 @@ use askama::Template;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use uuid::Uuid;
+use talktrack::UserId;
 
 use super::page::{ErrorPage, Layout, NavItem, render_page};
 use super::visitor::Visitor;
@@ -18,7 +18,7 @@ use crate::state::AppState;
 struct TalkPage {
     layout: Layout,
     /// The user of the conversation; `None` if the page chooses a random one.
-    user: Option<Uuid>,
+    user: Option<UserId>,
     /// The WebSocket address of the server as the browser sees it.
     address: String,
     /// True if a connection needs a token.

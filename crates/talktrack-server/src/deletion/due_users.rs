@@ -3,9 +3,8 @@
 
 use std::time::Duration;
 
-use talktrack::{ReadError, Timestamp};
+use talktrack::{ReadError, Timestamp, UserId};
 use tokio::time::sleep;
-use uuid::Uuid;
 
 use super::{DeletionReport, delete_some};
 use crate::error::Problem;
@@ -20,7 +19,7 @@ pub(crate) async fn run(state: AppState) {
     let work = async {
         loop {
             for (user_id, moment) in state.deleted_users().list_due().await {
-                match delete_user(&state, user_id, moment).await {
+                match delete_user(&state, &user_id, moment).await {
                     Ok(true) => clear_note(&state, user_id, moment).await,
                     Ok(false) => {}
                     Err(problem) => tracing::debug!("a user is not deleted yet: {}", problem.into_detail()),
@@ -36,7 +35,7 @@ pub(crate) async fn run(state: AppState) {
 }
 
 /// Removes the note of a user's deletion that was requested at `moment`, because it is complete.
-pub(super) async fn clear_note(state: &AppState, user_id: Uuid, moment: Timestamp) {
+pub(super) async fn clear_note(state: &AppState, user_id: UserId, moment: Timestamp) {
     if let Err(error) = state.deleted_users().clear_note(user_id, moment).await {
         tracing::warn!("the deletion of a user will be repeated at the next start: {error}");
     }
@@ -44,7 +43,7 @@ pub(super) async fn clear_note(state: &AppState, user_id: Uuid, moment: Timestam
 
 /// Deletes the sessions that the store had of the user at `moment`. Returns false if the store has not completed all
 /// deletions.
-async fn delete_user(state: &AppState, user_id: Uuid, moment: Timestamp) -> Result<bool, Problem> {
+async fn delete_user(state: &AppState, user_id: &UserId, moment: Timestamp) -> Result<bool, Problem> {
     let unreadable = |error: ReadError| Problem::store_unavailable(&error);
     // The store must have the user's tombstone first, so that no earlier session can arrive afterwards.
     if state.deleted_users().is_running(user_id)
@@ -55,6 +54,6 @@ async fn delete_user(state: &AppState, user_id: Uuid, moment: Timestamp) -> Resu
     }
     let sessions = state.tracker().reader().sessions_of_user_at(user_id, moment).await.map_err(unreadable)?;
     let mut gone = DeletionReport::default();
-    delete_some(state, sessions, user_id, &mut gone).await?;
+    delete_some(state, &sessions, user_id, &mut gone).await?;
     Ok(gone.is_done())
 }

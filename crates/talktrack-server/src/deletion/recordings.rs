@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
+use talktrack::SessionId;
 use tokio::time::sleep;
-use uuid::Uuid;
 
 use crate::state::AppState;
 
@@ -13,7 +13,7 @@ const INTERVAL: Duration = Duration::from_secs(30);
 
 /// Removes the recordings of a deleted session and returns how many there were; `None` if the removal has to be
 /// retried.
-pub(crate) async fn remove(state: &AppState, session_id: Uuid) -> Option<u64> {
+pub(crate) async fn remove(state: &AppState, session_id: SessionId) -> Option<u64> {
     match state.audio().delete_session(session_id).await {
         Ok(count) => Some(count as u64),
         Err(error) => {
@@ -37,7 +37,7 @@ pub(crate) async fn catch_up(state: AppState) {
     }
 }
 
-async fn remove_until_done(state: AppState, session_id: Uuid) {
+async fn remove_until_done(state: AppState, session_id: SessionId) {
     let mut stopping = state.watch_stop();
     let removed = async {
         loop {

@@ -6,17 +6,16 @@ use axum::body::Bytes;
 use serde::Serialize;
 use serde_json::json;
 use talktrack::clock::Seq;
-use talktrack::{ChangeKind, ErrorCode};
-use uuid::Uuid;
+use talktrack::{ChangeKind, ErrorCode, SessionId, UserId};
 
 /// A durable change, encoded once for all listeners.
 #[derive(Debug)]
 pub(crate) struct Event {
     /// The position of the event, which is also its id on the wire.
     pub(crate) seq: Seq,
-    pub(crate) session_id: Uuid,
+    pub(crate) session_id: SessionId,
     /// The user that the session belongs to; `None` if that is not known now.
-    pub(crate) owner: Option<Uuid>,
+    pub(crate) owner: Option<UserId>,
     pub(crate) bytes: Bytes,
 }
 
@@ -24,8 +23,8 @@ impl Event {
     pub(super) fn new(
         seq: Seq,
         kind: ChangeKind,
-        session_id: Uuid,
-        owner: Option<Uuid>,
+        session_id: SessionId,
+        owner: Option<UserId>,
         data: &impl Serialize,
     ) -> Self {
         let bytes = format_event(Some(seq), event_name(kind), data).into();
@@ -34,7 +33,7 @@ impl Event {
 
     #[cfg(test)]
     pub(super) fn empty(seq: Seq) -> Self {
-        Self { seq, session_id: Uuid::nil(), owner: None, bytes: Bytes::new() }
+        Self { seq, session_id: SessionId::nil(), owner: None, bytes: Bytes::new() }
     }
 }
 

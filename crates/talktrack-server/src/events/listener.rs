@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use talktrack::ReadError;
 use talktrack::clock::Seq;
+use talktrack::{ReadError, SessionId, UserId};
 use tokio::sync::watch;
-use uuid::Uuid;
 
 use super::event::Event;
 use super::ring::RingRead;
@@ -14,11 +13,11 @@ use super::source::EventPage;
 use super::{ListenerPermit, PAUSE};
 
 /// Which events a listener receives. `None` does not restrict the events.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct EventFilter {
-    pub(crate) session_id: Option<Uuid>,
+    pub(crate) session_id: Option<SessionId>,
     /// The user whose sessions the events must belong to.
-    pub(crate) user_id: Option<Uuid>,
+    pub(crate) user_id: Option<UserId>,
 }
 
 pub(crate) struct Listener {
@@ -53,11 +52,11 @@ pub(crate) enum NextEvents {
 struct UnknownOwner;
 
 impl EventFilter {
-    fn admits(self, event: &Event) -> Result<bool, UnknownOwner> {
+    fn admits(&self, event: &Event) -> Result<bool, UnknownOwner> {
         if self.session_id.is_some_and(|session| session != event.session_id) {
             return Ok(false);
         }
-        match (self.user_id, event.owner) {
+        match (&self.user_id, &event.owner) {
             (None, _) => Ok(true),
             (Some(user), Some(owner)) => Ok(user == owner),
             (Some(_), None) => Err(UnknownOwner),

@@ -7,8 +7,7 @@ use parking_lot::Mutex;
 use talktrack::record::{Body, Record};
 use talktrack::store::sqlite::JournalRecord;
 use talktrack::store::{MessageRow, SessionRow};
-use talktrack::{ChangeKind, ReadError};
-use uuid::Uuid;
+use talktrack::{ChangeKind, ReadError, SessionId, UserId};
 
 use super::event::Event;
 use crate::pending_session;
@@ -23,7 +22,7 @@ pub(super) struct Pending(Mutex<PendingRows>);
 
 /// A session as claimed by one user. If two users claim a session, there are two rows until the store decides whose it
 /// is.
-type Claim = (Uuid, Uuid);
+type Claim = (SessionId, UserId);
 
 #[derive(Default)]
 struct PendingRows {
@@ -63,39 +62,40 @@ impl Pending {
         ) {
             return Ok(None);
         }
-        let user = claimed_by(record).or(stored.and_then(|row| row.user_id));
-        let user = user.or(remembered.as_ref().and_then(|row| row.user_id)).ok_or_else(unknown_owner)?;
+        let user = claimed_by(record).or(stored.and_then(|row| row.user_id.clone()));
+        let user =
+            user.or(remembered.as_ref().and_then(|row| row.user_id.clone())).ok_or_else(unknown_owner)?;
         // The session is another user's: the store will refuse the record.
-        if stored.is_some_and(|row| row.user_id != Some(user)) {
+        if stored.is_some_and(|row| row.user_id.as_ref() != Some(&user)) {
             return Ok(None);
         }
         let mut rows = self.0.lock();
-        let known = rows.rows.get(&(session_id, user)).or(stored).cloned();
-        let remembered = remembered.filter(|row| row.user_id == Some(user));
+        let known = rows.rows.get(&(session_id, user.clone())).or(stored).cloned();
+        let remembered = remembered.filter(|row| row.user_id.as_ref() == Some(&user));
         let known = known.or_else(|| remembered.clone());
         let mut row = pending_session::apply_record(record, known).ok_or_else(unknown_owner)?;
         if let Some(remembered) = remembered {
             row.message_count = row.message_count.max(remembered.message_count);
             row.last_event_at = row.last_event_at.take().max(remembered.last_event_at);
         }
-        rows.insert((session_id, user), row.clone());
+        rows.insert((session_id, user.clone()), row.clone());
         Ok(Some(Event::new(seq, kind, session_id, Some(user), &row)))
     }
 
     /// Removes a session from the cache, because the store now has its records and knows more.
-    pub(super) fn forget_session(&self, session_id: Uuid) {
+    pub(super) fn forget_session(&self, session_id: SessionId) {
         let mut rows = self.0.lock();
-        let claims: Vec<Claim> = rows.rows.keys().filter(|claim| claim.0 == session_id).copied().collect();
-        claims.into_iter().for_each(|claim| rows.remove(claim));
+        let claims: Vec<Claim> = rows.rows.keys().filter(|claim| claim.0 == session_id).cloned().collect();
+        claims.iter().for_each(|claim| rows.remove(claim));
     }
 }
 
 /// Returns the user whose claim a session record belongs to, if the record names one.
-fn claimed_by(record: &Record) -> Option<Uuid> {
+fn claimed_by(record: &Record) -> Option<UserId> {
     match &record.body {
-        Body::Start(start) => Some(start.user_id),
-        Body::Update(update) => update.owner,
-        Body::End(end) => end.owner,
+        Body::Start(start) => Some(start.user_id.clone()),
+        Body::Update(update) => update.owner.clone(),
+        Body::End(end) => end.owner.clone(),
         Body::Heartbeat(_) | Body::Message(_) | Body::Delete(_) | Body::DeleteUser(_) => None,
     }
 }
@@ -107,7 +107,7 @@ fn unknown_owner() -> ReadError {
 
 impl PendingRows {
     fn insert(&mut self, claim: Claim, row: SessionRow) {
-        self.remove(claim);
+        self.remove(&claim);
         if self.bytes > REMEMBERED_BYTES {
             *self = Self::default();
         }
@@ -115,8 +115,8 @@ impl PendingRows {
         self.rows.insert(claim, row);
     }
 
-    fn remove(&mut self, claim: Claim) {
-        self.bytes -= self.rows.remove(&claim).map_or(0, |row| row_bytes(&row));
+    fn remove(&mut self, claim: &Claim) {
+        self.bytes -= self.rows.remove(claim).map_or(0, |row| row_bytes(&row));
     }
 }
 
@@ -136,8 +136,8 @@ pub(super) fn message_event(
     session: Option<&SessionRow>,
 ) -> Option<Event> {
     let record = &waiting.record;
-    let owner = record.message()?.owner.or(session.map(|row| row.user_id.unwrap_or_default()));
-    let mut row = waiting.message_row(owner)?;
+    let owner = record.message()?.owner.clone().or(session.map(SessionRow::owner));
+    let mut row = waiting.message_row(owner.as_ref())?;
     if let Some(stored) = stored.filter(|stored| stored.session_id == row.session_id) {
         (row.created_at, row.seq) = (stored.created_at.clone(), stored.seq);
     }
@@ -152,14 +152,14 @@ mod tests {
 
     use super::*;
 
-    const SESSION: Uuid = Uuid::from_u128(1);
-    const USER: Uuid = Uuid::from_u128(2);
+    const SESSION: SessionId = SessionId::from_u128(1);
+    const USER: UserId = UserId::from_u128(2);
 
     fn object(text: &str) -> JsonObject {
         JsonObject::parse(text).unwrap()
     }
 
-    fn start(user_id: Uuid) -> Record {
+    fn start(user_id: UserId) -> Record {
         let started_at = Timestamp::from_micros(1_000_000).unwrap();
         let external_id = Some("call 7".into());
         let metadata = Some(object(r#"{"a":1}"#));
@@ -169,7 +169,7 @@ mod tests {
         Record::new(1_000_000, Body::Start(start))
     }
 
-    fn update(owner: Uuid) -> Record {
+    fn update(owner: UserId) -> Record {
         let session_id = SESSION;
         let metadata = object(r#"{"b":2}"#);
         let owner = Some(owner);
@@ -211,14 +211,14 @@ mod tests {
     #[test]
     fn two_claims_to_a_session_are_told_apart_and_the_stored_user_wins() {
         let pending = Pending::default();
-        let other = Uuid::from_u128(3);
-        told(&pending, &start(other), None).unwrap();
+        let other = UserId::from_u128(3);
+        told(&pending, &start(other.clone()), None).unwrap();
         told(&pending, &start(USER), None).unwrap();
         let row = told(&pending, &update(USER), None).unwrap();
         assert_eq!((&row["user_id"], &row["metadata"]["b"]), (&USER.to_string().into(), &2.into()));
         let Body::Start(begun) = start(USER).body else { unreachable!() };
         let stored = SessionRow::from_start(&begun, 1);
-        assert_eq!(told(&pending, &update(other), Some(&stored)), None, "the store will refuse it");
+        assert_eq!(told(&pending, &update(other.clone()), Some(&stored)), None, "the store will refuse it");
         assert_eq!(told(&pending, &update(USER), Some(&stored)).unwrap()["user_id"], USER.to_string());
         pending.forget_session(SESSION);
         assert!(pending.needs_session(&update(USER)) && pending.needs_session(&update(other)));
@@ -230,13 +230,14 @@ mod tests {
         let Body::Start(begun) = start(USER).body else { unreachable!() };
         let metadata = Some(Stored::Known(object(&format!(r#"{{"a":"{}"}}"#, "x".repeat(1 << 20)))));
         for number in 0..50 {
-            let row = SessionRow { session_id: Uuid::from_u128(number), ..SessionRow::from_start(&begun, 1) };
+            let row =
+                SessionRow { session_id: SessionId::from_u128(number), ..SessionRow::from_start(&begun, 1) };
             let claim = (row.session_id, USER);
             rows.insert(claim, SessionRow { metadata: metadata.clone(), ..row });
             assert!(rows.bytes <= REMEMBERED_BYTES + (2 << 20));
         }
         assert!(!rows.rows.is_empty());
-        (0..50).for_each(|number| rows.remove((Uuid::from_u128(number), USER)));
+        (0..50).for_each(|number| rows.remove(&(SessionId::from_u128(number), USER)));
         assert_eq!(rows.bytes, 0);
     }
 }

@@ -8,9 +8,10 @@ use serde_json::json;
 use talktrack::clock::Seq;
 use talktrack::store::sqlite::{JournalRecord, SqliteReader};
 use talktrack::store::{MessageRow, Read, SessionRow};
-use talktrack::{Change, ChangeKind, Changes, Durability, ReadError, SessionRef, Tracker};
+use talktrack::{
+    Change, ChangeKind, Changes, Durability, MessageId, ReadError, SessionId, SessionRef, Tracker, UserId,
+};
 use tokio::time::timeout;
-use uuid::Uuid;
 
 use super::event::Event;
 use super::pending::{self, Pending};
@@ -47,10 +48,10 @@ pub(super) struct EventPage {
 struct LookedUp {
     /// The records that still wait for a remote store.
     waiting: HashMap<Seq, JournalRecord>,
-    sessions: HashMap<Uuid, SessionRow>,
+    sessions: HashMap<SessionId, SessionRow>,
     /// Changes whose messages were not read, because the messages before them are large.
     unread: HashSet<Seq>,
-    messages: HashMap<Uuid, MessageRow>,
+    messages: HashMap<MessageId, MessageRow>,
 }
 
 impl Source {
@@ -145,11 +146,11 @@ impl Source {
         let wanted = || changes.iter().filter(is_wanted);
         let mut seen = HashSet::new();
         let ids = wanted().filter_map(|change| change.message_id).filter(|id| seen.insert(*id));
-        let ids: Vec<Uuid> = ids.collect();
+        let ids: Vec<MessageId> = ids.collect();
         if !ids.is_empty() {
             let rows = self.rows.messages_by_id(&ids).await?;
             if let Some(last) = rows.last_before_more() {
-                let unread: HashSet<Uuid> =
+                let unread: HashSet<MessageId> =
                     ids.iter().rev().take_while(|id| **id != last.id).copied().collect();
                 let is_unread = |change: &&Change| change.message_id.is_some_and(|id| unread.contains(&id));
                 known.unread = wanted().filter(is_unread).map(|change| change.seq).collect();
@@ -157,7 +158,7 @@ impl Source {
             known.messages = rows.into_iter().map(|row| (row.id, row)).collect();
         }
         let sessions = changes.iter().filter(|change| self.needs_session(change, known));
-        let sessions: HashSet<Uuid> = sessions.map(|change| change.session_id).collect();
+        let sessions: HashSet<SessionId> = sessions.map(|change| change.session_id).collect();
         if !sessions.is_empty() {
             let rows = self.rows.sessions_by_id(&Vec::from_iter(sessions)).await?;
             known.sessions = rows.into_iter().map(|row| (row.session_id, row)).collect();
@@ -179,8 +180,9 @@ impl Source {
 
     /// Returns the user that a message belongs to. With a remote store, the user in the record is only a claim, which
     /// the store may have refused.
-    fn owner(&self, change: &Change, row: &MessageRow) -> Option<Uuid> {
-        change.user_id.filter(|_| self.pending.is_none()).or(row.user_id)
+    fn owner(&self, change: &Change, row: &MessageRow) -> Option<UserId> {
+        let named = change.user_id.as_ref().filter(|_| self.pending.is_none());
+        named.or(row.user_id.as_ref()).cloned()
     }
 
     /// Makes the event of a change; `None` if its row no longer exists.
@@ -188,14 +190,15 @@ impl Source {
     /// # Errors
     /// Fails if the store is needed to tell whose the session is.
     fn make_event(&self, change: &Change, known: &LookedUp) -> Result<Option<Event>, ReadError> {
-        let Change { seq, kind, session_id, user_id, message_id } = *change;
+        let Change { seq, kind, session_id, message_id, .. } = *change;
+        let user_id = change.user_id.clone();
         if kind == ChangeKind::SessionDeleted {
             if let Some(pending) = &self.pending {
                 pending.forget_session(session_id);
             }
             let data = json!({"session_id": session_id, "user_id": user_id});
             // A deleted session's user can no longer be looked up. If the user was not recorded, the session had none.
-            let owner = user_id.or(Some(Uuid::nil()));
+            let owner = user_id.or(Some(UserId::nil()));
             return Ok(Some(Event::new(seq, kind, session_id, owner, &data)));
         }
         let session = known.sessions.get(&session_id);
@@ -203,15 +206,13 @@ impl Source {
             if let Some(id) = message_id {
                 return Ok(pending::message_event(kind, waiting, known.messages.get(&id), session));
             }
-            let claim = SessionRef { session_id, user_id: waiting.record.owner() };
+            let claim = SessionRef { session_id, user_id: waiting.record.owner().cloned() };
             let remembered = self.tracker.session_in_memory(claim);
             return pending.session_event(kind, &waiting.record, session, remembered);
         }
         if let Some(id) = message_id {
             let row = known.messages.get(&id).filter(|row| row.session_id == session_id);
-            let owner = row
-                .and_then(|row| self.owner(change, row))
-                .or(session.map(|row| row.user_id.unwrap_or_default()));
+            let owner = row.and_then(|row| self.owner(change, row)).or(session.map(SessionRow::owner));
             return Ok(row
                 .zip(owner)
                 .map(|(row, owner)| Event::new(seq, kind, session_id, Some(owner), row)));
@@ -219,9 +220,8 @@ impl Source {
         if let Some(pending) = &self.pending {
             pending.forget_session(session_id);
         }
-        let row = session.filter(|row| user_id.is_none_or(|user| row.user_id == Some(user)));
+        let row = session.filter(|row| user_id.is_none() || row.user_id == user_id);
         // A session without a user was written by another program. No user receives its events.
-        let owner = |row: &SessionRow| Some(row.user_id.unwrap_or_default());
-        Ok(row.map(|row| Event::new(seq, kind, session_id, owner(row), row)))
+        Ok(row.map(|row| Event::new(seq, kind, session_id, Some(row.owner()), row)))
     }
 }

@@ -5,10 +5,9 @@ use std::path::Path;
 
 use talktrack::store::sqlite::SqliteReader;
 use talktrack::store::{Read as _, Rows as _, SessionFilter};
-use talktrack::{DATABASE_FILE, Options, Tracker};
+use talktrack::{DATABASE_FILE, Options, SessionId, Tracker};
 use talktrack_protocol::jsonl::Lines;
 use talktrack_protocol::{ClientFrame, EndLine, Frame, FrameRef, MessageLine, StartLine};
-use uuid::Uuid;
 
 use crate::command::client::recording::ReplayInput;
 use crate::command::import::importer::Importer;
@@ -94,7 +93,7 @@ fn said(bytes: &[u8]) -> HashMap<String, u64> {
         let frame = line.text.ok().and_then(|text| Frame::parse(text).ok());
         if let Some(ClientFrame::Message(message)) = frame.map(|frame| frame.body) {
             // No database stores a NUL character.
-            let content = message.in_session(Uuid::nil()).content.replace('\0', "\u{FFFD}");
+            let content = message.in_session(SessionId::nil()).content.replace('\0', "\u{FFFD}");
             *said.entry(content).or_default() += 1;
         }
     }

@@ -2,11 +2,10 @@
 //! answered.
 
 use talktrack::record::{Body, Record, SessionEnd, SessionStart, SessionUpdate, Status};
-use talktrack::{Message, Timestamp};
+use talktrack::{Message, SessionId, Timestamp, UserId};
 use talktrack_protocol::{
     AckWriter, ClientFrame, Frame, MessageLine, RecordLine, ServerFrame, SessionStartFrame, WireError,
 };
-use uuid::Uuid;
 
 /// The maximum length of an error message. It must be a readable line for any input.
 const LONGEST_ERROR: usize = 300;
@@ -32,7 +31,7 @@ fn reads_back(text: &str, frame: &Frame) {
     let (written, expected) = match &frame.body {
         ClientFrame::Ping => return,
         ClientFrame::Message(message) => {
-            let message = message.clone().in_session(Uuid::nil());
+            let message = message.clone().in_session(SessionId::nil());
             (message_line(&message, frame), frame.body.clone())
         }
         other => record_of(other),
@@ -46,7 +45,7 @@ fn reads_back(text: &str, frame: &Frame) {
 fn without_notes(body: ClientFrame) -> (Option<Message>, Option<ClientFrame>) {
     match body {
         ClientFrame::Message(message) => {
-            (Some(Message { extra: None, ..message.in_session(Uuid::nil()) }), None)
+            (Some(Message { extra: None, ..message.in_session(SessionId::nil()) }), None)
         }
         other => (None, Some(other)),
     }
@@ -63,12 +62,12 @@ fn message_line(message: &Message, frame: &Frame) -> String {
 /// Writes a frame as a line, and returns the frame that the line must parse to. Fields that are optional in a frame are
 /// present in every line.
 fn record_of(frame: &ClientFrame) -> (String, ClientFrame) {
-    let session_id = Uuid::nil();
+    let session_id = SessionId::nil();
     let now = Timestamp::from_micros(0).expect("1970 can be written");
     let (body, expected) = match frame.clone() {
         ClientFrame::SessionStart(SessionStartFrame { external_id, metadata, started_at }) => {
             let started_at = started_at.unwrap_or(now);
-            let user_id = Uuid::nil();
+            let user_id = UserId::nil();
             let resumed = false;
             let line = SessionStartFrame { external_id, metadata, started_at: Some(started_at) };
             let SessionStartFrame { external_id, metadata, .. } = line.clone();

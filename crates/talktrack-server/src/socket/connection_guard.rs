@@ -33,9 +33,9 @@ impl ConnectionGuard {
         let met = access::check_store(state, caller, session).await;
         let session = met.map_err(|problem| (problem.code(), problem.into_detail()))?;
         let tracker = state.tracker();
-        let user_id = session.user_id;
-        let session_ref = SessionRef::for_user(session.session_id, user_id);
-        let author = access::author(caller, session_ref.user_id);
+        let user_id = session.user_id.clone();
+        let session_ref = SessionRef::for_user(session.session_id, user_id.clone());
+        let author = access::author(caller, Some(user_id.clone()));
         let receipt = tracker.start_session(session);
         let receipt = receipt.map_err(|refused| (refused.reason.code(), refused.reason.to_string()))?;
         let claim = receipt.claim(session_ref.session_id, user_id);
@@ -55,9 +55,9 @@ impl ConnectionGuard {
 
     /// Forgets this connection's claim to the session, because the store refused it.
     pub(super) fn give_up(&mut self) {
-        let SessionRef { session_id, user_id } = self.session;
+        let SessionRef { session_id, user_id } = &self.session;
         self.refused = true;
-        user_id.iter().for_each(|user_id| self.tracker.forget_claim(session_id, *user_id));
+        user_id.iter().for_each(|user_id| self.tracker.forget_claim(*session_id, user_id));
     }
 }
 
@@ -65,7 +65,7 @@ impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         if !self.refused {
             // The tracker refuses this only during shutdown, and the shutdown ends every session.
-            let _ = self.tracker.disconnect(self.session);
+            let _ = self.tracker.disconnect(self.session.clone());
         }
     }
 }

@@ -61,7 +61,7 @@ impl Conversation {
         lease: Lease,
     ) -> Option<Self> {
         let session_id = session.session_id;
-        let user_id = session.user_id;
+        let user_id = session.user_id.clone();
         let (guard, resumed) = match ConnectionGuard::start(state, &caller, session).await {
             Ok((guard, Started { resumed })) => (guard, resumed),
             Err((code, why)) => {
@@ -158,7 +158,7 @@ impl Conversation {
                 return self.reject_frame(ErrorCode::InvalidMessage, invalid.to_string(), reference).await;
             }
         };
-        let receipt = match self.guard.tracker.end_session(self.guard.session, &reason) {
+        let receipt = match self.guard.tracker.end_session(self.guard.session.clone(), &reason) {
             Ok(receipt) => receipt,
             Err(reason) => return self.send_refusal(&reason, reference).await,
         };
@@ -266,7 +266,7 @@ impl Conversation {
         if self.has_ended {
             return Ok(());
         }
-        let Ok(receipt) = self.guard.tracker.end_session(self.guard.session, "shutdown") else {
+        let Ok(receipt) = self.guard.tracker.end_session(self.guard.session.clone(), "shutdown") else {
             return Ok(());
         };
         match receipt.durable().await {
@@ -282,7 +282,7 @@ impl Conversation {
     }
 
     fn keep_alive(&self) {
-        self.guard.tracker.keep_alive(self.guard.session);
+        self.guard.tracker.keep_alive(self.guard.session.clone());
     }
 
     /// Answers a record that the tracker refused. The tracker has counted the refusal.

@@ -2,9 +2,8 @@
 
 use std::collections::VecDeque;
 
-use talktrack::{Durability, NotDurable, Receipt};
+use talktrack::{Durability, MessageId, NotDurable, Receipt, RecordReceipt};
 use talktrack_protocol::{AckWriter, FrameRef, ServerFrame};
-use uuid::Uuid;
 
 /// The maximum number of acks in one frame. It is large enough to be cheap, and with the longest `ref` values such a
 /// frame still fits into the write buffer.
@@ -22,7 +21,7 @@ pub(super) struct PendingAcks(VecDeque<PendingAck>);
 struct PendingAck {
     seq: i64,
     /// The id of the message; `None` for an update of the session, which is answered only if it fails.
-    message_id: Option<Uuid>,
+    message_id: Option<MessageId>,
     reference: Option<FrameRef>,
 }
 
@@ -37,7 +36,7 @@ impl PendingAcks {
     }
 
     /// Adds an accepted update of the session, which will be answered only if it fails.
-    pub(super) fn push_update(&mut self, receipt: &Receipt, reference: Option<FrameRef>) {
+    pub(super) fn push_update(&mut self, receipt: &RecordReceipt, reference: Option<FrameRef>) {
         self.0.push_back(PendingAck { seq: receipt.seq(), message_id: None, reference });
     }
 

@@ -21,7 +21,7 @@ impl TranscriptWriter for TextTranscript {
         }
         // Writing to a string cannot fail, here and below.
         let _ = writeln!(out, "session {}", session.session_id);
-        let _ = writeln!(out, "user    {}", terminal::format_user(session.user_id));
+        let _ = writeln!(out, "user    {}", terminal::format_user(session.user_id.as_ref()));
         let _ = writeln!(out, "started {}", terminal::format_time(&session.started_at));
         if let Some(ended_at) = &session.ended_at {
             let reason = session.end_reason.as_deref().unwrap_or("reason unknown");

@@ -3,9 +3,9 @@
 use talktrack::store::{SessionCursor, SessionRow};
 use talktrack_core::clock::{Seq, Timestamp};
 use talktrack_core::error::NotDurable;
+use talktrack_core::ids::SessionId;
 use talktrack_core::record::{Body, DeletionCounts, Record, RemovedRows, SessionDelete, UserDelete, Verdict};
 use talktrack_core::stored::TimeKey;
-use uuid::Uuid;
 
 use crate::memory::Tables;
 
@@ -17,7 +17,9 @@ impl Tables {
         }
         let is_owners =
             |owner| self.sessions.get(&delete.session_id).is_some_and(|row| row.user_id == Some(owner));
-        if let Some(owner) = delete.owner.filter(|owner| delete.is_permanent() && !is_owners(*owner)) {
+        if let Some(owner) =
+            delete.owner.clone().filter(|owner| delete.is_permanent() && !is_owners(owner.clone()))
+        {
             if !self.deleted.contains_key(&delete.session_id) {
                 self.deleted_claims.insert((delete.session_id, owner));
             }
@@ -26,7 +28,7 @@ impl Tables {
             return other.unwrap_or(Verdict::Deleted(DeletionCounts::default()));
         }
         if let Some(session) = self.sessions.get(&delete.session_id) {
-            if delete.owner.is_some_and(|owner| session.user_id != Some(owner)) {
+            if delete.owner.clone().is_some_and(|owner| session.user_id != Some(owner)) {
                 return Verdict::Refused(NotDurable::OtherUser);
             }
             if session.is_spared_by(delete) {
@@ -34,9 +36,9 @@ impl Tables {
             }
         }
         if delete.is_permanent() {
-            let user = self.sessions.get(&delete.session_id).and_then(|row| row.user_id);
+            let user = self.sessions.get(&delete.session_id).and_then(|row| row.user_id.clone());
             let noted = self.deleted.entry(delete.session_id).or_default();
-            *noted = noted.or(user).or(delete.told_to);
+            *noted = noted.clone().or(user).or(delete.told_to.clone());
         }
         self.applied.remove(&delete.session_id);
         let sessions = self.sessions.remove(&delete.session_id).iter().count() as u64;
@@ -56,7 +58,7 @@ impl Tables {
 
     /// Removes the rows that an earlier delivery of this deletion removed, except those that were written
     /// again since.
-    fn remove_again(&mut self, seq: Seq, session_id: Uuid, rows: &RemovedRows) {
+    fn remove_again(&mut self, seq: Seq, session_id: SessionId, rows: &RemovedRows) {
         for id in &rows.messages {
             let is_old = self
                 .messages
@@ -76,7 +78,7 @@ impl Tables {
     }
 
     pub(super) fn delete_user(&mut self, seq: Seq, delete: &UserDelete) -> Verdict {
-        let deleted_at = self.deleted_users.entry(delete.user_id).or_insert(seq);
+        let deleted_at = self.deleted_users.entry(delete.user_id.clone()).or_insert(seq);
         *deleted_at = seq.max(*deleted_at);
         Verdict::Deleted(DeletionCounts::default())
     }
@@ -85,11 +87,11 @@ impl Tables {
     pub(super) fn is_of_a_deleted_user(&self, record: &Record) -> bool {
         let session = self.sessions.get(&record.session_id());
         let owner = record.owner();
-        if owner.is_some_and(|owner| self.deleted_claims.contains(&(record.session_id(), owner))) {
+        if owner.is_some_and(|owner| self.deleted_claims.contains(&(record.session_id(), owner.clone()))) {
             return true;
         }
-        let user = owner.or_else(|| session.and_then(|row| row.user_id));
-        let Some(deleted_at) = user.and_then(|user| self.deleted_users.get(&user)) else { return false };
+        let user = owner.or_else(|| session.and_then(|row| row.user_id.as_ref()));
+        let Some(deleted_at) = user.and_then(|user| self.deleted_users.get(user)) else { return false };
         let begun = match &record.body {
             Body::Message(stamped) if session.is_none() => {
                 stamped.session_started_at.map_or(Seq::MIN, Timestamp::as_micros).min(record.seq)
@@ -108,7 +110,7 @@ impl Tables {
         after: Option<SessionCursor>,
         limit: usize,
     ) -> Vec<SessionRow> {
-        let place = |row: &SessionRow| -> (TimeKey, Uuid) { (row.started_at.key(), row.session_id) };
+        let place = |row: &SessionRow| -> (TimeKey, SessionId) { (row.started_at.key(), row.session_id) };
         let wanted = |row: &&SessionRow| {
             *row.last_event_at.as_ref().unwrap_or(&row.started_at) < since.into()
                 && after.is_none_or(|after| place(row) > (after.started_at, after.session_id))

@@ -3,17 +3,22 @@
 use std::collections::BTreeMap;
 
 use talktrack::store::{MessageCursor, MessageRow, PREVIEW_CHARS, SessionPreview};
+use talktrack_core::ids::UserId;
 use talktrack_core::message::{Kind, Role};
 use talktrack_core::record::StampedMessage;
 use talktrack_core::stored::{Stored, StoredTime};
-use uuid::Uuid;
 
-pub(super) fn row_of(owner: Uuid, seq: i64, created_at: StoredTime, stamped: &StampedMessage) -> MessageRow {
+pub(super) fn row_of(
+    owner: &UserId,
+    seq: i64,
+    created_at: StoredTime,
+    stamped: &StampedMessage,
+) -> MessageRow {
     let message = stamped.message.clone();
     MessageRow {
         id: stamped.id,
         session_id: message.session_id,
-        user_id: stamped.user_id(owner),
+        user_id: stamped.user_id(owner).cloned(),
         role: message.role.into(),
         content: message.content,
         audio_url: message.audio_url,

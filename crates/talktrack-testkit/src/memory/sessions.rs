@@ -3,6 +3,7 @@
 use talktrack::store::SessionRow;
 use talktrack_core::clock::Timestamp;
 use talktrack_core::error::NotDurable;
+use talktrack_core::ids::SessionId;
 use talktrack_core::json::JsonObject;
 use talktrack_core::record::{
     DeadReason, Ended, Reopened, SessionEnd, SessionStart, SessionUpdate, Status, Verdict,
@@ -11,7 +12,6 @@ use talktrack_core::store::conflict::{
     Ending, MAX_STORED_METADATA, METADATA_TOO_LARGE, Origin, Rule, SessionEndState,
 };
 use talktrack_core::stored::{Stored, StoredTime};
-use uuid::Uuid;
 
 use crate::memory::Tables;
 
@@ -43,7 +43,7 @@ impl Tables {
             *applied = AppliedState { last: (!by.is_replayed).then_some(by.origin), end_inferred: false };
             return Verdict::Started { resumed: false };
         };
-        if session.user_id != Some(start.user_id) {
+        if session.user_id.as_ref() != Some(&start.user_id) {
             return Verdict::Refused(NotDurable::OtherUser);
         }
         if known(session.ended_at.as_ref()).is_some_and(|ended_at| by.rule.reopens(seq, ended_at)) {
@@ -66,7 +66,7 @@ impl Tables {
         let Some(session) = self.sessions.get_mut(&update.session_id) else {
             return Verdict::Refused(NotDurable::UnknownSession);
         };
-        if update.owner.is_some_and(|owner| session.user_id != Some(owner)) {
+        if update.owner.is_some() && session.user_id != update.owner {
             return Verdict::Refused(NotDurable::OtherUser);
         }
         if !merge(by.rule, &mut session.metadata, &update.metadata) {
@@ -77,12 +77,12 @@ impl Tables {
     }
 
     /// Reopens the session for a new message if its end was inferred and lies before this moment.
-    pub(super) fn take_back_end(&mut self, session_id: Uuid, before: Timestamp) -> Option<Verdict> {
+    pub(super) fn take_back_end(&mut self, session_id: SessionId, before: Timestamp) -> Option<Verdict> {
         let session = self.sessions.get_mut(&session_id)?;
         let applied = self.applied.get_mut(&session_id).filter(|applied| applied.end_inferred)?;
         known(session.ended_at.as_ref()).filter(|ended_at| *ended_at < before)?;
         reopen(session, applied);
-        let user_id = session.user_id?;
+        let user_id = session.user_id.clone()?;
         let started_at = session.started_at.known()?;
         Some(Verdict::Reopened(Reopened { session_id, user_id, started_at }))
     }
@@ -91,7 +91,7 @@ impl Tables {
         let Some(session) = self.sessions.get(&end.session_id) else {
             return Verdict::Refused(NotDurable::UnknownSession);
         };
-        if end.owner.is_some_and(|owner| session.user_id != Some(owner)) {
+        if end.owner.is_some() && session.user_id != end.owner {
             return Verdict::Refused(NotDurable::OtherUser);
         }
         let row = SessionEndState {

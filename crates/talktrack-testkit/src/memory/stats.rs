@@ -1,18 +1,18 @@
 //! Counts rows for statistics.
 
 use talktrack::store::SessionRow;
+use talktrack_core::ids::UserId;
 use talktrack_core::record::Status;
 use talktrack_core::stats::{Stats, StatsCounter, TimeRange};
 use talktrack_core::stored::Stored;
-use uuid::Uuid;
 
 use crate::memory::Tables;
 
 impl Tables {
     /// Returns statistics for a range of time, for one user or for all.
-    pub(super) fn stats(&self, user_id: Option<Uuid>, range: &TimeRange) -> Stats {
+    pub(super) fn stats(&self, user_id: Option<&UserId>, range: &TimeRange) -> Stats {
         let mut counter = StatsCounter::new(*range);
-        let is_asked = |session: &&SessionRow| user_id.is_none_or(|user| session.user_id == Some(user));
+        let is_asked = |session: &&SessionRow| user_id.is_none() || session.user_id.as_ref() == user_id;
         for session in self.sessions.values().filter(is_asked) {
             let status = session.status.known().copied().unwrap_or(Status::Active);
             if let Some(started_at) = session.started_at.known() {

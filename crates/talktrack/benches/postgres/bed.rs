@@ -6,10 +6,9 @@ use std::time::{Duration, Instant};
 
 use talktrack::store::Store;
 use talktrack::store::postgres::{Address, PostgresStore, schema};
-use talktrack::{Message, NewSession, Options, Role, Tracker};
+use talktrack::{Message, NewSession, Options, Role, SessionId, Tracker, UserId};
 use talktrack_testbed::{Database, Postgres, Proxy};
 use tokio::runtime::Runtime;
-use uuid::Uuid;
 
 pub(crate) type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -80,14 +79,14 @@ pub(crate) fn open(dir: &Path, store: &Arc<dyn Store>) -> Outcome<Tracker> {
 
 pub(crate) fn start_sessions(tracker: &Tracker) -> Outcome<()> {
     for session in 0..SESSIONS {
-        let session = NewSession::new(Uuid::from_u128(session), Uuid::from_u128(1));
+        let session = NewSession::new(SessionId::from_u128(session), UserId::from_u128(1));
         drop(tracker.start_session(session).map_err(|refused| refused.reason)?);
     }
     Ok(())
 }
 
 pub(crate) fn message(n: usize) -> Message {
-    Message::new(Uuid::from_u128(n as u128 % SESSIONS), Role::User, TEXT)
+    Message::new(SessionId::from_u128(n as u128 % SESSIONS), Role::User, TEXT)
 }
 
 /// Tracks messages as fast as the tracker accepts them.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use talktrack::store::postgres::PostgresStore;
 use talktrack::store::{Rows as _, SessionFilter};
-use uuid::Uuid;
+use talktrack::{SessionId, UserId};
 
 use crate::bed::{Bed, Outcome, Place};
 
@@ -65,13 +65,13 @@ async fn ask(
     lists: &mut Histogram<u64>,
     transcripts: &mut Histogram<u64>,
 ) -> Outcome<()> {
-    let user_id = Some(Uuid::from_u128((n * 7 % USERS) as u128 + 1));
+    let user_id = Some(UserId::from_u128((n * 7 % USERS) as u128 + 1));
     let began = Instant::now();
     let sessions = store.sessions(SessionFilter { user_id, ..SessionFilter::default() }, None, 50).await?;
     lists.record(u64::try_from(began.elapsed().as_micros())?)?;
     assert_eq!(sessions.len(), 50);
     let began = Instant::now();
-    let messages = store.messages(Uuid::from_u128((n * 577 % SESSIONS) as u128), None, 500).await?;
+    let messages = store.messages(SessionId::from_u128((n * 577 % SESSIONS) as u128), None, 500).await?;
     transcripts.record(u64::try_from(began.elapsed().as_micros())?)?;
     assert_eq!(messages.len(), MESSAGES / SESSIONS);
     Ok(())

@@ -10,9 +10,8 @@ use std::time::{Duration, Instant};
 
 use talktrack::search::SearchFilter;
 use talktrack::store::Read;
-use talktrack::{Message, NewSession, Options, Role, Tracker};
+use talktrack::{Message, NewSession, Options, Role, SessionId, Tracker, UserId};
 use tokio::runtime::Runtime;
-use uuid::Uuid;
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -46,7 +45,7 @@ fn main() -> Outcome<()> {
 }
 
 /// Returns a user, a session and a text for the message with this number.
-fn said(n: usize) -> (Uuid, Uuid, String) {
+fn said(n: usize) -> (UserId, SessionId, String) {
     let session = n / (OF_A_SESSION * 10) * 10 + n % 10;
     let mut random = fastrand::Rng::with_seed(n as u64);
     let mut text = String::with_capacity(220);
@@ -57,7 +56,7 @@ fn said(n: usize) -> (Uuid, Uuid, String) {
     if n.is_multiple_of(100_000) {
         text.push_str("needle");
     }
-    (Uuid::from_u128((session / OF_A_USER) as u128 + 1), Uuid::from_u128(session as u128 + 1), text)
+    (UserId::from_u128((session / OF_A_USER) as u128 + 1), SessionId::from_u128(session as u128 + 1), text)
 }
 
 /// Draws a rank. Its probability is proportional to 1 / rank.
@@ -162,9 +161,9 @@ fn wanted(query: &str) -> SearchFilter {
 /// Measures a search for 50 hits, after everything that it needs has been read once.
 fn latencies(runtime: &Runtime, reader: &Arc<dyn Read>, messages: usize) -> Outcome<()> {
     let (user, session, _) = said(messages / 2);
-    let of_user = |query: &str| SearchFilter { user_id: Some(user), ..wanted(query) };
+    let of_user = |query: &str| SearchFilter { user_id: Some(user.clone()), ..wanted(query) };
     let common = word(1);
-    let viewer = talktrack::store::Viewer { user_id: user, claims: talktrack::JsonObject::default() };
+    let viewer = talktrack::store::Viewer { user_id: user.clone(), claims: talktrack::JsonObject::default() };
     let theirs = reader.as_user(viewer);
     for (what, filter) in [
         ("a rare word", wanted("needle")),

@@ -114,8 +114,8 @@ async fn fill(address: &Address, messages: usize) -> Outcome<()> {
         for n in first..messages.min(first + AT_ONCE) {
             let (user, session, content) = said(n);
             numbers.push(i64::try_from(n)?);
-            users.push(user);
-            sessions.push(session);
+            users.push(user.as_uuid());
+            sessions.push(session.as_uuid());
             contents.push(content);
         }
         client.execute(&statement, &[&numbers, &users, &sessions, &contents]).await?;

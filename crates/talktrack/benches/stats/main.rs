@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use talktrack::stats::{Lag, TimeRange};
 use talktrack::store::Read;
-use talktrack::{JsonObject, Message, NewSession, Options, Role, Timestamp, Tracker, TurnMetrics};
+use talktrack::{
+    JsonObject, Message, NewSession, Options, Role, SessionId, Timestamp, Tracker, TurnMetrics, UserId,
+};
 use tokio::runtime::Runtime;
-use uuid::Uuid;
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -74,7 +75,7 @@ fn said(n: usize, at: Option<Timestamp>) -> Message {
         ),
     };
     let metrics = JsonObject::parse(&metrics).ok().and_then(|json| TurnMetrics::try_from(json).ok());
-    let session = Uuid::from_u128(session_of(n) as u128 + 1);
+    let session = SessionId::from_u128(session_of(n) as u128 + 1);
     Message { created_at: at, metrics, ..Message::new(session, role, "x".repeat(BYTES)) }
 }
 
@@ -88,8 +89,8 @@ fn write(
     for n in 0..messages {
         let session = session_of(n);
         if started.insert(session) {
-            let user = Uuid::from_u128((session / OF_A_USER) as u128 + 1);
-            let session = Uuid::from_u128(session as u128 + 1);
+            let user = UserId::from_u128((session / OF_A_USER) as u128 + 1);
+            let session = SessionId::from_u128(session as u128 + 1);
             let mut new = NewSession { started_at: at(n), ..NewSession::new(session, user) };
             while let Err(refused) = tracker.start_session(new) {
                 new = refused.returned;
@@ -189,7 +190,7 @@ fn latency(runtime: &Runtime, reader: &Arc<dyn Read>, what: &str, range: &TimeRa
 /// Measures the statistics of one user, who has a thousand messages.
 fn own(runtime: &Runtime, reader: &Arc<dyn Read>, range: &TimeRange) -> Outcome<()> {
     let ask =
-        async || Outcome::Ok(reader.user_stats(Uuid::from_u128(1), range).await?.total().messages.total());
+        async || Outcome::Ok(reader.user_stats(&UserId::from_u128(1), range).await?.total().messages.total());
     print("one user's year by the day", runtime, ask)
 }
 

@@ -19,7 +19,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use talktrack::record::{Body, DeadReason, Record, Verdict};
 use talktrack::store::{Delivery, ErrorClass, MessageRow, SessionRow, Store, StoreError};
-use talktrack::{Ended, Message, NewSession, Options, Role, Timestamp, Tracker};
+use talktrack::{
+    Ended, Message, MessageId, NewSession, Options, Role, SessionId, Timestamp, Tracker, UserId,
+};
 use uuid::Uuid;
 
 /// Rows in memory. Clones share them.
@@ -27,13 +29,13 @@ use uuid::Uuid;
 struct ToyStore {
     tables: Arc<Mutex<ToyTables>>,
     /// The only user whose rows this clone shows. `None`: no restriction.
-    viewer: Option<Uuid>,
+    viewer: Option<UserId>,
 }
 
 #[derive(Default)]
 struct ToyTables {
-    sessions: HashMap<Uuid, SessionRow>,
-    messages: HashMap<Uuid, MessageRow>,
+    sessions: HashMap<SessionId, SessionRow>,
+    messages: HashMap<MessageId, MessageRow>,
     /// The number of the last delivery of each lane of each node.
     deliveries: HashMap<(Uuid, usize), i64>,
 }
@@ -89,7 +91,7 @@ impl ToyTables {
             }
             (Body::Message(stamped), Some(session)) => {
                 session.message_count += 1;
-                let row = MessageRow::from_stamped(stamped, record.seq, session.user_id);
+                let row = MessageRow::from_stamped(stamped, record.seq, session.user_id.as_ref());
                 self.messages.insert(stamped.id, row);
                 Verdict::Inserted
             }
@@ -110,8 +112,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let data_dir = tempfile::tempdir()?;
     let store: Arc<dyn Store> = Arc::new(ToyStore::default());
     let tracker = Tracker::open_with_store(Options::new(data_dir.path()), &store)?;
-    let session = Uuid::new_v4();
-    let user = Uuid::new_v4();
+    let session = SessionId::new(Uuid::new_v4());
+    let user = UserId::new(Uuid::new_v4());
     tracker.start_session(NewSession::new(session, user))?.durable().await?;
     tracker.track_message(Message::new(session, Role::User, "Hello"))?.await?; // durable in the data directory
     tracker.flush_to_store().await?; // stored in the toy

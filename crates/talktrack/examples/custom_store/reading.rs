@@ -9,8 +9,7 @@ use talktrack::store::{
     Audit, DeletedSession, MessageCursor, MessageRow, Page, Read, Rows, SessionCursor, SessionFilter,
     SessionPreview, SessionRow, Viewer,
 };
-use talktrack::{ReadError, Timestamp};
-use uuid::Uuid;
+use talktrack::{MessageId, ReadError, SessionId, Timestamp, UserId};
 
 use crate::ToyStore;
 
@@ -22,7 +21,7 @@ fn refuse<T>() -> Result<T, ReadError> {
 /// What a user may see. Every query hides the rows of other users.
 #[async_trait::async_trait]
 impl Rows for ToyStore {
-    async fn session(&self, session_id: Uuid) -> Result<Option<SessionRow>, ReadError> {
+    async fn session(&self, session_id: SessionId) -> Result<Option<SessionRow>, ReadError> {
         let is_shown = |row: &&SessionRow| self.viewer.is_none() || row.user_id == self.viewer;
         Ok(self.tables.lock().sessions.get(&session_id).filter(is_shown).cloned())
     }
@@ -30,7 +29,7 @@ impl Rows for ToyStore {
     /// The order of a transcript: when it was said, then when it was accepted.
     async fn messages(
         &self,
-        session_id: Uuid,
+        session_id: SessionId,
         after: Option<MessageCursor>,
         limit: usize,
     ) -> Result<Page<MessageRow>, ReadError> {
@@ -53,7 +52,7 @@ impl Rows for ToyStore {
         refuse()
     }
 
-    async fn session_by_external_id(&self, _: Uuid, _: &str) -> Result<Option<SessionRow>, ReadError> {
+    async fn session_by_external_id(&self, _: &UserId, _: &str) -> Result<Option<SessionRow>, ReadError> {
         refuse()
     }
 
@@ -61,7 +60,7 @@ impl Rows for ToyStore {
         refuse()
     }
 
-    async fn session_previews(&self, _ids: &[Uuid]) -> Result<Vec<SessionPreview>, ReadError> {
+    async fn session_previews(&self, _ids: &[SessionId]) -> Result<Vec<SessionPreview>, ReadError> {
         refuse()
     }
 
@@ -74,7 +73,7 @@ impl Rows for ToyStore {
         Ok(refuse()?)
     }
 
-    async fn user_stats(&self, _user_id: Uuid, _range: &TimeRange) -> Result<Stats, StatsError> {
+    async fn user_stats(&self, _user_id: &UserId, _range: &TimeRange) -> Result<Stats, StatsError> {
         Ok(refuse()?)
     }
 }
@@ -87,13 +86,13 @@ impl Read for ToyStore {
     }
 
     /// The writer asks this before it gives up on a record of an unknown session.
-    async fn sessions_by_id(&self, ids: &[Uuid]) -> Result<Vec<SessionRow>, ReadError> {
+    async fn sessions_by_id(&self, ids: &[SessionId]) -> Result<Vec<SessionRow>, ReadError> {
         let tables = self.tables.lock();
         Ok(ids.iter().filter_map(|id| tables.sessions.get(id)).cloned().collect())
     }
 
     /// The writer asks this every few seconds. The toy deletes nothing.
-    async fn deleted_sessions(&self, _ids: &[Uuid]) -> Result<Vec<DeletedSession>, ReadError> {
+    async fn deleted_sessions(&self, _ids: &[SessionId]) -> Result<Vec<DeletedSession>, ReadError> {
         Ok(Vec::new())
     }
 
@@ -106,11 +105,11 @@ impl Read for ToyStore {
         refuse()
     }
 
-    async fn messages_by_id(&self, _ids: &[Uuid]) -> Result<Page<MessageRow>, ReadError> {
+    async fn messages_by_id(&self, _ids: &[MessageId]) -> Result<Page<MessageRow>, ReadError> {
         refuse()
     }
 
-    async fn last_said_at(&self, _session_id: Uuid) -> Result<Option<Timestamp>, ReadError> {
+    async fn last_said_at(&self, _session_id: SessionId) -> Result<Option<Timestamp>, ReadError> {
         refuse()
     }
 

@@ -49,7 +49,7 @@ fn adopt_batch(connection: &mut Connection, books: &mut Books) -> rusqlite::Resu
         .try_for_each(|(seq, verdict)| settled::remove_from_journal(&tx, *seq, verdict, &mut after))?;
     for (delete, removed) in removed {
         after.deleted += removed.messages;
-        purge::purge_dead_letters(&tx, Scope::for_deletion(&delete, &removed), &mut after)?;
+        purge::purge_dead_letters(&tx, &Scope::for_deletion(&delete, &removed), &mut after)?;
     }
     let (_, last_seq) = open::read_books(&tx)?;
     sqlite::write_books(&tx, &after, last_seq)?;

@@ -35,7 +35,7 @@ impl Journal {
 
     fn note_reopened(&self, verdict: &Verdict) {
         if let Verdict::Reopened(reopened) = verdict {
-            self.shared.reopened.lock().push(*reopened);
+            self.shared.reopened.lock().push(reopened.clone());
         }
     }
 

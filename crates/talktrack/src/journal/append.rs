@@ -3,8 +3,8 @@
 use rusqlite::{CachedStatement, Transaction, params};
 use talktrack_core::books::Books;
 use talktrack_core::error::NotDurable;
+use talktrack_core::ids::SessionId;
 use talktrack_core::record::{Body, DeletionCounts, Record, SessionDelete, StampedMessage, Verdict};
-use uuid::Uuid;
 
 use crate::database::UuidText;
 use crate::journal::purge::{self, Scope, TombstoneCache};
@@ -55,13 +55,13 @@ fn delete_from_journal(
     if !delete.is_permanent() {
         return Ok(Verdict::Journaled);
     }
-    match delete.owner {
-        None => sqlite::note_deleted(tx, delete.session_id, delete.told_to)?,
+    match &delete.owner {
+        None => sqlite::note_deleted(tx, delete.session_id, delete.told_to.as_ref())?,
         Some(owner) => sqlite::note_deleted_claim(tx, delete.session_id, owner)?,
     }
     tombstones.clear();
     let journal =
-        purge::purge_waiting(tx, Scope::for_deletion(delete, &DeletionCounts::default()), books, purged)?;
+        purge::purge_waiting(tx, &Scope::for_deletion(delete, &DeletionCounts::default()), books, purged)?;
     Ok(Verdict::Deleted(DeletionCounts { journal, ..DeletionCounts::default() }))
 }
 
@@ -105,7 +105,7 @@ fn note_open_session(tx: &Transaction<'_>, body: &Body) -> rusqlite::Result<()> 
 }
 
 /// Notes that the session is open on this node: after a crash, the next start ends it.
-pub(super) fn note_open(tx: &Transaction<'_>, session_id: Uuid) -> rusqlite::Result<()> {
+pub(super) fn note_open(tx: &Transaction<'_>, session_id: SessionId) -> rusqlite::Result<()> {
     let mut open = tx.prepare_cached("INSERT OR IGNORE INTO open_sessions (session_id) VALUES (?1)")?;
     open.execute([UuidText::new(session_id).as_str()]).map(drop)
 }

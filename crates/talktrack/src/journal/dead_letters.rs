@@ -42,7 +42,7 @@ pub(super) fn apply_verdict(
 ) -> rusqlite::Result<()> {
     if let (Body::Delete(delete), Verdict::Deleted(removed)) = (&record.body, &mut *verdict) {
         books.deleted += removed.messages;
-        removed.dead_letters = purge::purge_dead_letters(tx, Scope::for_deletion(delete, removed), books)?;
+        removed.dead_letters = purge::purge_dead_letters(tx, &Scope::for_deletion(delete, removed), books)?;
     }
     let Some(stamped) = record.message() else { return Ok(()) };
     books.count_message(verdict);

@@ -7,11 +7,11 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, Transaction, params};
 use talktrack_core::books::Books;
 use talktrack_core::clock::{Clock, Seq, SystemClock, Timestamp};
+use talktrack_core::ids::SessionId;
 use talktrack_core::record::{Body, DeadReason, Record, SessionEnd, Verdict};
-use uuid::Uuid;
 
 use crate::changes;
-use crate::database::{self, column_or_null, parse_uuid};
+use crate::database::{self, column_or_null, parse_id};
 use crate::event_log;
 use crate::health::{BACKLOG, HealthState};
 use crate::journal::append::append;
@@ -366,9 +366,9 @@ pub(super) fn abandon_open_sessions(
     Ok(ends.len())
 }
 
-fn open_sessions(tx: &Transaction<'_>) -> rusqlite::Result<Vec<Uuid>> {
+fn open_sessions(tx: &Transaction<'_>) -> rusqlite::Result<Vec<SessionId>> {
     let mut open = tx.prepare("SELECT session_id FROM open_sessions")?;
-    let open = open.query_map([], |row| column_or_null(row, 0, parse_uuid))?;
+    let open = open.query_map([], |row| column_or_null(row, 0, parse_id))?;
     // An id that is damaged beyond reading names no session that could be ended.
     open.filter_map(Result::transpose).collect()
 }

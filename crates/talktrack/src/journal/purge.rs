@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 use talktrack_core::books::Books;
 use talktrack_core::clock::Seq;
+use talktrack_core::ids::{MessageId, SessionId, UserId};
 use talktrack_core::record::{Body, DeletionCounts, Record, SessionDelete};
-use uuid::Uuid;
 
-use crate::database::{self, UuidText, column_or_null, parse_uuid};
+use crate::database::{self, UuidText, column_or_null, parse_id};
 use crate::health::HealthState;
 use crate::journal::purged::PurgedRecords;
 use crate::journal::scrub::{ScrubPass, Turn};
@@ -28,22 +28,22 @@ macro_rules! of_session {
 }
 
 /// A session, or only the records that were accepted for one user in it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Scope {
-    pub(super) session_id: Uuid,
-    pub(super) owner: Option<Uuid>,
+    pub(super) session_id: SessionId,
+    pub(super) owner: Option<UserId>,
 }
 
 impl Scope {
     /// The whole session.
-    pub(super) fn whole_session(session_id: Uuid) -> Self {
+    pub(super) fn whole_session(session_id: SessionId) -> Self {
         Self { session_id, owner: None }
     }
 
     /// The scope of a deletion that removed `removed`: the whole session if its row is gone, otherwise only the owner's
     /// records.
     pub(super) fn for_deletion(delete: &SessionDelete, removed: &DeletionCounts) -> Self {
-        let owner = delete.owner.filter(|_| removed.sessions == 0);
+        let owner = delete.owner.clone().filter(|_| removed.sessions == 0);
         Self { session_id: delete.session_id, owner }
     }
 }
@@ -52,12 +52,12 @@ impl Scope {
 /// waited for the store, and adds all removed records to `purged`.
 pub(super) fn purge_waiting(
     tx: &Transaction<'_>,
-    scope: Scope,
+    scope: &Scope,
     books: &mut Books,
     purged: &mut PurgedRecords,
 ) -> rusqlite::Result<u64> {
     let id = UuidText::new(scope.session_id);
-    let owner = scope.owner.map(UuidText::new);
+    let owner = scope.owner.as_ref().map(UuidText::new);
     let scope = params![id.as_str(), owner.as_ref().map(UuidText::as_str)];
     // First, because confirmed records have been counted as stored.
     let waiting = concat!(
@@ -85,7 +85,7 @@ fn close_without_records(tx: &Transaction<'_>, session_id: Option<&str>) -> rusq
 /// are too damaged to name the session.
 pub(super) fn purge_dead_letters(
     tx: &Transaction<'_>,
-    scope: Scope,
+    scope: &Scope,
     books: &mut Books,
 ) -> rusqlite::Result<u64> {
     let sql = concat!(
@@ -94,7 +94,7 @@ pub(super) fn purge_dead_letters(
         " OR (?2 IS NULL AND session_id IS NULL AND instr(body, ?1)) RETURNING message_id IS NOT NULL"
     );
     let id = UuidText::new(scope.session_id);
-    let owner = scope.owner.map(UuidText::new);
+    let owner = scope.owner.as_ref().map(UuidText::new);
     let mut delete = tx.prepare_cached(sql)?;
     let letters =
         delete.query_map(params![id.as_str(), owner.as_ref().map(UuidText::as_str)], |row| row.get(0))?;
@@ -116,7 +116,7 @@ pub(super) fn apply_store_deletion(
         tx.prepare_cached(sql)?.query_row(params![seq], |row| row.get(0)).optional()?;
     // The row was removed together with another record of its session.
     let Some(session_id) = session_id else { return Ok(()) };
-    if let Some(session_id) = session_id.and_then(|text| Uuid::try_parse(&text).ok()) {
+    if let Some(session_id) = session_id.and_then(|text| parse_id(&text)) {
         forget_session(tx, session_id, None, books, purged)?;
         purged.add_claim(session_id, None);
     }
@@ -131,7 +131,7 @@ pub(super) fn apply_store_deletions(
     purged: &mut PurgedRecords,
 ) -> rusqlite::Result<()> {
     for DeletedSession { session_id, user_id } in sessions {
-        if forget_session(tx, *session_id, *user_id, books, purged)? > 0 {
+        if forget_session(tx, *session_id, user_id.as_ref(), books, purged)? > 0 {
             purged.add_claim(*session_id, None);
         }
     }
@@ -142,8 +142,8 @@ pub(super) fn apply_store_deletions(
 /// or would have had it.
 fn forget_message(
     tx: &Transaction<'_>,
-    session_id: Uuid,
-    message_id: Uuid,
+    session_id: SessionId,
+    message_id: MessageId,
     books: &mut Books,
     purged: &mut PurgedRecords,
 ) -> rusqlite::Result<()> {
@@ -170,7 +170,7 @@ pub(super) fn confirm_deletion(
 ) -> rusqlite::Result<()> {
     match window::find_record(tx, seq)?.map(|record| record.body) {
         Some(Body::Delete(delete)) if delete.is_permanent() && delete.owner.is_some() => {
-            forget_session(tx, delete.session_id, delete.owner, books, purged).map(drop)
+            forget_session(tx, delete.session_id, delete.owner.as_ref(), books, purged).map(drop)
         }
         _ => Ok(()),
     }
@@ -180,14 +180,14 @@ pub(super) fn confirm_deletion(
 /// store.
 fn forget_session(
     tx: &Transaction<'_>,
-    session_id: Uuid,
-    user: Option<Uuid>,
+    session_id: SessionId,
+    user: Option<&UserId>,
     books: &mut Books,
     purged: &mut PurgedRecords,
 ) -> rusqlite::Result<u64> {
     sqlite::note_deleted(tx, session_id, user)?;
-    purged.add_letters(purge_dead_letters(tx, Scope::whole_session(session_id), books)?);
-    purge_waiting(tx, Scope::whole_session(session_id), books, purged)
+    purged.add_letters(purge_dead_letters(tx, &Scope::whole_session(session_id), books)?);
+    purge_waiting(tx, &Scope::whole_session(session_id), books, purged)
 }
 
 /// Drops one record that the store refuses because its user deleted the session or all data. No dead letter keeps its
@@ -200,7 +200,7 @@ pub(super) fn drop_record(
 ) -> rusqlite::Result<()> {
     let Some(dropped) = remove_record(tx, seq, purged)? else { return Ok(()) };
     books.count_purged(u64::from(dropped.message_id.is_some()), dropped.bytes);
-    if let Some(session_id) = dropped.session_id.as_deref().and_then(parse_uuid) {
+    if let Some(session_id) = dropped.session_id.as_deref().and_then(parse_id) {
         purged.add_claim(session_id, dropped.owner);
     }
     close_without_records(tx, dropped.session_id.as_deref())
@@ -226,7 +226,7 @@ pub(super) fn drop_message(
 struct DroppedRecord {
     message_id: Option<String>,
     session_id: Option<String>,
-    owner: Option<Uuid>,
+    owner: Option<UserId>,
     bytes: u64,
 }
 
@@ -245,7 +245,7 @@ fn remove_record(
         let message_id = row.get(1)?;
         let session_id = row.get(2)?;
         let bytes = row.get(3)?;
-        Ok(DroppedRecord { message_id, session_id, owner: column_or_null(row, 4, parse_uuid)?, bytes })
+        Ok(DroppedRecord { message_id, session_id, owner: column_or_null(row, 4, parse_id)?, bytes })
     });
     removed.optional()
 }
@@ -253,7 +253,7 @@ fn remove_record(
 /// The claims that are known to be deleted or not. Each is queried once per batch.
 #[derive(Default)]
 pub(super) struct TombstoneCache {
-    claims: HashMap<(Uuid, Option<Uuid>), bool>,
+    claims: HashMap<(SessionId, Option<UserId>), bool>,
     messages: DeletedMessages,
 }
 
@@ -262,14 +262,15 @@ impl TombstoneCache {
     pub(super) fn is_refused(
         &mut self,
         connection: &Connection,
-        session_id: Uuid,
-        owner: Option<Uuid>,
+        session_id: SessionId,
+        owner: Option<&UserId>,
     ) -> rusqlite::Result<bool> {
-        if let Some(known) = self.claims.get(&(session_id, owner)) {
+        let claim = (session_id, owner.cloned());
+        if let Some(known) = self.claims.get(&claim) {
             return Ok(*known);
         }
         let is_refused = sqlite::is_refused(connection, session_id, owner)?;
-        self.claims.insert((session_id, owner), is_refused);
+        self.claims.insert(claim, is_refused);
         Ok(is_refused)
     }
 

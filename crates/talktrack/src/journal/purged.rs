@@ -2,18 +2,18 @@
 
 use rusqlite::Row;
 use talktrack_core::clock::Seq;
-use uuid::Uuid;
+use talktrack_core::ids::{MessageId, SessionId, UserId};
 
-use crate::database::{column_or_null, parse_uuid};
+use crate::database::{column_or_null, parse_id};
 use crate::receipt::Progress;
 
 /// What one transaction removes from the journal because of deletions.
 #[derive(Debug, Default)]
 pub(super) struct PurgedRecords {
     seqs: Vec<Seq>,
-    messages: Vec<Uuid>,
+    messages: Vec<MessageId>,
     /// Sessions, each with the user for whom the records were accepted, or `None` for all users.
-    claims: Vec<(Uuid, Option<Uuid>)>,
+    claims: Vec<(SessionId, Option<UserId>)>,
     /// True if dead letters were removed as well.
     has_letters: bool,
 }
@@ -21,19 +21,20 @@ pub(super) struct PurgedRecords {
 impl PurgedRecords {
     /// Adds a record from a row that begins with its `seq` and `message_id`.
     pub(super) fn add_row(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
-        self.add_record(row.get(0)?, column_or_null(row, 1, parse_uuid)?);
+        self.add_record(row.get(0)?, column_or_null(row, 1, parse_id)?);
         Ok(())
     }
 
-    pub(super) fn add_record(&mut self, seq: Seq, message_id: Option<Uuid>) {
+    pub(super) fn add_record(&mut self, seq: Seq, message_id: Option<MessageId>) {
         self.seqs.push(seq);
         self.messages.extend(message_id);
     }
 
     /// Adds a claim whose acknowledged records the store refused.
-    pub(super) fn add_claim(&mut self, session_id: Uuid, owner: Option<Uuid>) {
-        if self.claims.last() != Some(&(session_id, owner)) {
-            self.claims.push((session_id, owner));
+    pub(super) fn add_claim(&mut self, session_id: SessionId, owner: Option<UserId>) {
+        let claim = (session_id, owner);
+        if self.claims.last() != Some(&claim) {
+            self.claims.push(claim);
         }
     }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
-use uuid::Uuid;
+use talktrack_core::ids::MessageId;
 
 use crate::changes::{self, ChangeKind};
 use crate::database::{self, text};
@@ -174,7 +174,7 @@ fn new_texts(database: &Connection, row: i64) -> rusqlite::Result<Vec<IndexedTex
 }
 
 /// Returns a message in its present state, if the index has an earlier revision of it.
-fn revised_text(database: &Connection, id: Uuid, row: i64) -> rusqlite::Result<Option<IndexedText>> {
+fn revised_text(database: &Connection, id: MessageId, row: i64) -> rusqlite::Result<Option<IndexedText>> {
     let mut statement = database.prepare_cached(select_texts!("WHERE m.id = ?1 AND m.rowid <= ?2"))?;
     statement.query_row(params![id.to_string(), row], text_of).optional()
 }

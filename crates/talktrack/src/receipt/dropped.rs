@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use talktrack_core::clock::Seq;
-use uuid::Uuid;
+use talktrack_core::ids::{MessageId, SessionId, UserId};
 
 /// The number of entries of each sort that are remembered. A caller asks within moments.
 const REMEMBERED: usize = 65_536;
@@ -15,15 +15,15 @@ pub(super) struct DroppedRecords {
     records_by_age: VecDeque<Seq>,
     /// Per message: the highest `seq` that a receipt of the dropped message can have, because the same message may be
     /// sent again later.
-    messages: HashMap<Uuid, Seq>,
-    messages_by_age: VecDeque<Uuid>,
+    messages: HashMap<MessageId, Seq>,
+    messages_by_age: VecDeque<MessageId>,
     /// How many times records of a session were dropped for this user, or for all users.
-    claims: HashMap<(Uuid, Option<Uuid>), u64>,
-    claims_by_age: VecDeque<(Uuid, Option<Uuid>)>,
+    claims: HashMap<(SessionId, Option<UserId>), u64>,
+    claims_by_age: VecDeque<(SessionId, Option<UserId>)>,
 }
 
 impl DroppedRecords {
-    pub(super) fn add_records(&mut self, seqs: &[Seq], messages: &[Uuid], up_to: Seq) {
+    pub(super) fn add_records(&mut self, seqs: &[Seq], messages: &[MessageId], up_to: Seq) {
         for seq in seqs {
             if self.records.insert(*seq) {
                 self.records_by_age.push_back(*seq);
@@ -42,8 +42,8 @@ impl DroppedRecords {
         }
     }
 
-    pub(super) fn add_claim(&mut self, claim: (Uuid, Option<Uuid>)) {
-        let times = self.claims.entry(claim).or_default();
+    pub(super) fn add_claim(&mut self, claim: (SessionId, Option<UserId>)) {
+        let times = self.claims.entry(claim.clone()).or_default();
         *times += 1;
         if *times == 1 {
             self.claims_by_age.push_back(claim);
@@ -53,12 +53,16 @@ impl DroppedRecords {
         }
     }
 
-    pub(super) fn contains(&self, seq: Seq, message_id: Uuid) -> bool {
-        self.records.contains(&seq) || self.messages.get(&message_id).is_some_and(|up_to| seq <= *up_to)
+    pub(super) fn contains(&self, seq: Seq, message_id: Option<MessageId>) -> bool {
+        let up_to = message_id.and_then(|id| self.messages.get(&id));
+        self.records.contains(&seq) || up_to.is_some_and(|up_to| seq <= *up_to)
     }
 
     /// Returns how many times records of the session were dropped that were accepted for this user, or for all users.
-    pub(super) fn count_drops(&self, session_id: Uuid, user_id: Uuid) -> u64 {
-        [Some(user_id), None].into_iter().filter_map(|owner| self.claims.get(&(session_id, owner))).sum()
+    pub(super) fn count_drops(&self, session_id: SessionId, user_id: &UserId) -> u64 {
+        [Some(user_id.clone()), None]
+            .into_iter()
+            .filter_map(|owner| self.claims.get(&(session_id, owner)))
+            .sum()
     }
 }

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use rusqlite::{CachedStatement, Transaction, params};
 use talktrack_core::clock::{Clock as _, Seq, SystemClock, Timestamp};
+use talktrack_core::ids::{SessionId, UserId};
 use talktrack_core::record::{Record, SessionStart};
-use uuid::Uuid;
 
-use crate::database::{self, column, column_or_null, parse_time, parse_uuid};
+use crate::database::{self, column, column_or_null, parse_id, parse_time};
 use crate::salvage::cells::{FoundRecord, Value, read_records};
 use crate::salvage::pages::Pages;
 use crate::salvage::report::{IncompleteSession, Salvaged};
@@ -215,11 +215,7 @@ fn restore_sessions(tx: &Transaction<'_>) -> rusqlite::Result<u64> {
     for sql in KNOWN {
         let mut missing = tx.prepare(sql)?;
         let rows = missing.query_map([], |row| {
-            Ok((
-                column(row, 0, parse_uuid)?,
-                column_or_null(row, 1, parse_uuid)?,
-                column(row, 2, parse_time)?,
-            ))
+            Ok((column(row, 0, parse_id)?, column_or_null(row, 1, parse_id)?, column(row, 2, parse_time)?))
         })?;
         for (session_id, user, started_at) in rows.collect::<rusqlite::Result<Vec<_>>>()? {
             restore(tx, session_id, user, started_at)?;
@@ -232,12 +228,12 @@ fn restore_sessions(tx: &Transaction<'_>) -> rusqlite::Result<u64> {
 /// Restores the session as open. The first start after a crash ends it, as of its last event.
 fn restore(
     tx: &Transaction<'_>,
-    session_id: Uuid,
-    user: Option<Uuid>,
+    session_id: SessionId,
+    user: Option<UserId>,
     started_at: Timestamp,
 ) -> rusqlite::Result<()> {
     // If only system messages are left, the user is unknown.
-    let user_id = user.unwrap_or_default();
+    let user_id = user.unwrap_or(UserId::nil());
     let external_id = None;
     let metadata = None;
     let resumed = true;

@@ -5,8 +5,9 @@
 //! A migration that adds a column changes the shape of a table's records: [`SalvagedTable::recognise`] has to know both
 //! shapes.
 
-use crate::database::{parse_time, parse_uuid};
+use crate::database::{parse_id, parse_time};
 use crate::salvage::cells::{FoundRecord, Value};
+use talktrack_core::ids::SessionId;
 
 /// The tables whose records are copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,7 +151,7 @@ impl Value {
 }
 
 fn are_ids(values: &[Value], columns: &[usize]) -> bool {
-    columns.iter().all(|column| values[*column].text().and_then(parse_uuid).is_some())
+    columns.iter().all(|column| values[*column].text().and_then(parse_id::<SessionId>).is_some())
 }
 
 fn are_times(values: &[Value], columns: &[usize]) -> bool {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use talktrack_core::clock::Timestamp;
 use talktrack_core::error::ReadError;
+use talktrack_core::ids::{MessageId, SessionId, UserId};
 use talktrack_core::record::Verdict;
 use talktrack_core::search::{Hit, SearchCursor, SearchError, SearchFilter};
 use talktrack_core::stats::{Stats, StatsError, TimeRange};
@@ -58,7 +59,7 @@ impl Store for AbsentStore {
 
 #[async_trait]
 impl Rows for AbsentStore {
-    async fn session(&self, _session_id: Uuid) -> Result<Option<SessionRow>, ReadError> {
+    async fn session(&self, _session_id: SessionId) -> Result<Option<SessionRow>, ReadError> {
         self.unreadable()
     }
 
@@ -73,7 +74,7 @@ impl Rows for AbsentStore {
 
     async fn session_by_external_id(
         &self,
-        _user_id: Uuid,
+        _user_id: &UserId,
         _external_id: &str,
     ) -> Result<Option<SessionRow>, ReadError> {
         self.unreadable()
@@ -85,14 +86,14 @@ impl Rows for AbsentStore {
 
     async fn messages(
         &self,
-        _session_id: Uuid,
+        _session_id: SessionId,
         _after: Option<MessageCursor>,
         _limit: usize,
     ) -> Result<Page<MessageRow>, ReadError> {
         self.unreadable()
     }
 
-    async fn session_previews(&self, _ids: &[Uuid]) -> Result<Vec<SessionPreview>, ReadError> {
+    async fn session_previews(&self, _ids: &[SessionId]) -> Result<Vec<SessionPreview>, ReadError> {
         self.unreadable()
     }
 
@@ -105,7 +106,7 @@ impl Rows for AbsentStore {
         self.unreadable().map_err(SearchError::from)
     }
 
-    async fn user_stats(&self, _user_id: Uuid, _range: &TimeRange) -> Result<Stats, StatsError> {
+    async fn user_stats(&self, _user_id: &UserId, _range: &TimeRange) -> Result<Stats, StatsError> {
         self.unreadable().map_err(StatsError::from)
     }
 }
@@ -125,19 +126,19 @@ impl Read for AbsentStore {
         self.unreadable()
     }
 
-    async fn sessions_by_id(&self, _ids: &[Uuid]) -> Result<Vec<SessionRow>, ReadError> {
+    async fn sessions_by_id(&self, _ids: &[SessionId]) -> Result<Vec<SessionRow>, ReadError> {
         self.unreadable()
     }
 
-    async fn messages_by_id(&self, _ids: &[Uuid]) -> Result<Page<MessageRow>, ReadError> {
+    async fn messages_by_id(&self, _ids: &[MessageId]) -> Result<Page<MessageRow>, ReadError> {
         self.unreadable()
     }
 
-    async fn last_said_at(&self, _session_id: Uuid) -> Result<Option<Timestamp>, ReadError> {
+    async fn last_said_at(&self, _session_id: SessionId) -> Result<Option<Timestamp>, ReadError> {
         self.unreadable()
     }
 
-    async fn deleted_sessions(&self, _ids: &[Uuid]) -> Result<Vec<DeletedSession>, ReadError> {
+    async fn deleted_sessions(&self, _ids: &[SessionId]) -> Result<Vec<DeletedSession>, ReadError> {
         self.unreadable()
     }
 

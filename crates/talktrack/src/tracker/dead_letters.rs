@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::journal::DeleteDeadLetters;
 use crate::queue::Admission;
-use crate::receipt::{Receipt, Reply};
+use crate::receipt::{RecordReceipt, Reply};
 use crate::tracker::{Inner, Tracker};
 
 impl Tracker {
@@ -28,7 +28,7 @@ impl Tracker {
     /// # Errors
     /// Returns the record with a [`crate::error::Reason`] if it cannot be accepted now.
     #[expect(clippy::result_large_err, reason = "the refusal hands the record back")]
-    pub fn replay_record(&self, record: Record) -> Result<Receipt, Refused<Record>> {
+    pub fn replay_record(&self, record: Record) -> Result<RecordReceipt, Refused<Record>> {
         let replayed = self.inner.replay_record(record);
         replayed.inspect_err(|refused| self.count_refusal(refused.reason.code()))
     }
@@ -46,7 +46,7 @@ impl Tracker {
 
 impl Inner {
     #[expect(clippy::result_large_err, reason = "the refusal hands the record back")]
-    fn replay_record(&self, record: Record) -> Result<Receipt, Refused<Record>> {
+    fn replay_record(&self, record: Record) -> Result<RecordReceipt, Refused<Record>> {
         let bytes = record.heap_bytes();
         // The record passed the validity checks when it was first accepted, so only the limits are checked again.
         let admitted = self
@@ -55,9 +55,9 @@ impl Inner {
             .and_then(|()| self.queue.reserve(self.options.clock.now(), bytes, Admission::IfRoom));
         match admitted {
             Ok(permit) => {
-                let id = record.message().map_or_else(|| record.session_id(), |stamped| stamped.id);
+                let message_id = record.message().map(|stamped| stamped.id);
                 let seq = permit.send_attempt(Attempt::Replay, record.body, Reply::None);
-                Ok(Receipt::new(id, seq, Arc::clone(&self.shared.progress)))
+                Ok(RecordReceipt::new(message_id, seq, Arc::clone(&self.shared.progress)))
             }
             Err(reason) => Err(Refused { reason, returned: record }),
         }

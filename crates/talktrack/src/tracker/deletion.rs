@@ -11,8 +11,8 @@
 use dashmap::mapref::entry::Entry;
 use talktrack_core::clock::Timestamp;
 use talktrack_core::error::Reason;
+use talktrack_core::ids::{SessionId, UserId};
 use talktrack_core::record::{Body, SessionDelete, UserDelete};
-use uuid::Uuid;
 
 use crate::queue::Admission;
 use crate::receipt::{Deletion, Reply};
@@ -31,10 +31,10 @@ impl Tracker {
     ///
     /// # Errors
     /// A [`Reason`] if the deletion cannot be accepted now.
-    pub fn delete_session(&self, session_id: Uuid, owner: Option<Uuid>) -> Result<Deletion, Reason> {
+    pub fn delete_session(&self, session_id: SessionId, owner: Option<UserId>) -> Result<Deletion, Reason> {
         self.inner.enqueue_deletion(SessionDelete {
             session_id,
-            owner,
+            owner: owner.clone(),
             told_to: owner,
             silent_since: None,
             removed: None,
@@ -48,8 +48,8 @@ impl Tracker {
     /// As [`Self::delete_session`].
     pub fn delete_session_of_any_user(
         &self,
-        session_id: Uuid,
-        told_to: Option<Uuid>,
+        session_id: SessionId,
+        told_to: Option<UserId>,
     ) -> Result<Deletion, Reason> {
         self.inner.enqueue_deletion(SessionDelete {
             session_id,
@@ -68,14 +68,14 @@ impl Tracker {
     /// As [`Self::delete_session`].
     pub fn delete_inactive_session(
         &self,
-        session_id: Uuid,
-        owner: Option<Uuid>,
+        session_id: SessionId,
+        owner: Option<UserId>,
         since: Timestamp,
     ) -> Result<Option<Deletion>, Reason> {
         if self.inner.registry.contains(session_id) {
             return Ok(None);
         }
-        let told_to = owner;
+        let told_to = owner.clone();
         let silent_since = Some(since);
         let delete = SessionDelete { session_id, owner, told_to, silent_since, removed: None };
         self.inner.enqueue_deletion(delete).map(Some)
@@ -87,7 +87,7 @@ impl Tracker {
     ///
     /// # Errors
     /// As [`Self::delete_session`].
-    pub fn delete_user(&self, user_id: Uuid) -> Result<Deletion, Reason> {
+    pub fn delete_user(&self, user_id: UserId) -> Result<Deletion, Reason> {
         self.inner.check_open()?;
         let permit = self.inner.queue.reserve(self.inner.now().at, 0, Admission::IfRoom)?;
         let (deleting, answers) = Deletion::channel();
@@ -104,7 +104,7 @@ impl Tracker {
     }
 
     /// Returns the sessions of this user that are active or have just ended.
-    pub fn sessions_of_user(&self, user_id: Uuid) -> Vec<Uuid> {
+    pub fn sessions_of_user(&self, user_id: &UserId) -> Vec<SessionId> {
         self.inner.registry.sessions_of_user(user_id)
     }
 }
@@ -114,14 +114,14 @@ impl Inner {
     fn enqueue_deletion(&self, delete: SessionDelete) -> Result<Deletion, Reason> {
         self.check_open()?;
         let is_permanent = delete.is_permanent();
-        let owner = delete.owner;
+        let owner = delete.owner.clone();
         // The entry holds the session's lock: later records of the session find no user for it in memory.
         let entry = self.registry.entry(delete.session_id);
         let permit = self.queue.reserve(self.now().at, 0, Admission::IfRoom)?;
         let (deleting, answers) = Deletion::channel();
         let seq = permit.send(Body::Delete(delete), Reply::Deleted(deleting));
         if let (true, Entry::Occupied(claims)) = (is_permanent, entry) {
-            Claims::forget(claims, owner);
+            Claims::forget(claims, owner.as_ref());
         }
         Ok(Deletion::new(answers, seq, &self.shared.progress))
     }

@@ -1,17 +1,17 @@
 //! A session that a caller starts.
 
 use talktrack_core::clock::Timestamp;
+use talktrack_core::ids::{SessionId, UserId};
 use talktrack_core::json::JsonObject;
 use talktrack_core::message;
-use uuid::Uuid;
 
 /// A session for [`Tracker::start_session`](crate::Tracker::start_session).
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewSession {
     /// The session's id.
-    pub session_id: Uuid,
+    pub session_id: SessionId,
     /// The user who owns the session.
-    pub user_id: Uuid,
+    pub user_id: UserId,
     /// The caller's own id, up to 256 bytes.
     pub external_id: Option<String>,
     /// The caller's own data. It is merged into the metadata of a known session.
@@ -25,12 +25,12 @@ pub struct NewSession {
 
 impl NewSession {
     /// Creates a session with only its ids.
-    pub fn new(session_id: Uuid, user_id: Uuid) -> Self {
+    pub fn new(session_id: SessionId, user_id: UserId) -> Self {
         Self { session_id, user_id, external_id: None, metadata: None, started_at: None, said_until: None }
     }
 
     /// Creates a session that the caller knows by its own name. The session id is derived from that name.
-    pub fn named(external_id: impl Into<String>, user_id: Uuid) -> Self {
+    pub fn named(external_id: impl Into<String>, user_id: UserId) -> Self {
         let external_id = external_id.into();
         let session_id = message::program_session_id(&external_id);
         Self { external_id: Some(external_id), ..Self::new(session_id, user_id) }
@@ -38,9 +38,9 @@ impl NewSession {
 
     /// Creates a named session for a user who starts it with a token. The id also depends on the user, so that another
     /// user's name never leads to the same id.
-    pub fn named_by_user(external_id: impl Into<String>, user_id: Uuid) -> Self {
+    pub fn named_by_user(external_id: impl Into<String>, user_id: UserId) -> Self {
         let external_id = external_id.into();
-        let session_id = message::user_session_id(user_id, &external_id);
+        let session_id = message::user_session_id(&user_id, &external_id);
         Self { external_id: Some(external_id), ..Self::new(session_id, user_id) }
     }
 

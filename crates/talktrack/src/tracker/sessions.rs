@@ -6,15 +6,15 @@ use std::time::Duration;
 use dashmap::mapref::entry::Entry;
 use talktrack_core::clock::Timestamp;
 use talktrack_core::error::{NotDurable, Reason, Refused};
+use talktrack_core::ids::{SessionId, UserId};
 use talktrack_core::json::{JsonObject, MAX_SESSION_METADATA};
 use talktrack_core::message;
 use talktrack_core::record::{Body, Ended, SessionEnd, SessionStart, SessionUpdate, Status};
 use tokio::sync::oneshot;
-use uuid::Uuid;
 
 use crate::event_log;
 use crate::queue::Admission;
-use crate::receipt::{self, Receipt, Reply, SessionReceipt, Started};
+use crate::receipt::{self, RecordReceipt, Reply, SessionReceipt, Started};
 use crate::session::{Claims, KnownMetadata, MemberSizes, Session, SessionRef};
 use crate::store::SessionRow;
 use crate::tracker::{Inner, NewSession, Tracker};
@@ -55,8 +55,8 @@ impl Tracker {
         &self,
         session: impl Into<SessionRef>,
         metadata: JsonObject,
-    ) -> Result<Receipt, Refused<JsonObject>> {
-        let updated = self.inner.update_session(session.into(), metadata);
+    ) -> Result<RecordReceipt, Refused<JsonObject>> {
+        let updated = self.inner.update_session(&session.into(), metadata);
         updated.inspect_err(|refused| self.count_refusal(refused.reason.code()))
     }
 
@@ -87,7 +87,7 @@ impl Tracker {
         closing: Closing<'_>,
     ) -> Result<SessionReceipt<Ended>, Reason> {
         let ended_at = self.session_time("ended_at", closing.ended_at)?;
-        self.inner.end_session(session.into(), Closing { ended_at, ..closing })
+        self.inner.end_session(&session.into(), Closing { ended_at, ..closing })
     }
 
     /// Removes one connection from the session. Removing the last one ends the session with the reason `disconnect`.
@@ -99,33 +99,33 @@ impl Tracker {
         &self,
         session: impl Into<SessionRef>,
     ) -> Result<Option<SessionReceipt<Ended>>, Reason> {
-        self.inner.infer_end(session.into(), Status::Ended, "disconnect", Session::disconnect)
+        self.inner.infer_end(&session.into(), Status::Ended, "disconnect", Session::disconnect)
     }
 
     /// Says that the caller that started the session holds no connection to it: the session stays active until a caller
     /// ends it, or until it has had no event for `idle_timeout`. Undoes the connection count of the start.
     pub fn detach(&self, session: impl Into<SessionRef>) {
-        self.inner.registry.with_claim(session.into(), |session| session.map(Session::disconnect));
+        self.inner.registry.with_claim(&session.into(), |session| session.map(Session::disconnect));
     }
 
     /// Returns the owner of a session if memory holds exactly one claim to it. Memory holds sessions that are active on
     /// this node and sessions that have just ended. A claim proves nothing until its start is durable: see
     /// [`Self::is_proven`].
-    pub fn owner_of(&self, session_id: Uuid) -> Option<Uuid> {
-        self.inner.registry.with_claim(session_id.into(), |session| session.map(|session| session.user_id))
+    pub fn owner_of(&self, session_id: SessionId) -> Option<UserId> {
+        self.inner.registry.with_claim(&session_id.into(), |claim| claim.map(|claim| claim.user_id.clone()))
     }
 
     /// Returns the users whose start of this session is durable here and was not refused by the store. Only claims in
     /// memory are considered. There can be more than one user only until the store has answered.
-    pub fn proven_owners(&self, session_id: Uuid) -> Vec<Uuid> {
-        let proven = |session: &Session| self.inner.is_proven(session).then_some(session.user_id);
+    pub fn proven_owners(&self, session_id: SessionId) -> Vec<UserId> {
+        let proven = |session: &Session| self.inner.is_proven(session).then(|| session.user_id.clone());
         self.inner.registry.map_claims(session_id, proven).into_iter().flatten().collect()
     }
 
     /// True if a start of this session by this user is durable here and was not refused by the store. Only claims in
     /// memory are considered.
-    pub fn is_proven(&self, session_id: Uuid, user_id: Uuid) -> bool {
-        self.inner.registry.with_claim(SessionRef::for_user(session_id, user_id), |session| {
+    pub fn is_proven(&self, session_id: SessionId, user_id: &UserId) -> bool {
+        self.inner.registry.with_claim(&SessionRef::for_user(session_id, user_id.clone()), |session| {
             session.is_some_and(|session| self.inner.is_proven(session))
         })
     }
@@ -135,16 +135,16 @@ impl Tracker {
     /// the store.
     pub fn session_in_memory(&self, session: impl Into<SessionRef>) -> Option<SessionRow> {
         let session = session.into();
-        self.inner.registry.with_claim(session, |claim| claim.map(|claim| claim.to_row(session.session_id)))
+        self.inner.registry.with_claim(&session, |claim| claim.map(|claim| claim.to_row(session.session_id)))
     }
 
     /// Says that the session's connection is alive although it sends no messages, so that the session is not idle.
     pub fn keep_alive(&self, session: impl Into<SessionRef>) {
-        self.inner.registry.keep_alive(session.into(), self.inner.now());
+        self.inner.registry.keep_alive(&session.into(), self.inner.now());
     }
 
     /// Forgets a user's claim to a session whose start was refused.
-    pub fn forget_claim(&self, session_id: Uuid, user_id: Uuid) {
+    pub fn forget_claim(&self, session_id: SessionId, user_id: &UserId) {
         self.inner.registry.forget_claim(session_id, user_id);
     }
 
@@ -174,7 +174,7 @@ impl Inner {
         // Another user's claim is kept as well: the store decides between the two.
         let known = match &mut entry {
             Entry::Occupied(claims) => {
-                claims.get_mut().find(Some(session.user_id)).filter(|claim| !self.is_refused(claim))
+                claims.get_mut().find(Some(&session.user_id)).filter(|claim| !self.is_refused(claim))
             }
             Entry::Vacant(_) => None,
         };
@@ -192,19 +192,25 @@ impl Inner {
         let NewSession { session_id, user_id, external_id, metadata, started_at, said_until } = session;
         let said_after = said_until.and_then(|said_until| self.said_after(said_until, now.at));
         let started_at = started_at.unwrap_or(now.at);
-        let start =
-            SessionStart { session_id, user_id, external_id, metadata, started_at, resumed: is_known };
+        let start = SessionStart {
+            session_id,
+            user_id: user_id.clone(),
+            external_id,
+            metadata,
+            started_at,
+            resumed: is_known,
+        };
         let (reply, answer) = oneshot::channel();
         let seq = permit.send(Body::Start(start), Reply::Started(reply));
         let claim = || {
-            let mut claim = Session::new(user_id, started_at, now, seq);
+            let mut claim = Session::new(user_id.clone(), started_at, now, seq);
             claim.metadata().merge(&sizes);
             claim.say_after(said_after);
             claim
         };
         match entry {
             Entry::Vacant(place) => drop(place.insert(Claims::new(claim()))),
-            Entry::Occupied(mut claims) => match claims.get_mut().find(Some(user_id)) {
+            Entry::Occupied(mut claims) => match claims.get_mut().find(Some(&user_id)) {
                 Some(known) if is_known => {
                     known.resume(now, seq);
                     known.say_after(said_after);
@@ -232,9 +238,9 @@ impl Inner {
 
     fn update_session(
         &self,
-        session: SessionRef,
+        session: &SessionRef,
         metadata: JsonObject,
-    ) -> Result<Receipt, Refused<JsonObject>> {
+    ) -> Result<RecordReceipt, Refused<JsonObject>> {
         let now = self.now();
         let bytes = metadata.as_str().len();
         let session_id = session.session_id;
@@ -244,7 +250,7 @@ impl Inner {
         }
         let sizes = MemberSizes::from_object(&metadata);
         let seq = self.registry.with_claim(session, |mut claim| {
-            let owner = claim.as_ref().map(|claim| claim.user_id).or(session.user_id);
+            let owner = claim.as_ref().map(|claim| claim.user_id.clone()).or_else(|| session.user_id.clone());
             // An update rewrites all of the session's metadata. For an unknown session their size is unknown, so the
             // queue counts the maximum.
             let size = match &mut claim {
@@ -263,7 +269,7 @@ impl Inner {
             Ok(permit.send(Body::Update(update), Reply::None))
         })?;
         self.registry.keep_alive(session, now);
-        Ok(Receipt::new(session_id, seq, Arc::clone(&self.shared.progress)))
+        Ok(RecordReceipt::new(None, seq, Arc::clone(&self.shared.progress)))
     }
 
     /// True if the claim's start is durable here and the store has refused neither that start nor a later one.
@@ -282,7 +288,7 @@ impl Inner {
 
     fn end_session(
         &self,
-        session: SessionRef,
+        session: &SessionRef,
         closing: Closing<'_>,
     ) -> Result<SessionReceipt<Ended>, Reason> {
         let ended = self.registry.with_claim(session, |claim| {
@@ -302,7 +308,7 @@ impl Inner {
     /// either comes first or resumes the session.
     pub(super) fn infer_end(
         &self,
-        session: SessionRef,
+        session: &SessionRef,
         status: Status,
         reason: &str,
         is_over: impl FnOnce(&mut Session) -> bool,
@@ -318,17 +324,17 @@ impl Inner {
     /// order in the queue as in the registry.
     fn enqueue_end(
         &self,
-        session: SessionRef,
+        session: &SessionRef,
         claim: Option<&mut Session>,
         closing: Closing<'_>,
         inferred: bool,
     ) -> Result<SessionReceipt<Ended>, Reason> {
         let Closing { status, reason, ended_at, known } = closing;
         let now = self.now();
-        let closed = claim.map(|claim| (claim.end(now, ended_at), claim.seen_until(), claim.user_id));
-        let known = closed.map(|(figures, _, _)| figures).or(known);
-        let seen_until = closed.map(|(_, seen_until, _)| seen_until).filter(|_| inferred);
-        let owner = closed.map(|(_, _, user_id)| user_id).or(session.user_id);
+        let closed = claim.map(|claim| (claim.end(now, ended_at), claim.seen_until(), claim.user_id.clone()));
+        let known = closed.as_ref().map(|(figures, _, _)| *figures).or(known);
+        let seen_until = closed.as_ref().map(|(_, seen_until, _)| *seen_until).filter(|_| inferred);
+        let owner = closed.map(|(_, _, user_id)| user_id).or_else(|| session.user_id.clone());
         let mut reason = reason.to_owned();
         message::replace_nul_in(&mut reason);
         let permit = self.queue.reserve(now.at, reason.len(), Admission::Always)?;

@@ -33,10 +33,10 @@ impl Inner {
         for session in swept.idle {
             // Refused only while shutting down, which ends all sessions.
             let is_idle = |session: &mut Session| session.is_idle(now.elapsed, *idle_timeout);
-            let _ = self.infer_end(session, Status::Abandoned, "idle_timeout", is_idle);
+            let _ = self.infer_end(&session, Status::Abandoned, "idle_timeout", is_idle);
         }
         for (session, at) in swept.heartbeats_due {
-            self.enqueue_heartbeat(session, at, now.at);
+            self.enqueue_heartbeat(&session, at, now.at);
         }
         // The journal's thread maintains the re-send window when it is otherwise idle.
         if self.shared.health.needs_scrub() || self.shared.health.is_outbox() {
@@ -46,12 +46,13 @@ impl Inner {
     }
 
     /// Enqueues a heartbeat of the session. If the queue has no room, the next sweep tries again.
-    fn enqueue_heartbeat(&self, session: SessionRef, at: Timestamp, now: Timestamp) {
+    fn enqueue_heartbeat(&self, session: &SessionRef, at: Timestamp, now: Timestamp) {
         self.registry.with_claim(session, |claim| {
             let (Some(claim), Ok(permit)) = (claim, self.queue.reserve(now, 0, Admission::IfRoom)) else {
                 return;
             };
-            let alive = SessionHeartbeat { session_id: session.session_id, at, owner: Some(claim.user_id) };
+            let alive =
+                SessionHeartbeat { session_id: session.session_id, at, owner: Some(claim.user_id.clone()) };
             let seq = permit.send(Body::Heartbeat(alive), Reply::None);
             claim.heartbeat_recorded(seq);
         });

@@ -7,9 +7,10 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
+use talktrack_core::ids::{SessionId, UserId};
 
+use talktrack_core::clock::Seq;
 use talktrack_core::record::{Body, Record};
-use uuid::Uuid;
 
 use crate::store::StoreError;
 use crate::writer::parking::RowKind;
@@ -111,7 +112,7 @@ impl PoisonSearch {
     ) {
         let Some(next) = self.parts.last().map(|part| part.start) else { return };
         let suspect = batch[next..].iter().filter(|record| is_suspect(record));
-        let sessions: HashSet<Uuid> = suspect.map(Record::session_id).collect();
+        let sessions: HashSet<SessionId> = suspect.map(Record::session_id).collect();
         let is_last = |record: &Record| sessions.contains(&record.session_id());
         if batch[next..].is_sorted_by_key(is_last) {
             return;
@@ -129,19 +130,19 @@ impl PoisonSearch {
     pub(super) fn set_aside(
         &mut self,
         batch: &mut Vec<Record>,
-        user_of: impl Fn(&Record) -> Uuid,
+        user_of: impl Fn(&Record) -> Option<UserId>,
     ) -> Vec<(Record, RowKind)> {
         let Some(next) = self.parts.last().map(|part| part.start) else { return Vec::new() };
-        let failing: HashSet<(Uuid, RowKind)> =
+        let failing: HashSet<(Option<UserId>, RowKind)> =
             self.bad.iter().map(|bad| (user_of(&batch[bad.row]), bad.kind)).collect();
         let key = |record: &Record| (user_of(record), RowKind::new(record));
-        let last: HashMap<(Uuid, RowKind), i64> = batch[next..]
+        let last: HashMap<(Option<UserId>, RowKind), Seq> = batch[next..]
             .iter()
             .filter(|record| failing.contains(&key(record)))
             .map(|record| (key(record), record.seq))
             .collect();
         // Later records of a session wait behind the earlier ones. A message may overtake other messages.
-        let mut sessions: HashMap<Uuid, RowKind> = HashMap::new();
+        let mut sessions: HashMap<SessionId, RowKind> = HashMap::new();
         let mut taken = Vec::new();
         for record in batch.split_off(next) {
             let key = key(&record);
@@ -196,6 +197,7 @@ impl PoisonSearch {
 mod tests {
     use super::*;
     use crate::store::ErrorClass;
+    use talktrack_core::ids::MessageId;
     use talktrack_core::message::{Message, Role};
     use talktrack_core::record::StampedMessage;
 
@@ -206,13 +208,13 @@ mod tests {
     /// Creates a message of this user, as the row with this number.
     fn row(number: usize, user: u128) -> Record {
         let stamped = StampedMessage {
-            id: Uuid::from_u128(number as u128),
-            owner: Some(Uuid::from_u128(user)),
+            id: MessageId::from_u128(number as u128),
+            owner: Some(UserId::from_u128(user)),
             by_user: false,
             session_started_at: None,
             created_at: "2026-02-03T04:05:06Z".parse().unwrap(),
             takes_back: None,
-            message: Message::new(Uuid::from_u128(0xa000 + user), Role::User, "there"),
+            message: Message::new(SessionId::from_u128(0xa000 + user), Role::User, "there"),
         };
         Record::new(number.try_into().unwrap(), Body::Message(stamped))
     }
@@ -230,8 +232,8 @@ mod tests {
             if rows.iter().any(|row| bad.contains(row))
                 && let Some(found) = search.split_refused(part, error("bad"), |_| RowKind::Message)
             {
-                suspects.insert(batch[found].owner());
-                search.move_suspects_last(&mut batch, |record| suspects.contains(&record.owner()));
+                suspects.insert(batch[found].owner().cloned());
+                search.move_suspects_last(&mut batch, |record| suspects.contains(&record.owner().cloned()));
             }
             tried.push(rows);
         }

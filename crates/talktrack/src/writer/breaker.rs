@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use uuid::Uuid;
+use talktrack_core::ids::UserId;
 
 use crate::writer::outage::Outage;
 use crate::writer::parking::{Parking, RowKind};
@@ -28,7 +28,7 @@ pub(super) struct Breaker {
 #[derive(Default)]
 struct BreakerState {
     /// When a row of each user was last tried.
-    active: HashMap<Uuid, Instant>,
+    active: HashMap<UserId, Instant>,
     sessions: FailureCount,
     messages: FailureCount,
 }
@@ -36,8 +36,8 @@ struct BreakerState {
 /// The failures of one kind of rows since the store last accepted one.
 #[derive(Default)]
 struct FailureCount {
-    /// The users whose rows failed, each with the error of the latest row.
-    users: HashMap<Uuid, String>,
+    /// The users whose rows failed, each with the error of the latest row. `None` stands for all rows without a user.
+    users: HashMap<Option<UserId>, String>,
     since: Option<Instant>,
     is_open: bool,
 }
@@ -57,14 +57,14 @@ impl Breaker {
     }
 
     /// Notes that rows of these users are tried. A row that names no user does not count.
-    pub(super) fn note_tried(&self, users: impl Iterator<Item = Uuid>) {
+    pub(super) fn note_tried<'u>(&self, users: impl Iterator<Item = &'u UserId>) {
         let now = Instant::now();
         let active = &mut self.state.lock().active;
         for user in users {
-            if let Some(last) = active.get_mut(&user) {
+            if let Some(last) = active.get_mut(user) {
                 *last = now;
             } else if active.len() < MOST_USERS {
-                active.insert(user, now);
+                active.insert(user.clone(), now);
             }
         }
     }
@@ -86,7 +86,11 @@ impl Breaker {
     /// Counts refused rows: the users, each with the error. The store accepted no other row of this kind in the same
     /// batch, so the rows need not be bad. They wait until the store accepts another row, or until it is clear that
     /// they are the exception.
-    pub(super) fn note_refused<'e>(&self, kind: RowKind, rows: impl Iterator<Item = (Uuid, &'e str)>) {
+    pub(super) fn note_refused<'e>(
+        &self,
+        kind: RowKind,
+        rows: impl Iterator<Item = (Option<UserId>, &'e str)>,
+    ) {
         let now = Instant::now();
         let mut state = self.state.lock();
         state.active.retain(|_, last| now.duration_since(*last) < ACTIVE);
@@ -119,7 +123,7 @@ impl Breaker {
         let open = || [&state.sessions, &state.messages].into_iter().filter(|failures| failures.is_open);
         let (wide, narrow): (Vec<_>, Vec<_>) = open().partition(|failures| failures.users.len() > 1);
         let first = |failures: &FailureCount| {
-            failures.users.iter().next().map(|(user, error)| (*user, error.clone()))
+            failures.users.iter().next().map(|(user, error)| (user.clone(), error.clone()))
         };
         match wide.first() {
             Some(failures) => {
@@ -132,9 +136,12 @@ impl Breaker {
             None => self.outage.report_breaker(None),
         }
         let warning = narrow.first().and_then(|failures| first(failures)).map(|(user, error)| {
-            let user = &user.to_string()[..8];
+            let rows = match user {
+                Some(user) => format!("rows of user {}...", &user.as_uuid().to_string()[..8]),
+                None => "rows without a user".to_owned(),
+            };
             format!(
-                "rows of user {user}... are refused: {error} (they wait until the store accepts them; rows of other users are stored)"
+                "{rows} are refused: {error} (they wait until the store accepts them; rows of other users are stored)"
             )
         });
         self.outage.set_warning(warning);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use talktrack_core::error::ReadError;
-use uuid::Uuid;
+use talktrack_core::ids::{MessageId, SessionId};
 
 use crate::options::Options;
 use crate::store::sqlite::SqliteReader;
@@ -32,7 +32,7 @@ const CLOCK_DIFFERENCE: Duration = Duration::from_secs(10 * 60);
 pub(crate) struct RemoteDeletions {
     pub(crate) sessions: Vec<DeletedSession>,
     /// Sessions, each with a message of it that was deleted by itself.
-    pub(crate) messages: Vec<(Uuid, Uuid)>,
+    pub(crate) messages: Vec<(SessionId, MessageId)>,
 }
 
 impl RemoteDeletions {
@@ -77,7 +77,7 @@ async fn open_journal(file: &Path) -> SqliteReader {
 #[async_trait]
 trait DeletionSource: Send + Sync {
     /// Returns what was deleted of these sessions.
-    async fn query_deletions(&self, sessions: &[Uuid]) -> Result<RemoteDeletions, ReadError>;
+    async fn query_deletions(&self, sessions: &[SessionId]) -> Result<RemoteDeletions, ReadError>;
 }
 
 /// The store, with the period for which single messages are queried.
@@ -88,7 +88,7 @@ struct StoreSource {
 
 #[async_trait]
 impl DeletionSource for StoreSource {
-    async fn query_deletions(&self, some: &[Uuid]) -> Result<RemoteDeletions, ReadError> {
+    async fn query_deletions(&self, some: &[SessionId]) -> Result<RemoteDeletions, ReadError> {
         let sessions = self.store.deleted_sessions(some).await?;
         let messages = self.store.deleted_messages(some, self.within).await?;
         Ok(RemoteDeletions { sessions, messages })
@@ -102,9 +102,9 @@ struct DeletionPoller {
     /// How far back the store is queried for single messages.
     within: Duration,
     /// What the journal was told and still has records of. The message is `None` for a whole session.
-    reported: HashSet<(Uuid, Option<Uuid>)>,
+    reported: HashSet<(SessionId, Option<MessageId>)>,
     /// The session after which the next round starts.
-    after: Option<Uuid>,
+    after: Option<SessionId>,
     /// True from the first failed piece until a round succeeds.
     fails: bool,
 }
@@ -126,14 +126,14 @@ impl DeletionPoller {
             let first = sessions.partition_point(|session_id| *session_id <= after);
             sessions.rotate_left(first);
         }
-        let listed: HashSet<Uuid> = sessions.iter().copied().collect();
+        let listed: HashSet<SessionId> = sessions.iter().copied().collect();
         self.reported.retain(|(session_id, _)| listed.contains(session_id));
         let stored = StoreSource { store: Arc::clone(claim.store()), within: self.within };
         self.query_all(&sessions, &stored, report).await;
         Ok(())
     }
 
-    async fn query_all(&mut self, sessions: &[Uuid], source: &dyn DeletionSource, report: &ReportSink) {
+    async fn query_all(&mut self, sessions: &[SessionId], source: &dyn DeletionSource, report: &ReportSink) {
         let mut failed = false;
         let mut in_a_row = 0;
         for some in sessions.chunks(CHUNK) {
@@ -185,21 +185,25 @@ mod tests {
     use super::*;
 
     /// Fails to answer about these sessions. All others were deleted.
-    struct Fails(Vec<Uuid>);
+    struct Fails(Vec<SessionId>);
 
     #[async_trait]
     impl DeletionSource for Fails {
-        async fn query_deletions(&self, some: &[Uuid]) -> Result<RemoteDeletions, ReadError> {
+        async fn query_deletions(&self, some: &[SessionId]) -> Result<RemoteDeletions, ReadError> {
             if self.0.iter().any(|session_id| some.contains(session_id)) {
                 return Err(ReadError::damaged("this piece cannot be read"));
             }
-            let deleted = |session_id: &Uuid| DeletedSession { session_id: *session_id, user_id: None };
+            let deleted = |session_id: &SessionId| DeletedSession { session_id: *session_id, user_id: None };
             Ok(RemoteDeletions { sessions: some.iter().map(deleted).collect(), messages: Vec::new() })
         }
     }
 
     /// Returns the pieces that one round reports while the pieces with the sessions at these indexes fail.
-    async fn run_round(poller: &mut DeletionPoller, sessions: &[Uuid], failing: &[usize]) -> Vec<Vec<Uuid>> {
+    async fn run_round(
+        poller: &mut DeletionPoller,
+        sessions: &[SessionId],
+        failing: &[usize],
+    ) -> Vec<Vec<SessionId>> {
         let told = Arc::new(Mutex::new(Vec::new()));
         let answers = Arc::clone(&told);
         let report: ReportSink = Arc::new(move |answer| {
@@ -211,8 +215,8 @@ mod tests {
         std::mem::take(&mut *told.lock())
     }
 
-    fn sessions(pieces: usize) -> Vec<Uuid> {
-        (1..=pieces * CHUNK).map(|number| Uuid::from_u128(number as u128)).collect()
+    fn sessions(pieces: usize) -> Vec<SessionId> {
+        (1..=pieces * CHUNK).map(|number| SessionId::from_u128(number as u128)).collect()
     }
 
     #[tokio::test]
@@ -243,7 +247,7 @@ mod tests {
             let LaneReport::Deleted(deletions) = answer else { panic!("nothing else is told: {answer:?}") };
             answers.lock().push(deletions.len());
         });
-        let messages = (0..600).map(|number| (Uuid::nil(), Uuid::from_u128(number))).collect();
+        let messages = (0..600).map(|number| (SessionId::nil(), MessageId::from_u128(number))).collect();
         DeletionPoller::default().report_new(RemoteDeletions { sessions: Vec::new(), messages }, &report);
         assert_eq!(*sizes.lock(), [250, 250, 100]);
     }

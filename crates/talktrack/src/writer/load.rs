@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use talktrack_core::clock::Seq;
+use talktrack_core::ids::{SessionId, UserId};
 use talktrack_core::record::{Body, Record};
 use tokio::sync::Notify;
-use uuid::Uuid;
 
 /// Counts the records that were handed over and are not settled yet.
 #[derive(Debug, Default)]
@@ -18,7 +18,7 @@ pub(super) struct Load {
     has_more: AtomicBool,
     /// Sessions that were deleted while the lane may hold records of them, each for one user or as a whole, with the
     /// `seq` of the deletion.
-    deleted: Mutex<HashMap<(Uuid, Option<Uuid>), Seq>>,
+    deleted: Mutex<HashMap<(SessionId, Option<UserId>), Seq>>,
     any_deleted: AtomicBool,
     /// Woken when a session is deleted.
     deletes: Notify,
@@ -45,7 +45,7 @@ impl Load {
         if let Body::Delete(delete) = &record.body
             && delete.is_permanent()
         {
-            self.deleted.lock().insert((delete.session_id, delete.owner), record.seq);
+            self.deleted.lock().insert((delete.session_id, delete.owner.clone()), record.seq);
             self.any_deleted.store(true, Ordering::Release);
             self.deletes.notify_one();
         }
@@ -87,7 +87,7 @@ impl Load {
                 let deletion = deleted.get(&(record.session_id(), owner));
                 deletion.is_some_and(|deletion| record.seq < *deletion)
             };
-            is_before(None) || record.owner().is_some_and(|owner| is_before(Some(owner)))
+            is_before(None) || record.owner().is_some_and(|owner| is_before(Some(owner.clone())))
         };
         let any = records.iter().any(|record| is_deleted(&record));
         any.then(|| records.iter().filter(|record| !is_deleted(record)).cloned().collect())
@@ -98,7 +98,7 @@ impl Load {
     fn forget_deletion(&self, record: &Record) {
         if let Body::Delete(delete) = &record.body {
             let mut deleted = self.deleted.lock();
-            let claim = (delete.session_id, delete.owner);
+            let claim = (delete.session_id, delete.owner.clone());
             if deleted.get(&claim) == Some(&record.seq) {
                 deleted.remove(&claim);
             }

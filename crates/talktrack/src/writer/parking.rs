@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use talktrack_core::ids::SessionId;
 use talktrack_core::record::{Body, Record};
-use uuid::Uuid;
 
 /// The maximum number of waiting records of one session that the store does not know. Further ones become dead letters at once.
 const MOST_OF_A_SESSION: usize = 10_000;
@@ -59,7 +59,7 @@ pub(super) enum ParkReason {
 /// A parked session whose records the journal hands over.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FedSession {
-    pub(crate) session_id: Uuid,
+    pub(crate) session_id: SessionId,
     /// The maximum number of its records that the lane may hold.
     pub(crate) most: usize,
     /// True if the records probe whether the store accepts rows of this session again. The newest record must be among them,
@@ -81,11 +81,11 @@ pub(crate) struct Parking {
 
 #[derive(Debug, Default)]
 struct ParkingState {
-    sessions: HashMap<Uuid, Parked>,
+    sessions: HashMap<SessionId, Parked>,
     /// The number of records of unknown sessions.
     records: usize,
     /// Sessions whose start became a dead letter, each with the error.
-    bad_starts: HashMap<Uuid, String>,
+    bad_starts: HashMap<SessionId, String>,
 }
 
 /// Where the records of a parked session are.
@@ -165,7 +165,7 @@ impl Parking {
     }
 
     /// Returns the sessions whose lane is to be told that their records follow. The caller must tell it.
-    pub(super) fn announce_due(&self) -> Vec<Uuid> {
+    pub(super) fn announce_due(&self) -> Vec<SessionId> {
         let mut state = self.state.lock();
         let due = state.sessions.iter_mut().filter(|(_, parked)| parked.stage == Stage::Due);
         due.map(|(session_id, parked)| {
@@ -176,7 +176,7 @@ impl Parking {
     }
 
     /// The lane has learned that the records of this session follow.
-    pub(super) fn mark_fed(&self, session_id: Uuid) {
+    pub(super) fn mark_fed(&self, session_id: SessionId) {
         if let Some(parked) = self.state.lock().sessions.get_mut(&session_id)
             && parked.stage == Stage::Announced
         {
@@ -185,7 +185,7 @@ impl Parking {
     }
 
     /// The lane has dropped everything that it was told about these sessions, so it is told again.
-    pub(crate) fn reopen_sessions(&self, is_meant: impl Fn(Uuid) -> bool) {
+    pub(crate) fn reopen_sessions(&self, is_meant: impl Fn(SessionId) -> bool) {
         let mut state = self.state.lock();
         let meant = state
             .sessions
@@ -195,7 +195,7 @@ impl Parking {
     }
 
     /// Unparks a session of which the journal has no record left.
-    pub(crate) fn unpark(&self, session_id: Uuid) {
+    pub(crate) fn unpark(&self, session_id: SessionId) {
         self.update(|state| {
             if let Some(parked) = state.sessions.remove(&session_id)
                 && parked.reason == ParkReason::Unknown
@@ -216,7 +216,7 @@ impl Parking {
     }
 
     /// True if a refusal of this session's records is final now.
-    pub(super) fn is_last_attempt(&self, session_id: Uuid) -> bool {
+    pub(super) fn is_last_attempt(&self, session_id: SessionId) -> bool {
         let is_last =
             |state: &ParkingState| state.sessions.get(&session_id).is_some_and(|parked| parked.is_last);
         !self.is_empty() && is_last(&self.state.lock())
@@ -265,7 +265,7 @@ impl Parking {
     }
 
     /// Notes that the start of this session became a dead letter.
-    pub(super) fn note_bad_start(&self, session_id: Uuid, error: &str) {
+    pub(super) fn note_bad_start(&self, session_id: SessionId, error: &str) {
         self.any_bad_start.store(true, Ordering::Release);
         let starts = &mut self.state.lock().bad_starts;
         if starts.len() < MOST_BAD_STARTS {
@@ -274,19 +274,19 @@ impl Parking {
     }
 
     /// Notes that the start of this session is stored.
-    pub(super) fn forget_bad_start(&self, session_id: Uuid) {
+    pub(super) fn forget_bad_start(&self, session_id: SessionId) {
         if self.any_bad_start.load(Ordering::Acquire) {
             self.state.lock().bad_starts.remove(&session_id);
         }
     }
 
     /// Returns the error of this session's start, if it became a dead letter.
-    pub(super) fn bad_start(&self, session_id: Uuid) -> Option<String> {
+    pub(super) fn bad_start(&self, session_id: SessionId) -> Option<String> {
         self.state.lock().bad_starts.get(&session_id).cloned()
     }
 
     /// Returns the waiting sessions that the store did not know.
-    pub(super) fn unknown_sessions(&self) -> Vec<Uuid> {
+    pub(super) fn unknown_sessions(&self) -> Vec<SessionId> {
         let state = self.state.lock();
         let waiting = state
             .sessions
@@ -296,7 +296,7 @@ impl Parking {
     }
 
     /// Notes the store's answer about this session. `reachable` is how long the store has been reachable since the last answer.
-    pub(super) fn note_answer(&self, session_id: Uuid, is_known: bool, reachable: Duration) {
+    pub(super) fn note_answer(&self, session_id: SessionId, is_known: bool, reachable: Duration) {
         if let Some(parked) = self.state.lock().sessions.get_mut(&session_id) {
             parked.reachable += reachable;
             // One more attempt decides: the session may have been deleted, or may have just arrived.

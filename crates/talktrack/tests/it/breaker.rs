@@ -7,22 +7,21 @@ use std::time::{Duration, Instant};
 
 use talktrack::record::{Body, Record};
 use talktrack::store::{ErrorClass, Rows as _};
-use talktrack::{Message, NewSession, Role, Tracker};
+use talktrack::{Message, NewSession, Role, SessionId, Tracker, UserId};
 use talktrack_testkit::memory::MemoryStore;
 use talktrack_testkit::{PATIENCE, Setup};
-use uuid::Uuid;
 
 use crate::support::{accept, dir, remote, store_error, within};
 
 /// The user whose rows the store refuses.
-const BAD: Uuid = Uuid::from_u128(0xbad);
+const BAD: UserId = UserId::from_u128(0xbad);
 
-fn user(number: u128) -> Uuid {
-    Uuid::from_u128(0x1000 + number)
+fn user(number: u128) -> UserId {
+    UserId::from_u128(0x1000 + number)
 }
 
-fn session(number: u128) -> Uuid {
-    Uuid::from_u128(0x2000 + number)
+fn session(number: u128) -> SessionId {
+    SessionId::from_u128(0x2000 + number)
 }
 
 fn is_bad(record: &Record) -> bool {
@@ -42,11 +41,11 @@ fn refuse_all_messages(store: &MemoryStore) {
     });
 }
 
-fn start(tracker: &Tracker, session: Uuid, user: Uuid) {
+fn start(tracker: &Tracker, session: SessionId, user: UserId) {
     drop(tracker.start_session(NewSession::new(session, user)).unwrap());
 }
 
-fn say(tracker: &Tracker, session: Uuid, text: impl Into<String>) {
+fn say(tracker: &Tracker, session: SessionId, text: impl Into<String>) {
     drop(accept(tracker, Message::new(session, Role::User, text)));
 }
 

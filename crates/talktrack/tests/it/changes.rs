@@ -6,12 +6,11 @@ use rusqlite::params;
 use talktrack::store::ErrorClass;
 use talktrack::store::sqlite::SqliteReader;
 use talktrack::{
-    Change, ChangeKind, Changes, DATABASE_FILE, JsonObject, Message, Options, Redirect, Role, Tracker,
-    quarantines,
+    Change, ChangeKind, Changes, DATABASE_FILE, JsonObject, Message, MessageId, Options, Redirect, Role,
+    SessionId, Tracker, quarantines,
 };
 use talktrack_testkit::Setup;
 use tempfile::TempDir;
-use uuid::Uuid;
 
 use crate::support::{
     SESSION, USER, accept, dir, downgrade, image_of, message, new_session, remote, sqlite, store_error,
@@ -43,7 +42,7 @@ fn kinds(changes: &[Change]) -> Vec<ChangeKind> {
 }
 
 fn numbered(number: u128, content: &str) -> Message {
-    Message { id: Some(Uuid::from_u128(number)), ..message(content) }
+    Message { id: Some(MessageId::from_u128(number)), ..message(content) }
 }
 
 async fn start(tracker: &Tracker) {
@@ -63,7 +62,7 @@ async fn converse(tracker: &Tracker) {
 fn of_the_conversation(changes: &[Change]) {
     use ChangeKind::{Message, Revision, SessionEnded, SessionStarted, SessionUpdated};
     assert_eq!(kinds(changes), [SessionStarted, Message, Revision, SessionUpdated, SessionEnded]);
-    let first = Some(Uuid::from_u128(1));
+    let first = Some(MessageId::from_u128(1));
     let messages: Vec<_> = changes.iter().map(|change| change.message_id).collect();
     assert_eq!(messages, [None, first, first, None, None]);
     assert!(changes.iter().all(|change| change.session_id == SESSION && change.user_id == Some(USER)));
@@ -107,7 +106,7 @@ async fn what_changes_nothing_is_not_told() {
     let told = all(&dir).await;
     within(accept(&tracker, Message { revision: 1, ..numbered(1, "hello!") })).await.unwrap();
     within(accept(&tracker, Message { revision: 1, ..numbered(1, "a conflict") })).await.unwrap_err();
-    let nowhere = Message::new(Uuid::from_u128(0xdead), Role::User, "is anybody here?");
+    let nowhere = Message::new(SessionId::from_u128(0xdead), Role::User, "is anybody here?");
     within(accept(&tracker, nowhere)).await.unwrap();
     assert_eq!(tracker.health().books.dead_lettered, 1);
     assert_eq!(all(&dir).await, told);
@@ -199,7 +198,7 @@ async fn a_replayed_letter_is_told_behind_all_others() {
     within(tracker.replay_record(*letters[0].record.clone().unwrap()).unwrap()).await.unwrap();
     let changes = all(&dir).await;
     assert_eq!(kinds(&changes), [ChangeKind::SessionStarted, ChangeKind::Message]);
-    assert_eq!(changes[1].message_id, Some(Uuid::from_u128(7)));
+    assert_eq!(changes[1].message_id, Some(MessageId::from_u128(7)));
 }
 
 /// Fills a directory with as many changes as are always kept, and returns the first of them.

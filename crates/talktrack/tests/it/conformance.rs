@@ -5,11 +5,10 @@
 use std::sync::Arc;
 
 use talktrack::store::{MessageRow, SessionFilter, SessionRow};
-use talktrack::{JsonObject, Kind, Message, NewSession, Role};
+use talktrack::{JsonObject, Kind, Message, MessageId, NewSession, Role, SessionId, UserId};
 use talktrack_testbed::PgBouncer;
 use talktrack_testkit::memory::MemoryStore;
 use talktrack_testkit::{Setup, Trial};
-use uuid::Uuid;
 
 use crate::postgres::{migrated, store_at};
 use crate::support::dir;
@@ -61,15 +60,15 @@ talktrack_testkit::for_each_conformance_check!(tests);
 struct Script(fastrand::Rng);
 
 impl Script {
-    fn session(&mut self) -> Uuid {
-        Uuid::from_u128(self.0.u128(1..5))
+    fn session(&mut self) -> SessionId {
+        SessionId::from_u128(self.0.u128(1..5))
     }
 
     fn message(&mut self, trial: &Trial) -> Message {
         let random = &mut self.0;
         let choose = |word: bool, text: &str| word.then(|| text.to_owned());
         Message {
-            id: random.bool().then(|| Uuid::from_u128(random.u128(100..115))),
+            id: random.bool().then(|| MessageId::from_u128(random.u128(100..115))),
             external_id: choose(random.u8(..4) == 0, ["x", "y"][random.usize(..2)]),
             created_at: (random.u8(..4) == 0).then(|| {
                 let back = i64::from(random.u8(..4)) * 1_000_000;
@@ -80,7 +79,7 @@ impl Script {
             interrupted: random.u8(..8) == 0,
             audio_url: choose(random.u8(..8) == 0, "https://example.org/a"),
             ..Message::new(
-                Uuid::from_u128(random.u128(1..6)),
+                SessionId::from_u128(random.u128(1..6)),
                 [Role::User, Role::Assistant, Role::System][random.usize(..3)],
                 ["yes", "no"][random.usize(..2)],
             )
@@ -97,7 +96,7 @@ impl Script {
                 // Each session has only one user here. After a restart only the store knows the owner of a session,
                 // and a remote store is not asked before the answer. `sessions.rs` and the suite cover other users.
                 let session = self.session();
-                let user = Uuid::from_u128(7 + session.as_u128() % 2);
+                let user = UserId::from_u128(7 + session.as_uuid().as_u128() % 2);
                 let metadata = self.0.bool().then(|| self.metadata());
                 let start =
                     trial.tracker().start_session(NewSession { metadata, ..NewSession::new(session, user) });
@@ -141,7 +140,9 @@ async fn play(setup: Setup, seed: u64) -> Story {
     let mut story = Vec::new();
     for session in trial.sessions(SessionFilter::default()).await {
         let mut rows = trial.transcript(session.session_id).await;
-        rows.iter_mut().filter(|row| row.id.get_version_num() == 7).for_each(|row| row.id = Uuid::nil());
+        rows.iter_mut()
+            .filter(|row| row.id.as_uuid().get_version_num() == 7)
+            .for_each(|row| row.id = MessageId::nil());
         story.push((session, rows));
     }
     story

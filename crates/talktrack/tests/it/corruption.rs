@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use talktrack::store::sqlite::SqliteReader;
 use talktrack::store::{ErrorClass, Read as _, Rows as _};
-use talktrack::{DATABASE_FILE, Message, NotDurable, Reason, Tracker};
+use talktrack::{DATABASE_FILE, Message, MessageId, NotDurable, Reason, Tracker};
 use talktrack_testkit::Setup;
 use talktrack_testkit::memory::MemoryStore;
 use tempfile::TempDir;
@@ -15,7 +15,7 @@ use crate::support::{
 };
 
 fn numbered(number: u128) -> Message {
-    Message { id: Some(Uuid::from_u128(number)), ..message(format!("message {number}")) }
+    Message { id: Some(MessageId::from_u128(number)), ..message(format!("message {number}")) }
 }
 
 /// Fills a journal with `count` messages that wait for the store, and closes the data directory.
@@ -38,7 +38,7 @@ async fn full_outbox(dir: &TempDir, count: u128) -> (Setup, MemoryStore) {
 /// Flips the bits in `mask` in the message's text. Depending on the mask, the row is still JSON, or is no longer UTF-8.
 fn rot(dir: &TempDir, number: u128, mask: u8) {
     let connection = sqlite(dir.path());
-    let id = Uuid::from_u128(number).to_string();
+    let id = MessageId::from_u128(number).to_string();
     let read = "SELECT cast(body AS blob) FROM journal WHERE message_id = ?1";
     let mut body: Vec<u8> = connection.query_row(read, [&id], |row| row.get(0)).unwrap();
     let said = format!("message {number}");
@@ -104,7 +104,7 @@ async fn the_only_row_being_corrupt_is_laid_aside_although_nothing_else_arrives(
 async fn a_row_of_the_wrong_type_is_laid_aside() {
     let dir = dir();
     let (setup, store) = full_outbox(&dir, 3).await;
-    let id = Uuid::from_u128(2).to_string();
+    let id = MessageId::from_u128(2).to_string();
     sqlite(dir.path())
         .execute("UPDATE journal SET body = cast(body AS blob), checksum = 0 WHERE message_id = ?1", [id])
         .unwrap();
@@ -138,7 +138,7 @@ async fn a_repetition_of_a_message_whose_row_has_just_rotted_is_kept_or_refused_
     store.fix();
     within(tracker.flush_to_store()).await.unwrap();
     let rows = store.messages(SESSION, None, 10).await.unwrap();
-    let there = rows.iter().any(|row| row.id == Uuid::from_u128(1));
+    let there = rows.iter().any(|row| row.id == MessageId::from_u128(1));
     assert!(matches!(outcome, Ok(()) | Err(NotDurable::IdConflict)), "{outcome:?}");
     assert_eq!(there, outcome.is_ok(), "acknowledged means kept; there are {} rows", rows.len());
 }

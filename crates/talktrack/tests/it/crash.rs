@@ -6,9 +6,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
-use talktrack::{DATABASE_FILE, NewSession, Options, Status, Tracker};
+use talktrack::{DATABASE_FILE, MessageId, NewSession, Options, SessionId, Status, Tracker};
 use talktrack_testkit::{Setup, eventually};
-use uuid::Uuid;
 
 use crate::support::{SESSION, USER, accept, dir, image_of, message, new_session, sqlite, within};
 
@@ -18,8 +17,8 @@ const DIRECTORY: &str = "TALKTRACK_TEST_DIRECTORY";
 /// A child process that writes until it is killed, and prints the id of each acknowledged message.
 pub(crate) struct Process {
     child: Child,
-    told: Receiver<Uuid>,
-    acknowledged: Vec<Uuid>,
+    told: Receiver<MessageId>,
+    acknowledged: Vec<MessageId>,
 }
 
 impl Process {
@@ -39,7 +38,7 @@ impl Process {
             for line in lines.map_while(Result::ok) {
                 if let Some(id) = line.strip_prefix("acknowledged ") {
                     // The kill may cut the last line short. Such a line is not an acknowledgement.
-                    Uuid::try_parse(id).ok().filter(|_| id.len() == 36).map(|id| tell.send(id));
+                    id.parse::<MessageId>().ok().filter(|_| id.len() == 36).map(|id| tell.send(id));
                 }
             }
         });
@@ -60,7 +59,7 @@ impl Process {
     }
 
     /// Kills the process, and returns the ids of all messages that it acknowledged.
-    pub(crate) fn kill(mut self) -> Vec<Uuid> {
+    pub(crate) fn kill(mut self) -> Vec<MessageId> {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         self.acknowledged.extend(self.told.iter());
@@ -119,7 +118,7 @@ async fn an_image_of_the_files_of_a_live_tracker_holds_everything_durable() {
     let setup = Setup::sqlite(live.path());
     let tracker = setup.open(setup.options()).unwrap();
     let open = SESSION;
-    let ended = Uuid::from_u128(2);
+    let ended = SessionId::from_u128(2);
     drop(tracker.start_session(new_session()).unwrap());
     drop(tracker.start_session(NewSession::new(ended, USER)).unwrap());
     for number in 0..300 {

@@ -6,10 +6,12 @@ use talktrack::clock::Seq;
 use talktrack::record::{Body, Record};
 use talktrack::store::sqlite::{DeadLetter, Replayed, SqliteReader};
 use talktrack::store::{ErrorClass, MessageRow, Read as _, Rows as _};
-use talktrack::{Books, DATABASE_FILE, Message, NotDurable, Options, Reason, Receipt, Tracker};
+use talktrack::{
+    Books, DATABASE_FILE, Message, MessageId, NotDurable, Options, Reason, RecordReceipt, SessionId, Tracker,
+    UserId,
+};
 use talktrack_testkit::Setup;
 use tempfile::TempDir;
-use uuid::Uuid;
 
 use crate::support::{
     SESSION, StuckDisk, USER, accept, assert_pending, dir, downgrade, message, new_session, remote, sqlite,
@@ -63,7 +65,7 @@ async fn start(tracker: &Tracker) {
 }
 
 /// Replays a dead letter, waits until its message is durable again, and keeps the dead letter.
-async fn replay(tracker: &Tracker, letter: &DeadLetter) -> Receipt {
+async fn replay(tracker: &Tracker, letter: &DeadLetter) -> RecordReceipt {
     let record = letter.clone().intact().expect("a whole record");
     let receipt = tracker.replay_record(record).expect("the record is accepted");
     within(receipt.clone()).await.expect("durable again");
@@ -204,7 +206,7 @@ async fn letters_are_listed_in_pages_from_the_oldest_on() {
 async fn a_replay_never_replaces_what_was_stored_under_its_id_meanwhile() {
     let dir = dir();
     let tracker = open(&Setup::sqlite(dir.path()));
-    let said = |text: &str| Message { id: Some(Uuid::from_u128(1)), ..message(text) };
+    let said = |text: &str| Message { id: Some(MessageId::from_u128(1)), ..message(text) };
     drop(accept(&tracker, said("the first")));
     within(tracker.flush()).await.unwrap();
     start(&tracker).await;
@@ -228,8 +230,8 @@ async fn a_whole_session_that_died_comes_back_in_its_order() {
     drop(tracker.start_session(new_session()).unwrap());
     drop(accept(&tracker, message("hello")));
     // The store accepts rows of another user, which shows that the refused rows themselves are bad.
-    let other = Uuid::from_u128(0xa9);
-    drop(tracker.start_session(talktrack::NewSession::new(other, Uuid::from_u128(0xb9))).unwrap());
+    let other = SessionId::from_u128(0xa9);
+    drop(tracker.start_session(talktrack::NewSession::new(other, UserId::from_u128(0xb9))).unwrap());
     drop(accept(&tracker, Message { session_id: other, ..message("hello") }));
     let metadata = talktrack::JsonObject::parse(r#"{"a":1}"#).unwrap();
     drop(tracker.update_session(SESSION, metadata.clone()).unwrap());
@@ -363,10 +365,13 @@ async fn bytes_of_letters_are_kept_by_user_from_the_first_version_on() {
     downgrade(dir.path(), 13);
     let tracker = open(&setup);
     add(8);
-    let user = Some(Uuid::from_u128(7));
+    let user = Some(UserId::from_u128(7));
     let one = bytes("seq = 7");
     let nobodys = bytes(&format!("seq = {old}"));
-    assert_eq!(within(reader(&dir).dead_letter_bytes()).await.unwrap(), [(None, nobodys), (user, 2 * one)]);
+    assert_eq!(
+        within(reader(&dir).dead_letter_bytes()).await.unwrap(),
+        [(None, nobodys), (user.clone(), 2 * one)]
+    );
     // A dead letter whose body is damaged can be taken out like any other.
     sqlite(dir.path()).execute("UPDATE dead_letters SET body = 'rot' WHERE seq = 7", []).unwrap();
     take_out(&tracker, &[7]).await;

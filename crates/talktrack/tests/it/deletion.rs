@@ -10,10 +10,11 @@ use std::sync::Arc;
 
 use talktrack::options::Redirect;
 use talktrack::store::{ErrorClass, Store};
-use talktrack::{Books, Deletion, DeletionCounts, Message, NewSession, NotDurable, Options, Role, Tracker};
+use talktrack::{
+    Books, Deletion, DeletionCounts, Message, NewSession, NotDurable, Options, Role, SessionId, Tracker,
+};
 use talktrack_testkit::memory::MemoryStore;
 use talktrack_testkit::{Setup, Trial, eventually};
-use uuid::Uuid;
 
 use crate::node::Node;
 use crate::postgres::{migrated, store_at};
@@ -21,7 +22,7 @@ use crate::support::{
     SESSION, USER, accept, dir, image_of, message, new_session, remote, sqlite, store_error, value, within,
 };
 
-const OTHER_SESSION: Uuid = Uuid::from_u128(0xa1);
+const OTHER_SESSION: SessionId = SessionId::from_u128(0xa1);
 
 /// Words that occur only in the deleted session.
 const SECRET: &str = "correct horse battery staple";
@@ -83,7 +84,7 @@ async fn two_sessions(tracker: &Tracker) {
     talk(tracker).await;
 }
 
-async fn contents(tracker: &Tracker, session: Uuid) -> Vec<String> {
+async fn contents(tracker: &Tracker, session: SessionId) -> Vec<String> {
     let rows = within(tracker.reader().messages(session, None, 1_000)).await.unwrap();
     rows.into_iter().map(|row| row.content).collect()
 }
@@ -124,7 +125,7 @@ fn secret(session: u32) -> String {
 
 /// Tracks messages in sessions that talk at the same time, short and long ones, and revises many of them
 /// to longer texts, so that SQLite splits and merges pages.
-async fn many_sessions(tracker: &Tracker, sessions: &[Uuid], random: &mut fastrand::Rng) {
+async fn many_sessions(tracker: &Tracker, sessions: &[SessionId], random: &mut fastrand::Rng) {
     for session in sessions {
         let receipt = tracker.start_session(NewSession::new(*session, USER)).expect("accepted");
         within(receipt.durable()).await.expect("durable");
@@ -154,7 +155,7 @@ async fn nothing_remains_of_deleted_sessions(setup: &Setup, data_dir: &Path, is_
     println!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
     let tracker = setup.open(setup.options()).unwrap();
-    let sessions: Vec<Uuid> = (0..40).map(|number| Uuid::from_u128(0x5ec0_0000 + number)).collect();
+    let sessions: Vec<SessionId> = (0..40).map(|number| SessionId::from_u128(0x5ec0_0000 + number)).collect();
     many_sessions(&tracker, &sessions, &mut random).await;
     within(tracker.flush_to_store()).await.unwrap();
     is_away(true);
@@ -386,7 +387,7 @@ async fn nodes_that_start_and_delete_the_same_sessions_at_once_leave_none_behind
     let starts = node();
     let deletes = node();
     for number in 0..60 {
-        let session = Uuid::from_u128(0xde1e7e + number);
+        let session = SessionId::from_u128(0xde1e7e + number);
         drop(starts.tracker.start_session(NewSession::new(session, USER)).unwrap());
         drop(accept(&starts.tracker, Message::new(session, Role::User, "hello")));
         let Deletion { here, in_store } = deletes.tracker.delete_session(session, None).unwrap();

@@ -5,10 +5,9 @@ use std::time::{Duration, Instant};
 
 use talktrack::record::Record;
 use talktrack::store::{SessionRow, Store};
-use talktrack::{Books, Message, NewSession, Options, Role, Tracker};
+use talktrack::{Books, Message, NewSession, Options, Role, SessionId, Tracker, UserId};
 use talktrack_testkit::{PATIENCE, eventually};
 use tempfile::TempDir;
-use uuid::Uuid;
 
 use crate::postgres::store_at;
 use crate::support::{USER, accept, dir, sqlite, within};
@@ -82,24 +81,24 @@ impl Node {
     }
 
     /// Starts a session of [`USER`], and waits until the start is durable.
-    pub(crate) async fn start(&self, session: Uuid) {
+    pub(crate) async fn start(&self, session: SessionId) {
         self.start_as(session, USER).await;
     }
 
     /// Starts a session of this user, and waits until the start is durable.
-    pub(crate) async fn start_as(&self, session: Uuid, user: Uuid) {
+    pub(crate) async fn start_as(&self, session: SessionId, user: UserId) {
         let receipt =
             self.tracker.start_session(NewSession::new(session, user)).expect("the session is accepted");
         within(receipt.durable()).await.expect("durable, whatever the store does");
     }
 
     /// Tracks a text as the user's message, and waits until it is durable.
-    pub(crate) async fn say(&self, session: Uuid, text: impl Into<String>) {
+    pub(crate) async fn say(&self, session: SessionId, text: impl Into<String>) {
         self.track(Message::new(session, Role::User, text)).await;
     }
 
     /// Tracks all of these texts, and waits until they are durable.
-    pub(crate) async fn say_all(&self, session: Uuid, texts: impl Iterator<Item = String>) {
+    pub(crate) async fn say_all(&self, session: SessionId, texts: impl Iterator<Item = String>) {
         for text in texts {
             drop(accept(&self.tracker, Message::new(session, Role::User, text)));
         }
@@ -152,14 +151,14 @@ impl Node {
     }
 
     /// Returns the texts of a session's messages, as the store has them.
-    pub(crate) async fn contents(&self, session: Uuid) -> Vec<String> {
+    pub(crate) async fn contents(&self, session: SessionId) -> Vec<String> {
         let rows =
             within(self.tracker.reader().messages(session, None, ALL)).await.expect("the store can be read");
         rows.into_iter().map(|row| row.content).collect()
     }
 
     /// Returns the row of a session, which must be in the store.
-    pub(crate) async fn session(&self, session: Uuid) -> SessionRow {
+    pub(crate) async fn session(&self, session: SessionId) -> SessionRow {
         let row = within(self.tracker.reader().session(session)).await.expect("the store can be read");
         row.unwrap_or_else(|| panic!("session {session} is not in the store"))
     }

@@ -9,8 +9,8 @@ mod unknown;
 use std::sync::Arc;
 use std::time::Duration;
 
-use talktrack::Options;
 use talktrack::store::Store;
+use talktrack::{Options, SessionId};
 use talktrack_testbed::Database;
 use talktrack_testkit::ManualClock;
 use talktrack_testkit::Setup;
@@ -112,14 +112,14 @@ async fn a_message_of_a_session_that_another_node_started_is_stored_with_its_use
     other.say(SESSION, "there").await;
     assert_eq!(other.settled().await.stored, 1);
     let rows = other.tracker.reader().messages(SESSION, None, 10).await.unwrap();
-    let rows: Vec<_> = rows.iter().map(|row| (row.content.as_str(), row.user_id)).collect();
+    let rows: Vec<_> = rows.iter().map(|row| (row.content.as_str(), row.user_id.clone())).collect();
     assert_eq!(rows, [("here", Some(USER)), ("there", Some(USER))]);
     assert_eq!(one.session(SESSION).await.message_count, 2);
 }
 
 async fn a_node_that_starts_again_knows_the_sessions_of_all_nodes(shared: &Shared) {
     let [one, other] = shared.nodes();
-    let second = Uuid::from_u128(0xa1);
+    let second = SessionId::from_u128(0xa1);
     one.start(SESSION).await;
     other.start(second).await;
     one.settled().await;

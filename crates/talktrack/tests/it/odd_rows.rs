@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use talktrack::search::{SearchCursor, SearchError, SearchFilter};
 use talktrack::stats::{Resolution, StatsError, TimeRange};
 use talktrack::store::{MessageRow, Read, SessionCursor, SessionFilter, SessionRow, Store};
-use talktrack::{NewSession, Options, Role, Tracker};
+use talktrack::{MessageId, NewSession, Options, Role, SessionId, Tracker};
 use talktrack_testbed::Database;
 use talktrack_testkit::PATIENCE;
 use uuid::Uuid;
@@ -24,7 +24,7 @@ use crate::properties::{draws, hold};
 use crate::support::{SESSION, USER, dir, message, new_session, sqlite, within};
 
 /// The session whose row and message are cloned with odd values.
-const ODD: Uuid = Uuid::from_u128(0xa1);
+const ODD: SessionId = SessionId::from_u128(0xa1);
 
 /// A database that gets odd rows.
 trait Harmed {
@@ -133,8 +133,8 @@ async fn reads_all(reader: &dyn Read, harmed: &dyn Harmed) -> Result<(), String>
     others(reader, &sessions, &messages).await
 }
 
-fn same(what: &str, read: impl Iterator<Item = Uuid>, there: &BTreeSet<Uuid>) -> Result<(), String> {
-    let read: Vec<_> = read.collect();
+fn same(what: &str, read: impl Iterator<Item: Into<Uuid>>, there: &BTreeSet<Uuid>) -> Result<(), String> {
+    let read: Vec<Uuid> = read.map(Into::into).collect();
     let distinct: BTreeSet<_> = read.iter().copied().collect();
     if distinct.len() != read.len() {
         return Err(format!("{what}: {} rows twice", read.len() - distinct.len()));
@@ -167,7 +167,7 @@ async fn sessions_of(
     }
 }
 
-async fn transcript(reader: &dyn Read, session: Uuid, page: usize) -> Result<Vec<MessageRow>, String> {
+async fn transcript(reader: &dyn Read, session: SessionId, page: usize) -> Result<Vec<MessageRow>, String> {
     let mut all: Vec<MessageRow> = Vec::new();
     loop {
         let after = all.last().map(MessageRow::cursor);
@@ -188,7 +188,7 @@ async fn others(
     sessions: &BTreeSet<Uuid>,
     messages: &BTreeSet<Uuid>,
 ) -> Result<(), String> {
-    let ids: Vec<_> = sessions.iter().copied().collect();
+    let ids: Vec<_> = sessions.iter().copied().map(SessionId::from).collect();
     let of = |what: &'static str| move |error: talktrack::ReadError| format!("{what}: {error}");
     same(
         "sessions by id",
@@ -197,7 +197,7 @@ async fn others(
     )?;
     within(reader.session_previews(&ids)).await.map_err(of("glimpses"))?;
     within(reader.sessions_by_prefix("0000", 500)).await.map_err(of("prefix"))?;
-    let said: Vec<_> = messages.iter().copied().collect();
+    let said: Vec<_> = messages.iter().copied().map(MessageId::from).collect();
     within(reader.messages_by_id(&said)).await.map_err(of("messages by id"))?;
     within(reader.audit()).await.map_err(of("audit"))?;
     for row in within(reader.sessions_by_id(&ids)).await.map_err(of("by id"))? {
@@ -212,7 +212,7 @@ async fn others(
         Some(Resolution::Day),
         "2027-01-01T00:00:00Z".parse().unwrap(),
     );
-    within(reader.user_stats(USER, &range.unwrap()))
+    within(reader.user_stats(&USER, &range.unwrap()))
         .await
         .map_err(|error| format!("stats of a user: {error}"))?;
     // A session with an odd time has no age, so retention must not delete it.
@@ -273,13 +273,13 @@ async fn every_hit(reader: &dyn Read) -> Result<usize, SearchError> {
 /// Checks that the tracker still starts and ends sessions, including odd ones.
 async fn goes_on(tracker: &Tracker, sessions: &BTreeSet<Uuid>) -> Result<(), String> {
     let before = tracker.health().books;
-    for session in sessions {
+    for session in sessions.iter().copied().map(SessionId::from) {
         drop(
             tracker
-                .start_session(NewSession::new(*session, USER))
+                .start_session(NewSession::new(session, USER))
                 .map_err(|refused| format!("{refused:?}"))?,
         );
-        drop(tracker.end_session(*session, "completed"));
+        drop(tracker.end_session(session, "completed"));
     }
     drop(tracker.start_session(new_session()).map_err(|refused| format!("{refused:?}"))?);
     drop(tracker.track_message(message("plain again")).map_err(|refused| format!("{:?}", refused.reason))?);
@@ -306,15 +306,19 @@ fn lives_with(harmed: &impl Harmed, odd: &[Odd]) -> Result<(), String> {
         drop(tracker);
         // This start ends the sessions that the crash left open.
         let tracker = harmed.tracker();
-        goes_on(&tracker, &BTreeSet::from([SESSION])).await?;
-        for session in sessions.iter().filter(|session| **session != SESSION) {
-            let deleted = tracker.delete_session(*session, None).map_err(|error| format!("{error:?}"))?;
+        goes_on(&tracker, &BTreeSet::from([SESSION.as_uuid()])).await?;
+        for session in sessions.iter().copied().map(SessionId::from).filter(|session| *session != SESSION) {
+            let deleted = tracker.delete_session(session, None).map_err(|error| format!("{error:?}"))?;
             drop(deleted);
         }
         within(tracker.flush()).await.map_err(|error| format!("not deleted: {error:?}"))?;
         within(tracker.flush_to_store()).await.map_err(|error| format!("not deleted: {error:?}"))?;
         let left = harmed.readable(Table::Sessions);
-        if left == BTreeSet::from([SESSION]) { Ok(()) } else { Err(format!("after the deletion: {left:?}")) }
+        if left == BTreeSet::from([SESSION.as_uuid()]) {
+            Ok(())
+        } else {
+            Err(format!("after the deletion: {left:?}"))
+        }
     })
 }
 

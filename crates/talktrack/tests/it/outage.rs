@@ -9,15 +9,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
-use talktrack::Status;
+use talktrack::{SessionId, Status};
 use talktrack_testbed::Database;
-use uuid::Uuid;
 
 use crate::node::Node;
 use crate::support::within;
 
 /// One session in each lane of the writer, so that every lane meets the trouble.
-const SESSIONS: [Uuid; 4] = [Uuid::from_u128(1), Uuid::from_u128(2), Uuid::from_u128(3), Uuid::from_u128(4)];
+const SESSIONS: [SessionId; 4] =
+    [SessionId::from_u128(1), SessionId::from_u128(2), SessionId::from_u128(3), SessionId::from_u128(4)];
 
 /// Conversations that continue in spite of all trouble of the database.
 struct Talk {

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use talktrack::store::{ErrorClass, Rows as _};
 use talktrack::{
-    JsonObject, Message, NewSession, NotDurable, Options, Reason, Redirect, Role, Status, Tracker,
+    JsonObject, Message, MessageId, NewSession, NotDurable, Options, Reason, Redirect, Role, SessionId,
+    Status, Tracker,
 };
 use talktrack_testkit::memory::MemoryStore;
 use talktrack_testkit::{Setup, eventually};
 use tempfile::TempDir;
-use uuid::Uuid;
 
 use crate::support::{
     SESSION, USER, accept, assert_pending, dir, message, new_session, remote, sqlite, store_error, value,
@@ -27,7 +27,7 @@ async fn with_store_away(dir: &TempDir, class: ErrorClass) -> (Setup, Tracker, M
     (setup, tracker, store)
 }
 
-async fn contents(store: &MemoryStore, session: Uuid) -> Vec<String> {
+async fn contents(store: &MemoryStore, session: SessionId) -> Vec<String> {
     store.messages(session, None, 100_000).await.unwrap().into_iter().map(|row| row.content).collect()
 }
 
@@ -80,7 +80,7 @@ async fn a_store_that_fails_now_and_then_gets_everything_once_and_in_order() {
         (writes % 3 != 0).then(|| store_error(ErrorClass::Transient, "try again"))
     });
     let tracker = setup.open(setup.options()).unwrap();
-    let sessions: Vec<_> = (1..=8).map(Uuid::from_u128).collect();
+    let sessions: Vec<_> = (1..=8).map(SessionId::from_u128).collect();
     for &session in &sessions {
         drop(tracker.start_session(NewSession::new(session, USER)).unwrap());
     }
@@ -101,7 +101,7 @@ async fn a_store_that_fails_now_and_then_gets_everything_once_and_in_order() {
 async fn a_session_that_the_store_does_not_take_holds_up_no_other_lane_however_much_it_says() {
     let dir = dir();
     let (setup, store) = remote(&dir);
-    let [stuck, others @ ..] = [1, 2, 3, 4].map(Uuid::from_u128);
+    let [stuck, others @ ..] = [1, 2, 3, 4].map(SessionId::from_u128);
     store.fail_when(move |records| {
         let is_stuck = records.iter().any(|record| record.session_id() == stuck);
         is_stuck.then(|| store_error(ErrorClass::Systemic, "not this session"))
@@ -203,7 +203,7 @@ async fn more_than_the_writer_takes_at_once_drains_in_order() {
         away
     });
     let tracker = setup.open(setup.options()).unwrap();
-    let sessions = [1, 2, 3].map(Uuid::from_u128);
+    let sessions = [1, 2, 3].map(SessionId::from_u128);
     for session in sessions {
         drop(tracker.start_session(NewSession::new(session, USER)).unwrap());
     }
@@ -280,7 +280,7 @@ async fn an_outbox_that_has_grown_to_its_limit_refuses_until_there_is_room() {
 async fn ids_are_kept_apart_while_their_messages_still_wait() {
     let dir = dir();
     let (setup, tracker, store) = with_store_away(&dir, ErrorClass::Transient).await;
-    let draft = |revision, text| Message { id: Some(Uuid::from_u128(1)), revision, ..message(text) };
+    let draft = |revision, text| Message { id: Some(MessageId::from_u128(1)), revision, ..message(text) };
     let track = async |tracker: &Tracker, said| within(accept(tracker, said)).await;
     assert_eq!(track(&tracker, draft(0, "first")).await, Ok(()));
     assert_eq!(track(&tracker, draft(0, "first")).await, Ok(()), "a repetition");
@@ -362,17 +362,17 @@ async fn what_waits_for_a_remote_store_goes_into_the_file_where_the_file_becomes
     store.fail_when(|_| Some(store_error(ErrorClass::Transient, "the store is away")));
     // One session exists only in the remote store, the other only in the journal. Together they need
     // more than one transaction.
-    let other = Uuid::from_u128(0xc0);
+    let other = SessionId::from_u128(0xc0);
     let named = NewSession { external_id: Some("call-7".into()), ..NewSession::new(other, USER) };
     within(tracker.start_session(named).unwrap().durable()).await.unwrap();
-    let id = Some(Uuid::from_u128(1));
+    let id = Some(MessageId::from_u128(1));
     for text in numbers(0..1_100) {
         drop(accept(&tracker, message(&text)));
         drop(accept(&tracker, Message::new(other, Role::User, text)));
     }
     drop(accept(&tracker, Message { id, ..message("as first said") }));
     drop(accept(&tracker, Message { id, revision: 1, ..message("as revised") }));
-    drop(accept(&tracker, Message::new(Uuid::from_u128(99), Role::User, "nobody's")));
+    drop(accept(&tracker, Message::new(SessionId::from_u128(99), Role::User, "nobody's")));
     drop(accept(&tracker, message("damaged on the disk")));
     within(tracker.end_session(other, "completed").unwrap().durable()).await.unwrap();
     drop(tracker);

@@ -6,9 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rusqlite::Connection;
 use talktrack::record::Record;
 use talktrack::store::{ErrorClass, Rows as _};
-use talktrack::{Message, NewSession, Role, Tracker};
+use talktrack::{Message, NewSession, Role, SessionId, Tracker};
 use talktrack_testkit::memory::MemoryStore;
-use uuid::Uuid;
 
 use crate::support::{SESSION, USER, accept, dir, message, new_session, remote, sqlite, store_error, within};
 
@@ -132,7 +131,7 @@ async fn poison_in_one_session_does_not_hold_up_the_others() {
     let (setup, store) = remote(&dir);
     refuse_poison(&store);
     let tracker = setup.open(setup.options()).unwrap();
-    let sessions: Vec<_> = (1..=12).map(Uuid::from_u128).collect();
+    let sessions: Vec<_> = (1..=12).map(SessionId::from_u128).collect();
     for &session in &sessions {
         drop(tracker.start_session(NewSession::new(session, USER)).unwrap());
         drop(accept(&tracker, Message::new(session, Role::User, "before")));

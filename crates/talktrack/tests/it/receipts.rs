@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use talktrack::{Message, NotDurable, Options, Tracker};
+use talktrack::{Message, MessageId, NotDurable, Options, SessionId, Tracker};
 use talktrack_testkit::eventually;
-use uuid::Uuid;
 
 use crate::support::{SESSION, StuckDisk, accept, assert_pending, dir, message, new_session, value, within};
 
@@ -65,7 +64,8 @@ async fn receipts_that_nobody_asks_change_nothing() {
 async fn a_receipt_says_which_message_was_refused_and_why() {
     let dir = dir();
     let tracker = open(&dir).await;
-    let with_id = |number, content: &str| Message { id: Some(Uuid::from_u128(number)), ..message(content) };
+    let with_id =
+        |number, content: &str| Message { id: Some(MessageId::from_u128(number)), ..message(content) };
     // The disk is stuck until the last message is accepted, so that all four are in one batch.
     let stuck = StuckDisk::of(dir.path());
     let receipts = [
@@ -93,7 +93,7 @@ async fn a_receipt_says_which_message_was_refused_and_why() {
 async fn a_receipt_says_no_such_session_to_an_update_or_an_end_of_one() {
     let dir = dir();
     let tracker = open(&dir).await;
-    let unknown = Uuid::from_u128(0xdead);
+    let unknown = SessionId::from_u128(0xdead);
     let metadata = talktrack::JsonObject::parse("{}").unwrap();
     let update = tracker.update_session(unknown, metadata).unwrap();
     assert_eq!(within(update).await, Err(NotDurable::UnknownSession));

@@ -1,8 +1,10 @@
 //! Refusals on entry: typed and immediate, and the message comes back to the caller.
 
-use talktrack::{JsonObject, Kind, Message, NewSession, Options, Reason, Refused, Role, Tracker};
+use talktrack::{
+    JsonObject, Kind, Message, MessageId, NewSession, Options, Reason, Refused, Role, SessionId, Tracker,
+    UserId,
+};
 use talktrack_testkit::{Setup, eventually};
-use uuid::Uuid;
 
 use crate::support::{SESSION, StuckDisk, USER, accept, dir, message, new_session, within};
 
@@ -29,7 +31,7 @@ async fn a_full_queue_refuses_and_hands_the_very_message_back() {
     let receipts: Vec<_> = (0..10).map(|n| accept(&tracker, message(format!("message {n}")))).collect();
     assert_eq!(tracker.queue_depth(), 10);
     let one_more = Message {
-        id: Some(Uuid::from_u128(7)),
+        id: Some(MessageId::from_u128(7)),
         external_id: Some("own".into()),
         metadata: Some(JsonObject::parse(r#"{ "spelled" : "so" }"#).unwrap()),
         created_at: Some("2026-01-02T03:04:05Z".parse().unwrap()),
@@ -41,7 +43,7 @@ async fn a_full_queue_refuses_and_hands_the_very_message_back() {
         assert_eq!(refused.reason.code(), "queue_full");
     }
     let session =
-        NewSession { metadata: one_more.metadata.clone(), ..NewSession::new(Uuid::from_u128(8), USER) };
+        NewSession { metadata: one_more.metadata.clone(), ..NewSession::new(SessionId::from_u128(8), USER) };
     let refused = tracker.start_session(session.clone()).expect_err("a session's start is refused too");
     assert_eq!(refused, Refused { reason: Reason::QueueFull, returned: session });
     let keys = JsonObject::parse(r#"{"a":1}"#).unwrap();
@@ -56,7 +58,7 @@ async fn a_full_queue_refuses_and_hands_the_very_message_back() {
     let rows = within(tracker.reader().messages(SESSION, None, 100)).await.unwrap();
     assert_eq!(rows.len(), 12);
     assert_eq!(
-        within(tracker.reader().session(Uuid::from_u128(8))).await.unwrap(),
+        within(tracker.reader().session(SessionId::from_u128(8))).await.unwrap(),
         None,
         "refused is refused"
     );
@@ -189,11 +191,11 @@ async fn a_refused_session_leaves_nothing_in_memory() {
     let (tracker, stuck) = stuck(&dir, Options { queue_capacity: 1, ..Options::new(dir.path()) }).await;
     let receipt = accept(&tracker, message("fills the queue"));
     let refused =
-        tracker.start_session(NewSession::new(Uuid::from_u128(9), USER)).expect_err("the queue is full");
+        tracker.start_session(NewSession::new(SessionId::from_u128(9), USER)).expect_err("the queue is full");
     assert_eq!((refused.reason, tracker.sessions_in_memory()), (Reason::QueueFull, 1));
     drop(stuck);
     within(receipt).await.unwrap();
-    let other_user = NewSession::new(Uuid::from_u128(9), Uuid::from_u128(0xb1));
+    let other_user = NewSession::new(SessionId::from_u128(9), UserId::from_u128(0xb1));
     within(tracker.start_session(other_user).unwrap().durable())
         .await
         .expect("the id is still free for anyone");

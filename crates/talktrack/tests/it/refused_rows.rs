@@ -7,7 +7,7 @@ mod sessions;
 mod triggers;
 mod waiting;
 
-use talktrack::Message;
+use talktrack::{Message, MessageId};
 
 use crate::node::{DeadLetter, Node};
 use crate::postgres::migrated;
@@ -117,7 +117,7 @@ async fn a_revision_that_breaks_a_check_is_laid_aside_and_what_was_said_before_s
     let node = Node::at(&database.url());
     node.start(SESSION).await;
     let draft =
-        |revision, text: &str| Message { id: Some(uuid::Uuid::from_u128(1)), revision, ..message(text) };
+        |revision, text: &str| Message { id: Some(MessageId::from_u128(1)), revision, ..message(text) };
     node.track(draft(0, "first")).await;
     node.settled().await;
     node.track(draft(1, "second, and longer than that")).await;

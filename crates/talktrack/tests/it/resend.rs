@@ -9,10 +9,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use talktrack::record::Attempt;
 use talktrack::store::{Rows as _, Store};
-use talktrack::{Books, Deletion, NotDurable, Options};
+use talktrack::{Books, Deletion, NotDurable, Options, SessionId};
 use talktrack_testkit::eventually;
 use talktrack_testkit::memory::MemoryStore;
-use uuid::Uuid;
 
 use crate::node::Node;
 use crate::support::{SESSION, accept, dir, image_of, message, sqlite, value, within};
@@ -26,7 +25,7 @@ fn texts(range: std::ops::Range<usize>) -> Vec<String> {
 }
 
 /// Waits until the store has exactly these messages of the session, in this order, and no record waits.
-async fn has_all(node: &Node, session: Uuid, expected: &[String]) -> Books {
+async fn has_all(node: &Node, session: SessionId, expected: &[String]) -> Books {
     let deadline = std::time::Instant::now() + talktrack_testkit::PATIENCE;
     while node.contents(session).await != expected {
         assert!(std::time::Instant::now() < deadline, "{:?}", node.contents(session).await);
@@ -116,7 +115,7 @@ async fn a_start_finds_what_the_store_forgot_while_the_server_was_away() {
 async fn a_deletion_that_the_store_forgot_is_done_again_and_nothing_of_the_session_comes_back() {
     let store = MemoryStore::new();
     let node = node_on(&store);
-    let other = Uuid::from_u128(0xa4);
+    let other = SessionId::from_u128(0xa4);
     for session in [SESSION, other] {
         node.start(session).await;
         node.say_all(session, texts(0..10).into_iter()).await;
@@ -146,7 +145,7 @@ async fn a_store_that_forgets_again_and_again_loses_and_doubles_nothing() {
     let mut random = fastrand::Rng::with_seed(seed);
     let store = MemoryStore::new();
     let node = node_on(&store);
-    let sessions: Vec<Uuid> = (0..8).map(|number| Uuid::from_u128(0x5e55 + number)).collect();
+    let sessions: Vec<SessionId> = (0..8).map(|number| SessionId::from_u128(0x5e55 + number)).collect();
     for session in &sessions {
         node.start(*session).await;
     }
@@ -187,7 +186,7 @@ async fn records_leave_the_window_when_their_time_is_over_and_deletions_stay() {
     for text in texts(0..3_000) {
         drop(accept(&tracker, message(text)));
     }
-    let gone = Uuid::from_u128(0xdead);
+    let gone = SessionId::from_u128(0xdead);
     let Deletion { in_store, .. } = tracker.delete_session(gone, None).unwrap();
     within(in_store.durable()).await.unwrap();
     within(tracker.flush_to_store()).await.unwrap();

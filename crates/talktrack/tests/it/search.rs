@@ -9,10 +9,9 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use talktrack::search::{MAX_WORDS, SearchFilter};
-use talktrack::{Message, NewSession, Options, Role, Tracker};
+use talktrack::{Message, NewSession, Options, Role, SessionId, Tracker, UserId};
 use talktrack_testkit::PATIENCE;
 use tempfile::TempDir;
-use uuid::Uuid;
 
 use crate::support::{SESSION, accept, dir, image_of, message, new_session, sqlite, within};
 
@@ -151,7 +150,7 @@ async fn what_was_deleted_leaves_the_index_and_what_takes_its_place_is_found() {
     close(tracker).await;
     // Deletes a session as the journal does: its rows, and a change that reports it. The rowids are free afterwards.
     let database = sqlite(dir.path());
-    let session = SESSION.simple();
+    let session = SESSION.as_uuid().simple();
     database
         .execute_batch(&format!(
             "DELETE FROM conversation_messages;
@@ -209,7 +208,7 @@ fn is_in_the_index(dir: &TempDir, letters: &str) -> bool {
 async fn the_words_of_what_is_deleted_leave_the_file_of_the_index() {
     let dir = dir();
     let tracker = open(&dir);
-    let other = NewSession::new(Uuid::from_u128(77), Uuid::from_u128(78));
+    let other = NewSession::new(SessionId::from_u128(77), UserId::from_u128(78));
     let other = (other.session_id, tracker.start_session(other).expect("accepted")).0;
     let stays = Message::new(other, Role::User, "quokka");
     drop(tracker.track_message(stays).map_err(|refused| refused.reason).expect("accepted"));

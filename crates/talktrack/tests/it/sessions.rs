@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use talktrack::clock::Clock as _;
 use talktrack::{
-    Closing, JsonObject, Message, NewSession, NotDurable, Options, Role, Started, Status, StoredTime,
-    Timestamp,
+    Closing, JsonObject, Message, NewSession, NotDurable, Options, Role, SessionId, Started, Status,
+    StoredTime, Timestamp, UserId,
 };
 use talktrack_testkit::{Setup, Trial};
-use uuid::Uuid;
 
 use crate::support::{SESSION, USER, dir, new_session, within};
 
@@ -71,7 +70,7 @@ async fn a_disconnect_after_the_end_changes_nothing() {
     trial.wait(MINUTE / 2);
     assert!(trial.tracker().disconnect(SESSION).unwrap().is_none());
     assert!(
-        trial.tracker().disconnect(Uuid::from_u128(77)).unwrap().is_none(),
+        trial.tracker().disconnect(SessionId::from_u128(77)).unwrap().is_none(),
         "nor does one of an unknown session"
     );
     trial.settled().await;
@@ -120,7 +119,7 @@ async fn a_calendar_that_leaps_ahead_or_steps_back_changes_no_sessions_time() {
     let dir = dir();
     let trial = trial(&dir);
     let noon = trial.now();
-    let gone = Uuid::from_u128(77);
+    let gone = SessionId::from_u128(77);
     trial.start(NewSession::new(gone, USER)).await;
     trial.start(new_session()).await;
     trial.end(gone, "completed").await;
@@ -204,19 +203,19 @@ async fn sessions_are_swept_without_being_asked() {
 async fn a_session_can_be_had_by_another_user_only_when_nobody_has_it() {
     let dir = dir();
     let mut trial = trial(&dir);
-    let other = Uuid::from_u128(0xb9);
+    let other = UserId::from_u128(0xb9);
     trial.start(new_session()).await;
-    let thief = NewSession::new(SESSION, other);
+    let thief = NewSession::new(SESSION, other.clone());
     let refused = within(trial.tracker().start_session(thief.clone()).unwrap().durable()).await;
     assert_eq!(refused, Err(NotDurable::OtherUser));
-    assert!(trial.tracker().is_proven(SESSION, USER) && !trial.tracker().is_proven(SESSION, other));
+    assert!(trial.tracker().is_proven(SESSION, &USER) && !trial.tracker().is_proven(SESSION, &other));
     let mut trial = {
         trial.say(SESSION, Role::User, "mine").await;
         trial.restart().await
     };
     let refused = within(trial.tracker().start_session(thief).unwrap().durable()).await;
     assert_eq!(refused, Err(NotDurable::OtherUser), "the journal's file knows it too");
-    trial.tracker().forget_claim(SESSION, other);
+    trial.tracker().forget_claim(SESSION, &other);
     trial.start(new_session()).await;
     trial.say(SESSION, Role::User, "still mine").await;
     trial.settled().await;
@@ -272,7 +271,7 @@ async fn times_of_a_session_that_lie_ahead_are_replaced_by_the_moment_of_accepta
     let ahead = |seconds| Some(now.plus(Duration::from_secs(seconds)));
     let far = "9999-12-31T23:59:59.999999Z".parse().unwrap();
     for (claimed, stored) in [(ahead(60), ahead(60)), (ahead(61), Some(now)), (Some(far), Some(now))] {
-        let session = Uuid::new_v4();
+        let session = SessionId::new(uuid::Uuid::new_v4());
         let new = NewSession { started_at: claimed, ..NewSession::new(session, USER) };
         within(tracker.start_session(new).unwrap().durable()).await.unwrap();
         let closing =

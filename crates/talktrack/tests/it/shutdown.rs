@@ -4,9 +4,10 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use talktrack::store::ErrorClass;
-use talktrack::{JsonObject, NewSession, NotDurable, Options, Reason, Receipt, Role, Status, Tracker};
+use talktrack::{
+    JsonObject, MessageId, NewSession, NotDurable, Options, Reason, Receipt, Role, SessionId, Status, Tracker,
+};
 use talktrack_testkit::{Setup, eventually};
-use uuid::Uuid;
 
 use crate::support::{
     SESSION, StuckDisk, USER, accept, dir, message, new_session, remote, store_error, value, within,
@@ -29,7 +30,7 @@ async fn a_shutdown_writes_what_was_accepted_and_ends_what_is_open() {
     let setup = Setup::sqlite(dir.path());
     let tracker = setup.open(setup.options()).unwrap();
     drop(tracker.start_session(new_session()).unwrap());
-    let ended = Uuid::from_u128(2);
+    let ended = SessionId::from_u128(2);
     drop(tracker.start_session(NewSession::new(ended, USER)).unwrap());
     drop(tracker.end_session(ended, "completed").unwrap());
     for text in numbers(5_000) {
@@ -76,7 +77,7 @@ fn assert_refuses_everything(tracker: &Tracker) {
     let metadata = JsonObject::parse("{}").unwrap();
     let refused = tracker.track_message(message("too late")).expect_err("refused");
     assert_eq!((refused.reason, refused.returned), (Reason::ShuttingDown, message("too late")));
-    let session = NewSession::new(Uuid::from_u128(3), USER);
+    let session = NewSession::new(SessionId::from_u128(3), USER);
     let refused = tracker.start_session(session.clone()).expect_err("refused");
     assert_eq!((refused.reason, refused.returned), (Reason::ShuttingDown, session));
     let refused = tracker.update_session(SESSION, metadata.clone()).expect_err("refused");
@@ -152,7 +153,7 @@ async fn a_shutdown_that_takes_too_long_says_so_and_so_does_every_receipt() {
     assert_eq!(within(tracker.reader().audit()).await.unwrap().problems, [""; 0]);
 }
 
-async fn outcomes(receipts: Vec<Receipt>) -> Vec<(Uuid, Result<(), NotDurable>)> {
+async fn outcomes(receipts: Vec<Receipt>) -> Vec<(MessageId, Result<(), NotDurable>)> {
     let mut outcomes = Vec::new();
     for receipt in receipts {
         outcomes.push((receipt.id(), within(receipt).await));
@@ -178,7 +179,7 @@ async fn a_receipt_never_says_durable_for_what_a_hard_stop_gave_up() {
     drop(tracker);
     let tracker = Tracker::open(Options::new(dir.path())).unwrap();
     let rows = within(tracker.reader().messages(SESSION, None, 100_000)).await.unwrap();
-    let there: HashSet<Uuid> = rows.into_iter().map(|row| row.id).collect();
+    let there: HashSet<MessageId> = rows.into_iter().map(|row| row.id).collect();
     let mut wrong = outcomes;
     wrong.retain(|(id, outcome)| outcome.is_ok() != there.contains(id));
     assert_eq!(wrong.first(), None, "{} receipts say what is not so", wrong.len());
@@ -189,7 +190,7 @@ async fn sessions_open_at_a_shutdown_keep_what_was_said_in_them_last() {
     let dir = dir();
     let setup = Setup::sqlite(dir.path());
     let tracker = setup.open(setup.options()).unwrap();
-    let sessions: Vec<_> = (1..=30).map(Uuid::from_u128).collect();
+    let sessions: Vec<_> = (1..=30).map(SessionId::from_u128).collect();
     for &session in &sessions {
         drop(tracker.start_session(NewSession::new(session, USER)).unwrap());
         drop(accept(&tracker, talktrack::Message::new(session, Role::User, "hello")));

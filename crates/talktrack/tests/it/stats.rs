@@ -8,10 +8,9 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use talktrack::stats::{Lag, MessageStats, Resolution, Stats, StatsBucket, StatsError, TimeRange};
-use talktrack::{Message, NewSession, Options, Role, Timestamp, Tracker, TurnMetrics};
+use talktrack::{Message, MessageId, NewSession, Options, Role, SessionId, Timestamp, Tracker, TurnMetrics};
 use talktrack_testkit::PATIENCE;
 use tempfile::TempDir;
-use uuid::Uuid;
 
 use crate::support::{SESSION, USER, dir, image_of, new_session, within};
 
@@ -34,12 +33,12 @@ fn day() -> TimeRange {
     TimeRange::new(Some(since), Some(until), Some(Resolution::FiveMinutes), until).unwrap()
 }
 
-fn new(session: Uuid) -> NewSession {
+fn new(session: SessionId) -> NewSession {
     NewSession { started_at: Some(moment("2026-01-01T00:00:00Z")), ..NewSession::new(session, USER) }
 }
 
 /// Builds a message at this many minutes after midnight, with this latency in milliseconds.
-fn said(session: Uuid, minute: u32, e2e_ms: u32) -> Message {
+fn said(session: SessionId, minute: u32, e2e_ms: u32) -> Message {
     let metrics = format!(r#"{{"e2e_ms":{e2e_ms}}}"#).parse().ok();
     let metrics: Option<TurnMetrics> =
         metrics.map(|json: serde_json::Value| serde_json::from_value(json).unwrap());
@@ -72,7 +71,7 @@ async fn counts(tracker: &Tracker, messages: u64) -> StatsBucket {
         let answer = reader.stats(&range).await;
         match &answer {
             Ok(stats) if stats.lag == Lag::default() && stats.total().messages.total() == messages => {
-                let counted = reader.user_stats(USER, &range).await.expect("the rows can be counted");
+                let counted = reader.user_stats(&USER, &range).await.expect("the rows can be counted");
                 let day = TimeRange::new(
                     Some(range.since()),
                     Some(range.until()),
@@ -194,12 +193,12 @@ async fn whenever_the_process_dies_the_tallies_come_to_what_the_rows_say() {
     let tracker = open(&dir);
     let mut images = Vec::new();
     for round in 0..6_u32 {
-        let session = Uuid::from_u128(u128::from(round) + 1);
+        let session = SessionId::from_u128(u128::from(round) + 1);
         drop(tracker.start_session(new(session)).expect("accepted"));
         say(&tracker, (0..40).map(|number| said(session, (round * 211 + number * 31) % 1_400, number))).await;
         drop(tracker.end_session(session, "completed").expect("accepted"));
         if round == 3 {
-            let deletion = tracker.delete_session(Uuid::from_u128(1), None).expect("accepted");
+            let deletion = tracker.delete_session(SessionId::from_u128(1), None).expect("accepted");
             within(deletion.here.durable()).await.expect("durable");
         }
         // Copies the files at this moment, at any progress of the rollup. The rollup comes first,
@@ -224,8 +223,8 @@ async fn whenever_the_process_dies_the_tallies_come_to_what_the_rows_say() {
 #[tokio::test]
 async fn rows_that_get_the_numbers_of_deleted_ones_are_counted_in_their_place() {
     let dir = dir();
-    let stays = Uuid::from_u128(1);
-    let goes = Uuid::from_u128(2);
+    let stays = SessionId::from_u128(1);
+    let goes = SessionId::from_u128(2);
     let tracker = open(&dir);
     for session in [stays, goes] {
         drop(tracker.start_session(new(session)).expect("accepted"));
@@ -241,10 +240,10 @@ async fn rows_that_get_the_numbers_of_deleted_ones_are_counted_in_their_place() 
     for more in [1, 3, 5_u32] {
         let quiet = Options { search: false, stats: false, ..Options::new(dir.path()) };
         let tracker = Tracker::open(quiet).unwrap();
-        let last = if more == 1 { goes } else { Uuid::from_u128(u128::from(more)) };
+        let last = if more == 1 { goes } else { SessionId::from_u128(u128::from(more)) };
         let deletion = tracker.delete_session(last, None).expect("accepted");
         within(deletion.here.durable()).await.expect("durable");
-        let next = Uuid::from_u128(u128::from(more) + 2);
+        let next = SessionId::from_u128(u128::from(more) + 2);
         drop(tracker.start_session(new(next)).expect("accepted"));
         say(&tracker, (0..more).map(|number| said(next, 900 + number * 11, 90 + number))).await;
         close(tracker).await;
@@ -260,7 +259,7 @@ async fn a_slice_of_many_rows_is_counted_anew_in_steps_while_more_arrive() {
     let dir = dir();
     let tracker = open(&dir);
     drop(tracker.start_session(new(SESSION)).expect("accepted"));
-    let first = Message { id: Some(Uuid::from_u128(7)), ..said(SESSION, 10, 5) };
+    let first = Message { id: Some(MessageId::from_u128(7)), ..said(SESSION, 10, 5) };
     say(&tracker, [first.clone()]).await;
     say(&tracker, (0..9_000).map(|number| said(SESSION, 10 + number % 4, number))).await;
     counts(&tracker, 9_001).await;
@@ -279,8 +278,8 @@ async fn a_row_that_moved_is_counted_where_it_is_once_its_slice_is_looked_at() {
     let dir = dir();
     let tracker = open(&dir);
     drop(tracker.start_session(new(SESSION)).expect("accepted"));
-    let id = Some(Uuid::from_u128(7));
-    let neighbour = Some(Uuid::from_u128(8));
+    let id = Some(MessageId::from_u128(7));
+    let neighbour = Some(MessageId::from_u128(8));
     let later = Message { id, revision: 1, ..said(SESSION, 20, 2) };
     say(&tracker, [said(SESSION, 20, 1), later, Message { id: neighbour, ..said(SESSION, 21, 3) }]).await;
     counts(&tracker, 3).await;
@@ -301,7 +300,7 @@ async fn without_counting_everything_is_written_and_nothing_is_told() {
     let refused = tracker.reader().stats(&day()).await.unwrap_err().to_string();
     assert!(refused.contains("nothing is counted yet"), "{refused}");
     assert!(!tallies_of(dir.path()).exists());
-    let own = tracker.reader().user_stats(USER, &day()).await.expect("counted from the rows");
+    let own = tracker.reader().user_stats(&USER, &day()).await.expect("counted from the rows");
     assert_eq!(own.total().messages.total(), 1);
     close(tracker).await;
 }

@@ -7,14 +7,13 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use talktrack::store::{ErrorClass, Store, StoreError};
-use talktrack::{DATABASE_FILE, Message, NewSession, Receipt, Role, Tracker};
+use talktrack::{DATABASE_FILE, Message, NewSession, Receipt, Role, SessionId, Tracker, UserId};
 use talktrack_testkit::memory::MemoryStore;
 use talktrack_testkit::{PATIENCE, Setup};
 use tempfile::TempDir;
-use uuid::Uuid;
 
-pub(crate) const SESSION: Uuid = Uuid::from_u128(0xa0);
-pub(crate) const USER: Uuid = Uuid::from_u128(0xb0);
+pub(crate) const SESSION: SessionId = SessionId::from_u128(0xa0);
+pub(crate) const USER: UserId = UserId::from_u128(0xb0);
 
 /// Creates a temporary data directory, which is removed when dropped.
 pub(crate) fn dir() -> TempDir {

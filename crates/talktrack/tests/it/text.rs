@@ -3,7 +3,6 @@
 use talktrack::message::{NUL_REPLACED, TurnMetrics};
 use talktrack::{JsonArray, JsonObject, Message, Stored};
 use talktrack_testkit::{Setup, Trial};
-use uuid::Uuid;
 
 use crate::support::{SESSION, dir, message, new_session, value};
 
@@ -35,7 +34,7 @@ async fn u0000_is_replaced_in_every_field_and_flagged_in_the_metadata() {
     let row = trial.transcript(SESSION).await.remove(0);
     assert_eq!(row.content, "\u{fffd}nul\u{fffd}\u{fffd}");
     assert_eq!(row.external_id.as_deref(), Some("own\u{fffd}id"));
-    assert_eq!(id, Uuid::new_v5(&SESSION, "own\u{fffd}id".as_bytes()));
+    assert_eq!(id, uuid::Uuid::new_v5(&SESSION.as_uuid(), "own\u{fffd}id".as_bytes()).into());
     assert_eq!(row.audio_url.as_deref(), Some("a\u{fffd}"));
     assert_eq!(row.content_generated.as_deref(), Some("\u{fffd}g"));
     let metadata = row.metadata.unwrap().into_known().unwrap().to_value();

@@ -167,7 +167,8 @@ async fn minted_ids_sort_by_the_microsecond_in_which_they_were_minted() {
         ids.push(accept(&tracker, message("hello")).id());
     }
     assert!(ids.is_sorted(), "{ids:#?}");
-    let seventh =
-        ids.iter().filter(|id| id.get_version_num() == 7 && id.get_variant() == uuid::Variant::RFC4122);
+    let seventh = ids.iter().filter(|id| {
+        id.as_uuid().get_version_num() == 7 && id.as_uuid().get_variant() == uuid::Variant::RFC4122
+    });
     assert_eq!(seventh.count(), ids.len(), "{ids:#?}");
 }

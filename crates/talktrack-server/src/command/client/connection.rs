@@ -4,13 +4,13 @@ use axum::http::HeaderValue;
 use axum::http::header::AUTHORIZATION;
 use futures_util::StreamExt as _;
 use talktrack::message::MAX_EXTERNAL_ID_BYTES;
+use talktrack::{SessionId, UserId};
 use talktrack_protocol::{Secret, ServerFrame};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, connect_async_tls_with_config};
-use uuid::Uuid;
 
 use crate::error::Failure;
 use crate::{terminal, tls};
@@ -19,10 +19,10 @@ use crate::{terminal, tls};
 pub(in crate::command) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// The session and user that are sent in the URL.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(in crate::command) struct SessionIdentity<'a> {
-    pub(in crate::command) session_id: Option<Uuid>,
-    pub(in crate::command) user_id: Option<Uuid>,
+    pub(in crate::command) session_id: Option<SessionId>,
+    pub(in crate::command) user_id: Option<UserId>,
     pub(in crate::command) external_id: Option<&'a str>,
 }
 
@@ -215,12 +215,15 @@ mod tests {
 
     #[test]
     fn the_identity_follows_what_the_url_says_already() {
-        let identity =
-            SessionIdentity { session_id: Some(Uuid::nil()), user_id: None, external_id: Some("call 7/ü") };
-        let nil = Uuid::nil();
+        let identity = SessionIdentity {
+            session_id: Some(SessionId::nil()),
+            user_id: None,
+            external_id: Some("call 7/ü"),
+        };
+        let nil = SessionId::nil();
         for (url, mark) in [("ws://h/v1/ws", '?'), ("ws://h/v1/ws?token=x", '&')] {
             let expected = format!("{url}{mark}session_id={nil}&external_id=call%207%2F%C3%BC");
-            assert_eq!(with_identity(url, identity), expected);
+            assert_eq!(with_identity(url, identity.clone()), expected);
         }
         assert_eq!(without_query("ws://h/v1/ws?token=x"), "ws://h/v1/ws");
     }

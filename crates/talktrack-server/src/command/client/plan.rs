@@ -3,9 +3,9 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use talktrack::UserId;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use super::connection::Server;
 use super::report::ReplayReport;
@@ -17,7 +17,7 @@ const UNDER_WAY: usize = 8_000;
 pub(super) struct Plan {
     pub(super) server: Server,
     /// The user of sessions for which the recording names none.
-    pub(super) user_id: Option<Uuid>,
+    pub(super) user_id: Option<UserId>,
     /// The name of the recording, for error messages.
     pub(super) file: String,
     /// The maximum number of frames in flight on each connection.

@@ -9,10 +9,11 @@ use std::path::Path;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
+use talktrack::message::program_session_id;
+use talktrack::{SessionId, UserId};
 use talktrack_protocol::jsonl::Lines;
 use talktrack_protocol::{ClientFrame, Frame};
 use tokio_tungstenite::tungstenite::Bytes;
-use uuid::Uuid;
 
 use crate::error::Failure;
 
@@ -26,10 +27,10 @@ pub(crate) struct ReplayInput {
 }
 
 /// One session, to be replayed on one connection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct RecordedSession {
-    pub(super) session_id: Uuid,
-    pub(super) user_id: Option<Uuid>,
+    pub(super) session_id: SessionId,
+    pub(super) user_id: Option<UserId>,
     pub(super) external_id: Option<String>,
     /// The texts of the frames to be acknowledged, in one contiguous buffer. The `ref` of each frame is its number.
     texts: Bytes,
@@ -48,6 +49,11 @@ struct FrameSpan {
 }
 
 impl RecordedSession {
+    fn new(session_id: SessionId) -> Self {
+        let texts = Bytes::new();
+        Self { session_id, user_id: None, external_id: None, texts, frames: Vec::new(), end: None }
+    }
+
     /// Returns how many frames are to be acknowledged.
     pub(crate) fn len(&self) -> usize {
         self.frames.len()
@@ -75,7 +81,7 @@ impl RecordedSession {
 struct FrameHead<'a> {
     #[serde(borrow, rename = "type")]
     frame_type: Cow<'a, str>,
-    session_id: Uuid,
+    session_id: SessionId,
     #[serde(rename = "ref")]
     reference: Option<IgnoredAny>,
 }
@@ -85,7 +91,7 @@ struct FrameHead<'a> {
 struct Builder {
     recording: ReplayInput,
     texts: Vec<String>,
-    places: HashMap<Uuid, usize>,
+    places: HashMap<SessionId, usize>,
 }
 
 impl ReplayInput {
@@ -143,14 +149,11 @@ impl Builder {
         let ClientFrame::SessionStart(start) = frame.body else {
             return if frame.body == ClientFrame::Ping { Ok(()) } else { Err("session_id: missing".into()) };
         };
-        let derived = start
-            .external_id
-            .as_ref()
-            .map(|name| Uuid::new_v5(&talktrack::message::SESSION_NAMESPACE, name.as_bytes()));
+        let derived = start.external_id.as_deref().map(program_session_id);
         let session_id = frame.session_id.or(derived).ok_or("session_id: missing")?;
         let place = self.session_index(session_id);
         let session = &mut self.recording.sessions[place];
-        session.user_id = session.user_id.or(frame.user_id);
+        session.user_id = session.user_id.take().or(frame.user_id);
         session.external_id = session.external_id.take().or(start.external_id);
         if let Some(metadata) = start.metadata.filter(|metadata| !metadata.members().is_empty()) {
             let head = FrameHead { frame_type: "session.update".into(), session_id, reference: None };
@@ -174,10 +177,10 @@ impl Builder {
         session.frames.push(FrameSpan { end: texts.len(), line, is_message });
     }
 
-    fn session_index(&mut self, session_id: Uuid) -> usize {
+    fn session_index(&mut self, session_id: SessionId) -> usize {
         *self.places.entry(session_id).or_insert_with(|| {
             self.texts.push(String::new());
-            self.recording.sessions.push(RecordedSession { session_id, ..RecordedSession::default() });
+            self.recording.sessions.push(RecordedSession::new(session_id));
             self.recording.sessions.len() - 1
         })
     }
@@ -232,7 +235,7 @@ mod tests {
         assert_eq!((recording.messages, recording.sessions.len(), recording.bad.len()), (3, 2, 0));
         let first = &recording.sessions[0];
         assert_eq!(
-            (first.session_id.to_string().as_str(), first.user_id.unwrap().to_string().as_str()),
+            (first.session_id.to_string().as_str(), first.user_id.clone().unwrap().to_string().as_str()),
             (A, B)
         );
         assert_eq!(

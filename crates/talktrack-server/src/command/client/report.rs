@@ -11,7 +11,7 @@ use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use parking_lot::Mutex;
 use serde::Serialize;
-use uuid::Uuid;
+use talktrack::MessageId;
 
 use super::recording::ReplayInput;
 use crate::error::Failure;
@@ -84,7 +84,7 @@ impl ReplayReport {
     }
 
     /// Counts durable messages. Their ids are in the file when this returns.
-    pub(super) fn acked(&self, ids: &[Uuid]) {
+    pub(super) fn acked(&self, ids: &[MessageId]) {
         if let Some(ledger) = &self.ledger {
             let text: String = ids.iter().map(|id| format!("{id}\n")).collect();
             if let Err(error) = ledger.lock().write_all(text.as_bytes()) {

@@ -56,12 +56,12 @@ fn count_unanswered(session: &RecordedSession, frames: &Frames) -> u64 {
 async fn connect(plan: &Plan, session: &RecordedSession) -> Result<Socket, String> {
     let identity = SessionIdentity {
         session_id: Some(session.session_id),
-        user_id: session.user_id.or(plan.user_id),
+        user_id: session.user_id.clone().or(plan.user_id.clone()),
         external_id: session.external_id.as_deref(),
     };
     let mut refusals = 0;
     loop {
-        match timeout(ANSWER_TIMEOUT, plan.server.connect(identity)).await {
+        match timeout(ANSWER_TIMEOUT, plan.server.connect(identity.clone())).await {
             Ok(Ok((socket, _))) => return Ok(socket),
             Ok(Err(NotConnected::TryAgain(_))) => {
                 refusals += 1;

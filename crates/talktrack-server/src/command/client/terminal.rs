@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use futures_util::SinkExt as _;
 use serde_json::json;
-use talktrack::{Message, Role};
+use talktrack::{Message, Role, SessionId};
 use talktrack_protocol::{FrameRef, MessageLine, ServerFrame};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite;
-use uuid::Uuid;
 
 use super::connection::{self, NotConnected, Server, SessionIdentity, Socket};
 use crate::command::Outcome;
@@ -105,7 +104,7 @@ impl TerminalChat {
     async fn send(&mut self, role: Role, text: &str) -> Result<(), Over> {
         self.sent += 1;
         let mark = FrameRef::number(self.sent);
-        let message = Message::new(Uuid::nil(), role, text);
+        let message = Message::new(SessionId::nil(), role, text);
         let text = serde_json::to_string(&MessageLine::from_message(&message, Some(&mark)));
         self.under_way.insert(mark.as_json().to_owned(), role);
         self.send_text(text.map_err(|error| error.to_string())?).await

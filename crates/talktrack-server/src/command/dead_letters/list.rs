@@ -116,8 +116,8 @@ mod tests {
     fn row(columns: usize, detail: &str) -> String {
         let letter = DeadLetter {
             seq: 1_795_000_000_000_000,
-            session_id: Some(uuid::Uuid::from_u128(0xfda8_6359 << 96)),
-            message_id: Some(uuid::Uuid::from_u128(7)),
+            session_id: Some(talktrack::SessionId::from_u128(0xfda8_6359 << 96)),
+            message_id: Some(talktrack::MessageId::from_u128(7)),
             reason: "unknown_session".into(),
             detail: Some(detail.into()),
             died_at: "2026-11-23T08:00:00Z".parse().unwrap(),

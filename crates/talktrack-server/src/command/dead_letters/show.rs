@@ -48,7 +48,7 @@ async fn show_letter(args: ShowLetterArgs) -> Result<(), Stop> {
 }
 
 fn print_head(output: &mut Output, letter: &DeadLetter) -> Result<(), Stop> {
-    let owner = letter.record.as_ref().ok().and_then(|record| record.message()?.owner);
+    let owner = letter.record.as_ref().ok().and_then(|record| record.message()?.owner.clone());
     let lines = [
         ("letter", Some(letter.seq.to_string())),
         ("died", Some(terminal::format_time(&letter.died_at.into()))),

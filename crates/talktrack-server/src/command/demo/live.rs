@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use futures_util::SinkExt as _;
 use serde_json::{Map, Value, json};
+use talktrack::{SessionId, UserId};
 use talktrack_protocol::ServerFrame;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::Message;
-use uuid::Uuid;
 
 use super::outline::Outline;
 use super::timing;
@@ -25,8 +25,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) async fn run_live(
     server: &Server,
     outline: &Outline<'_>,
-    user_id: Option<Uuid>,
-    page: impl Fn(Uuid) -> String,
+    user_id: Option<UserId>,
+    page: impl Fn(SessionId) -> String,
 ) -> Result<ExitCode, Failure> {
     let identity = SessionIdentity { user_id, ..SessionIdentity::default() };
     let (socket, greeting) = server.connect(identity).await.map_err(|why| match why {

@@ -2,6 +2,7 @@
 
 use fastrand::Rng;
 use serde_json::{Map, Value, json};
+use talktrack::UserId;
 use uuid::Uuid;
 
 use super::scripts::{Channel, Script, ScriptLine};
@@ -20,7 +21,7 @@ const MODELS: [(&str, &str); 4] = [
 pub(super) struct Outline<'s> {
     pub(super) script: &'s Script,
     /// The user, who also has other conversations, as a repeated caller would.
-    pub(super) user_id: Uuid,
+    pub(super) user_id: UserId,
     pub(super) model: (&'static str, &'static str),
     pub(super) metadata: Map<String, Value>,
     pub(super) lines: Vec<ScriptLine>,
@@ -79,7 +80,7 @@ fn of_script<'s>(
     add("source", json!("talktrack demo"));
     Ok(Outline {
         script,
-        user_id: Uuid::new_v5(&Uuid::NAMESPACE_DNS, user.as_bytes()),
+        user_id: Uuid::new_v5(&Uuid::NAMESPACE_DNS, user.as_bytes()).into(),
         model: *rng.choice(&MODELS).unwrap_or(&MODELS[0]),
         metadata,
         lines: script.filled(rng, shows_all)?,
@@ -99,9 +100,9 @@ pub(super) fn generator(seed: u64, what: &str, number: usize) -> Rng {
 impl Outline<'_> {
     /// Assigns the conversation to this user, with another name, so that it differs from the conversation of the same
     /// number without a user.
-    pub(super) fn belongs_to(&mut self, user_id: Uuid) {
-        self.user_id = user_id;
+    pub(super) fn belongs_to(&mut self, user_id: UserId) {
         self.external_id = format!("{}-{user_id}", self.external_id);
+        self.user_id = user_id;
     }
 
     /// Returns the path of the session by its name. Which id the name means depends on whether the caller is a key or a

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use talktrack::clock::{Clock as _, SystemClock};
 use talktrack::store::{Read, SessionRow};
-use talktrack::{Closing, JsonObject, Message, NewSession, Status, Stored, Timestamp, Tracker};
+use talktrack::{
+    Closing, JsonObject, Message, NewSession, SessionId, Status, Stored, Timestamp, Tracker, UserId,
+};
 use talktrack_protocol::jsonl::{Line, LinePosition};
 use talktrack_protocol::{ClientFrame, Frame, SessionStartFrame};
 use uuid::Uuid;
@@ -21,14 +23,14 @@ pub(crate) struct Importer {
     handover: Handover,
     reader: Arc<dyn Read>,
     /// The sessions of the lines so far.
-    sessions: HashMap<Uuid, ImportedSession>,
+    sessions: HashMap<SessionId, ImportedSession>,
     /// The number of message lines of each session in this file so far. A message without an id gets one from this
     /// number. Lines without a known session count too, because the session may exist at the next import.
-    lines: HashMap<Uuid, u64>,
+    lines: HashMap<SessionId, u64>,
 }
 
 struct ImportedSession {
-    user_id: Uuid,
+    user_id: UserId,
     /// True if a line started the session, rather than an earlier import.
     is_started: bool,
     /// When the session started, if known.
@@ -38,12 +40,12 @@ struct ImportedSession {
 }
 
 impl ImportedSession {
-    fn new(user_id: Uuid, is_started: bool, started_at: Option<Timestamp>) -> Self {
+    fn new(user_id: UserId, is_started: bool, started_at: Option<Timestamp>) -> Self {
         Self { user_id, is_started, started_at, last: None }
     }
 
     fn from_row(row: &SessionRow) -> Self {
-        Self::new(row.user_id.unwrap_or_default(), false, row.started_at.known())
+        Self::new(row.owner(), false, row.started_at.known())
     }
 }
 
@@ -111,22 +113,22 @@ impl Importer {
 
     async fn import_start(
         &mut self,
-        id: Option<Uuid>,
-        user: Option<Uuid>,
+        id: Option<SessionId>,
+        user: Option<UserId>,
         start: SessionStartFrame,
     ) -> Result<(), ImportError> {
         let user_id = user.ok_or_else(|| line_error("user_id: missing"))?;
         let SessionStartFrame { external_id, metadata, started_at } = start;
         let session = match (id, external_id) {
-            (Some(id), external_id) => NewSession { external_id, ..NewSession::new(id, user_id) },
-            (None, Some(name)) => NewSession::named(name, user_id),
+            (Some(id), external_id) => NewSession { external_id, ..NewSession::new(id, user_id.clone()) },
+            (None, Some(name)) => NewSession::named(name, user_id.clone()),
             (None, None) => return Err(line_error("session_id: missing")),
         };
         let session_id = session.session_id;
         let started = self.sessions.get(&session_id).filter(|session| session.is_started);
-        let started = started.map(|session| session.user_id);
+        let started = started.map(|session| session.user_id.clone());
         let stored = if started.is_none() { self.reader.session(session_id).await? } else { None };
-        let owner = started.or(stored.as_ref().and_then(|row| row.user_id));
+        let owner = started.clone().or(stored.as_ref().and_then(|row| row.user_id.clone()));
         if owner.is_some_and(|owner| owner != user_id) {
             return Err(line_error("user_id: the session belongs to another user"));
         }
@@ -156,7 +158,7 @@ impl Importer {
     }
 
     /// Returns the session of a line that does not start one: a session of an earlier line, or a stored one.
-    async fn find_session(&mut self, session_id: Uuid) -> Result<&mut ImportedSession, ImportError> {
+    async fn find_session(&mut self, session_id: SessionId) -> Result<&mut ImportedSession, ImportError> {
         if !self.sessions.contains_key(&session_id)
             && let Some(row) = self.reader.session(session_id).await?
         {
@@ -178,14 +180,18 @@ impl Importer {
         session.last = session.last.max(message.created_at);
         if message.id.is_none() && message.external_id.is_none() {
             let name = format!("import:{place_in_session}");
-            message.id = Some(Uuid::new_v5(&message.session_id, name.as_bytes()));
+            message.id = Some(Uuid::new_v5(&message.session_id.as_uuid(), name.as_bytes()).into());
         }
         let receipt = self.handover.hand_over_with_retry(message, Tracker::track_message).await?;
         self.handover.expect_receipt(&receipt, place);
         Ok(())
     }
 
-    async fn import_update(&mut self, session_id: Uuid, metadata: JsonObject) -> Result<(), ImportError> {
+    async fn import_update(
+        &mut self,
+        session_id: SessionId,
+        metadata: JsonObject,
+    ) -> Result<(), ImportError> {
         self.find_session(session_id).await?;
         // The session exists and its metadata is an object, so the update cannot be refused later.
         let update = |tracker: &Tracker, metadata| tracker.update_session(session_id, metadata);
@@ -194,7 +200,7 @@ impl Importer {
 
     async fn import_end(
         &mut self,
-        session_id: Uuid,
+        session_id: SessionId,
         status: Status,
         reason: Option<&str>,
         ended_at: Option<Timestamp>,

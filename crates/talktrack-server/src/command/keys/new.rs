@@ -4,9 +4,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use serde::Serialize;
-use talktrack::Timestamp;
 use talktrack::clock::{Clock as _, SystemClock};
-use uuid::Uuid;
+use talktrack::{Timestamp, UserId};
 
 use super::{open_key_file, record_key_change};
 use crate::auth::NewKey;
@@ -43,7 +42,7 @@ pub(crate) struct NewKeyArgs {
 }
 
 // Type aliases and wrappers for lists that clap must parse as one value.
-type Users = Arc<[Uuid]>;
+type Users = Arc<[UserId]>;
 #[derive(Debug, Clone)]
 struct Networks(Vec<Network>);
 

@@ -89,7 +89,7 @@ impl Conversation {
     async fn track_message(&mut self, message: Message, reference: Option<FrameRef>) -> Result<(), Ending> {
         let bytes = message.heap_bytes();
         self.wait_for_turn(bytes).await?;
-        match self.guard.tracker.track_message_as(message, self.guard.author) {
+        match self.guard.tracker.track_message_as(message, &self.guard.author) {
             Ok(receipt) => {
                 self.pace.record_sent(receipt.seq(), bytes);
                 self.pending_acks.push_message(&receipt, reference);
@@ -105,7 +105,7 @@ impl Conversation {
         reference: Option<FrameRef>,
     ) -> Result<(), Ending> {
         self.wait_for_turn(MAX_SESSION_METADATA).await?;
-        match self.guard.tracker.update_session(self.guard.session, metadata) {
+        match self.guard.tracker.update_session(self.guard.session.clone(), metadata) {
             Ok(receipt) => {
                 // An update writes the whole metadata of the session again, so it counts with their maximum size.
                 self.pace.record_sent(receipt.seq(), MAX_SESSION_METADATA);

@@ -81,9 +81,13 @@ fn journaled(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
     let metadata =
         message.metadata.as_ref().map_or(Value::Null, |json| serde_json::from_str(json.as_str()).unwrap());
     Ok(Row {
-        id: stamped.id,
-        session_id: message.session_id,
-        user_id: stamped.owner.and_then(|owner| stamped.user_id(owner)),
+        id: stamped.id.as_uuid(),
+        session_id: message.session_id.as_uuid(),
+        user_id: stamped
+            .owner
+            .as_ref()
+            .and_then(|owner| stamped.user_id(owner))
+            .map(talktrack::UserId::as_uuid),
         role: message.role.to_string(),
         content: message.content.clone(),
         metadata,

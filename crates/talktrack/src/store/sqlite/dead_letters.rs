@@ -4,11 +4,11 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use talktrack_core::books::Books;
 use talktrack_core::clock::{Clock as _, Seq, SystemClock, Timestamp};
 use talktrack_core::error::ReadError;
+use talktrack_core::ids::{MessageId, SessionId, UserId};
 use talktrack_core::record::{DeadReason, Record};
-use uuid::Uuid;
 
-use crate::database::{UuidText, column_or_null, parse_time, parse_uuid, text, text_or_null};
-use crate::receipt::Receipt;
+use crate::database::{UuidText, column_or_null, parse_id, parse_time, text, text_or_null};
+use crate::receipt::RecordReceipt;
 use crate::store::sqlite::{BOOKS_COLUMNS, SqliteReader, books_row};
 
 const LETTER_COLUMNS: &str = "seq, session_id, message_id, reason, detail, died_at, body";
@@ -22,9 +22,9 @@ pub struct DeadLetter {
     /// Its place in the order of acceptance, which also identifies the dead letter.
     pub seq: Seq,
     /// The session of the record. `None` if its bytes cannot be read.
-    pub session_id: Option<Uuid>,
+    pub session_id: Option<SessionId>,
     /// The id of the message. `None` for a start, an update or an end of a session.
-    pub message_id: Option<Uuid>,
+    pub message_id: Option<MessageId>,
     /// The word of its [`DeadReason`].
     pub reason: String,
     /// The store's own message, if there is one.
@@ -97,12 +97,12 @@ impl SqliteReader {
     ///
     /// # Errors
     /// If SQLite cannot read the file.
-    pub async fn dead_letter_bytes(&self) -> Result<Vec<(Option<Uuid>, u64)>, ReadError> {
+    pub async fn dead_letter_bytes(&self) -> Result<Vec<(Option<UserId>, u64)>, ReadError> {
         self.run_query(|connection| {
             let mut statement = connection.prepare_cached(BYTES_OF_OWNERS)?;
             let rows = statement.query_map([], |row| {
                 let bytes: Option<i64> = row.get(1)?;
-                Ok((column_or_null(row, 0, parse_uuid)?, bytes.unwrap_or(0).unsigned_abs()))
+                Ok((column_or_null(row, 0, parse_id)?, bytes.unwrap_or(0).unsigned_abs()))
             })?;
             rows.collect()
         })
@@ -186,11 +186,11 @@ impl SqliteReader {
     ///
     /// # Errors
     /// If SQLite cannot read the file.
-    pub async fn replay_outcome(&self, receipt: &Receipt) -> Result<Replayed, ReadError> {
+    pub async fn replay_outcome(&self, receipt: &RecordReceipt) -> Result<Replayed, ReadError> {
         let receipt = receipt.clone();
         self.look_up(move |connection| {
             // The order matters: a record that has left the journal is in its final place.
-            if is_pending(connection, receipt.seq(), receipt.id())? {
+            if is_pending(connection, receipt.seq(), receipt.message_id())? {
                 return Ok(Replayed::Pending);
             }
             let letter =
@@ -216,9 +216,11 @@ fn check_books(connection: &Connection) -> rusqlite::Result<BooksCheck> {
 }
 
 /// True if the record, or another record of the same message, is pending for the remote store.
-fn is_pending(connection: &Connection, seq: Seq, id: Uuid) -> rusqlite::Result<bool> {
+fn is_pending(connection: &Connection, seq: Seq, id: Option<MessageId>) -> rusqlite::Result<bool> {
     let sql = "SELECT EXISTS (SELECT 1 FROM pending WHERE seq = ?1 OR message_id = ?2)";
-    connection.prepare_cached(sql)?.query_row(params![seq, UuidText::new(id).as_str()], |row| row.get(0))
+    let id = id.map(UuidText::new);
+    let id = id.as_ref().map(UuidText::as_str);
+    connection.prepare_cached(sql)?.query_row(params![seq, id], |row| row.get(0))
 }
 
 fn read_letter(connection: &Connection, seq: Seq) -> rusqlite::Result<Option<DeadLetter>> {
@@ -233,8 +235,8 @@ fn letter_row(row: &Row<'_>) -> rusqlite::Result<DeadLetter> {
     let died_at = column_or_null(row, 5, parse_time)?.or_else(|| Timestamp::from_micros(seq));
     Ok(DeadLetter {
         seq,
-        session_id: column_or_null(row, 1, parse_uuid)?,
-        message_id: column_or_null(row, 2, parse_uuid)?,
+        session_id: column_or_null(row, 1, parse_id)?,
+        message_id: column_or_null(row, 2, parse_id)?,
         reason: text(row, 3)?,
         detail: text_or_null(row, 4)?,
         died_at: died_at.unwrap_or_else(|| SystemClock.now()),

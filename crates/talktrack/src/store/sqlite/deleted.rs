@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 use talktrack_core::clock::{Clock as _, Seq, SystemClock, Timestamp};
 use talktrack_core::error::ReadError;
+use talktrack_core::ids::{SessionId, UserId};
 use talktrack_core::record::{DeletionCounts, Record};
-use uuid::Uuid;
 
 use crate::changes;
-use crate::database::{UuidText, column_or_null, parse_time, parse_uuid};
+use crate::database::{UuidText, column_or_null, parse_id, parse_time};
 use crate::store::sqlite::rows::{SESSION_COLUMNS, has_id, session_row};
 use crate::store::sqlite::{SqliteReader, deleted_messages};
 use crate::store::{DeletedSession, Page, SessionCursor, SessionRow};
@@ -21,7 +21,7 @@ const HAS_ID: &str = has_id!("session_id");
 const MOST_CLAIMS: u32 = 1_000;
 
 /// True if the session was deleted for good.
-pub(super) fn is_deleted(connection: &Connection, session_id: Uuid) -> rusqlite::Result<bool> {
+pub(super) fn is_deleted(connection: &Connection, session_id: SessionId) -> rusqlite::Result<bool> {
     let sql = "SELECT EXISTS (SELECT 1 FROM deleted_sessions WHERE session_id = ?1)";
     connection.prepare_cached(sql)?.query_row([UuidText::new(session_id).as_str()], |row| row.get(0))
 }
@@ -30,8 +30,8 @@ pub(super) fn is_deleted(connection: &Connection, session_id: Uuid) -> rusqlite:
 /// it names one.
 pub(crate) fn is_refused(
     connection: &Connection,
-    session_id: Uuid,
-    owner: Option<Uuid>,
+    session_id: SessionId,
+    owner: Option<&UserId>,
 ) -> rusqlite::Result<bool> {
     if is_deleted(connection, session_id)? {
         return Ok(true);
@@ -44,11 +44,14 @@ pub(crate) fn is_refused(
 }
 
 /// Returns those of these sessions that were deleted for good.
-pub(super) fn find_deleted(connection: &Connection, ids: &[Uuid]) -> rusqlite::Result<Vec<DeletedSession>> {
+pub(super) fn find_deleted(
+    connection: &Connection,
+    ids: &[SessionId],
+) -> rusqlite::Result<Vec<DeletedSession>> {
     let mut one = connection.prepare_cached("SELECT user_id FROM deleted_sessions WHERE session_id = ?1")?;
     let mut found = Vec::new();
     for id in ids {
-        let user = one.query_row([UuidText::new(*id).as_str()], |row| column_or_null(row, 0, parse_uuid));
+        let user = one.query_row([UuidText::new(*id).as_str()], |row| column_or_null(row, 0, parse_id));
         found.extend(user.optional()?.map(|user_id| DeletedSession { session_id: *id, user_id }));
     }
     Ok(found)
@@ -58,8 +61,8 @@ pub(super) fn find_deleted(connection: &Connection, ids: &[Uuid]) -> rusqlite::R
 /// known.
 pub(crate) fn note_deleted(
     tx: &Transaction<'_>,
-    session_id: Uuid,
-    user: Option<Uuid>,
+    session_id: SessionId,
+    user: Option<&UserId>,
 ) -> rusqlite::Result<()> {
     let sql = "INSERT INTO deleted_sessions (session_id, deleted_at, user_id) VALUES (?1, ?2, ?3) \
                ON CONFLICT (session_id) DO UPDATE SET user_id = coalesce(user_id, excluded.user_id)";
@@ -74,8 +77,8 @@ pub(crate) fn note_deleted(
 /// such marks, the oldest are removed.
 pub(crate) fn note_deleted_claim(
     tx: &Transaction<'_>,
-    session_id: Uuid,
-    user_id: Uuid,
+    session_id: SessionId,
+    user_id: &UserId,
 ) -> rusqlite::Result<()> {
     let sql = "INSERT OR REPLACE INTO deleted_claims (session_id, user_id, deleted_at) VALUES (?1, ?2, ?3)";
     let session_id = UuidText::new(session_id);
@@ -92,7 +95,7 @@ pub(crate) fn note_deleted_claim(
 pub(super) fn remove_session(
     tx: &Transaction<'_>,
     place: Seq,
-    session_id: Uuid,
+    session_id: SessionId,
 ) -> rusqlite::Result<DeletionCounts> {
     let id = UuidText::new(session_id);
     if let Some(span) = find_span(tx, &id)? {
@@ -151,7 +154,7 @@ impl SqliteReader {
     ///
     /// # Errors
     /// If SQLite cannot read the file.
-    pub async fn is_deleted(&self, session_id: Uuid) -> Result<bool, ReadError> {
+    pub async fn is_deleted(&self, session_id: SessionId) -> Result<bool, ReadError> {
         self.look_up(move |connection| is_deleted(connection, session_id)).await
     }
 
@@ -159,7 +162,7 @@ impl SqliteReader {
     ///
     /// # Errors
     /// If SQLite cannot read the file.
-    pub async fn has_records_of(&self, session_id: Uuid) -> Result<bool, ReadError> {
+    pub async fn has_records_of(&self, session_id: SessionId) -> Result<bool, ReadError> {
         let sql = "SELECT EXISTS (SELECT 1 FROM journal WHERE session_id = ?1) \
                    OR EXISTS (SELECT 1 FROM dead_letters WHERE session_id = ?1)";
         let id = UuidText::new(session_id);
@@ -170,7 +173,7 @@ impl SqliteReader {
     ///
     /// # Errors
     /// If SQLite cannot read the file.
-    pub async fn journaled_sessions_of(&self, user_id: Uuid) -> Result<BTreeSet<Uuid>, ReadError> {
+    pub async fn journaled_sessions_of(&self, user_id: &UserId) -> Result<BTreeSet<SessionId>, ReadError> {
         let sql = "SELECT seq, body FROM journal WHERE session_id IS NOT NULL AND instr(body, ?1)";
         let found = self.records_of(user_id, sql).await?;
         Ok(found.into_iter().map(|(_, record)| record.session_id()).collect())
@@ -180,7 +183,7 @@ impl SqliteReader {
     ///
     /// # Errors
     /// If SQLite cannot read the file.
-    pub async fn is_user_deletion_pending(&self, user_id: Uuid) -> Result<bool, ReadError> {
+    pub async fn is_user_deletion_pending(&self, user_id: &UserId) -> Result<bool, ReadError> {
         // Only deletions of users have no session in the column.
         let sql = "SELECT EXISTS (SELECT 1 FROM pending WHERE session_id IS NULL AND message_id IS NULL \
                    AND json_valid(body) AND body ->> '$.body.delete_user.user_id' = ?1)";
@@ -192,7 +195,7 @@ impl SqliteReader {
     ///
     /// # Errors
     /// If SQLite cannot read the file.
-    pub async fn dead_letters_of(&self, user_id: Uuid) -> Result<Vec<Seq>, ReadError> {
+    pub async fn dead_letters_of(&self, user_id: &UserId) -> Result<Vec<Seq>, ReadError> {
         let found =
             self.records_of(user_id, "SELECT seq, body FROM dead_letters WHERE instr(body, ?1)").await?;
         Ok(found.into_iter().map(|(seq, _)| seq).collect())
@@ -211,15 +214,16 @@ impl SqliteReader {
         .await
     }
 
-    async fn records_of(&self, user_id: Uuid, sql: &'static str) -> Result<Vec<(Seq, Record)>, ReadError> {
+    async fn records_of(&self, user_id: &UserId, sql: &'static str) -> Result<Vec<(Seq, Record)>, ReadError> {
+        let user_id = user_id.clone();
         self.run_query(move |connection| {
             let mut statement = connection.prepare(sql)?;
-            let rows = statement.query_map([UuidText::new(user_id).as_str()], |row| {
+            let rows = statement.query_map([UuidText::new(&user_id).as_str()], |row| {
                 Ok((row.get(0)?, serde_json::from_slice::<Record>(row.get_ref(1)?.as_bytes()?).ok()))
             })?;
             // The text of a message may contain the user's id too: only the owner of the record counts.
             let is_theirs = |(seq, record): (Seq, Option<Record>)| {
-                record.filter(|record| record.owner() == Some(user_id)).map(|record| (seq, record))
+                record.filter(|record| record.owner() == Some(&user_id)).map(|record| (seq, record))
             };
             rows.filter_map(|row| row.map(is_theirs).transpose()).collect()
         })

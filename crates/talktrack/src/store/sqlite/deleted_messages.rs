@@ -5,22 +5,22 @@ use std::collections::HashMap;
 
 use rusqlite::{Connection, Transaction, params};
 use talktrack_core::clock::{Clock as _, SystemClock};
-use uuid::Uuid;
+use talktrack_core::ids::{MessageId, SessionId};
 
 use crate::database::UuidText;
 
 /// Tells which messages were deleted, for one batch. Most sessions have no such message; this is queried
 /// once per session.
 #[derive(Debug, Default)]
-pub(crate) struct DeletedMessages(HashMap<Uuid, bool>);
+pub(crate) struct DeletedMessages(HashMap<SessionId, bool>);
 
 impl DeletedMessages {
     /// True if this message of the session was deleted.
     pub(crate) fn contains(
         &mut self,
         connection: &Connection,
-        session_id: Uuid,
-        message_id: Uuid,
+        session_id: SessionId,
+        message_id: MessageId,
     ) -> rusqlite::Result<bool> {
         const ANY: &str =
             "SELECT EXISTS (SELECT 1 FROM conversation_message_deletions WHERE session_id = ?1)";
@@ -52,7 +52,7 @@ pub(crate) fn note_deleted_message(
 }
 
 /// Removes the tombstones of the session's messages once the session is gone.
-pub(crate) fn forget_deleted_messages(tx: &Transaction<'_>, session_id: Uuid) -> rusqlite::Result<()> {
+pub(crate) fn forget_deleted_messages(tx: &Transaction<'_>, session_id: SessionId) -> rusqlite::Result<()> {
     let sql = "DELETE FROM conversation_message_deletions WHERE session_id = ?1";
     tx.prepare_cached(sql)?.execute([UuidText::new(session_id).as_str()]).map(drop)
 }

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use rusqlite::{Connection, Row};
 use talktrack_core::clock::Seq;
 use talktrack_core::error::ReadError;
+use talktrack_core::ids::{MessageId, SessionId, UserId};
 use talktrack_core::record::Record;
-use uuid::Uuid;
 
 use crate::changes::{self, Change, Changes};
 use crate::database::UuidText;
@@ -86,9 +86,9 @@ pub struct JournalRecord {
 impl JournalRecord {
     /// Returns the row that this message will have in the store, or `None` if the record is no message. `owner` is the
     /// user of the session, if that is known and the record does not name it.
-    pub fn message_row(&self, owner: Option<Uuid>) -> Option<MessageRow> {
+    pub fn message_row(&self, owner: Option<&UserId>) -> Option<MessageRow> {
         let stamped = self.record.message()?;
-        let mut row = MessageRow::from_stamped(stamped, self.record.seq, stamped.owner.or(owner));
+        let mut row = MessageRow::from_stamped(stamped, self.record.seq, stamped.owner.as_ref().or(owner));
         // A revision corrects what was said, not when: it keeps the time and place of the first revision.
         if let Some(first) = &self.first
             && let Some(said) = first.message()
@@ -121,11 +121,17 @@ pub(crate) fn read_record(row: &Row<'_>) -> rusqlite::Result<(Seq, Option<Record
 }
 
 /// Returns the sessions with these ids that exist.
-pub(super) fn sessions_by_id(connection: &Connection, ids: &[Uuid]) -> rusqlite::Result<Vec<SessionRow>> {
+pub(super) fn sessions_by_id(
+    connection: &Connection,
+    ids: &[SessionId],
+) -> rusqlite::Result<Vec<SessionRow>> {
     ids.iter().filter_map(|id| read_session(connection, *id).transpose()).collect()
 }
 
 /// Returns the messages with these ids that exist.
-pub(super) fn messages_by_id(connection: &Connection, ids: &[Uuid]) -> rusqlite::Result<Page<MessageRow>> {
+pub(super) fn messages_by_id(
+    connection: &Connection,
+    ids: &[MessageId],
+) -> rusqlite::Result<Page<MessageRow>> {
     Page::fill(ids.iter().filter_map(|id| read_message(connection, *id).transpose()), usize::MAX)
 }

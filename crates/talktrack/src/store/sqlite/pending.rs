@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use talktrack_core::error::ReadError;
+use talktrack_core::ids::{SessionId, UserId};
 use talktrack_core::record::{Body, Record};
-use uuid::Uuid;
 
-use crate::database::{UuidText, column_or_null, parse_uuid};
+use crate::database::{UuidText, column_or_null, parse_id};
 use crate::store::sqlite::journal_records::read_record;
 use crate::store::sqlite::{SqliteReader, owner};
 
@@ -32,7 +32,7 @@ impl SqliteReader {
     ///
     /// # Errors
     /// If SQLite cannot read the file.
-    pub async fn sessions_with_records(&self) -> Result<Vec<Uuid>, ReadError> {
+    pub async fn sessions_with_records(&self) -> Result<Vec<SessionId>, ReadError> {
         // The query jumps from one session to the next in the index, so its cost does not depend on the
         // number of rows per session.
         const SESSIONS: [&str; 2] = [
@@ -47,7 +47,7 @@ impl SqliteReader {
             let mut found = BTreeSet::new();
             for sql in SESSIONS {
                 let mut statement = connection.prepare_cached(sql)?;
-                let ids = statement.query_map([], |row| column_or_null(row, 0, parse_uuid))?;
+                let ids = statement.query_map([], |row| column_or_null(row, 0, parse_id::<SessionId>))?;
                 found.extend(ids.collect::<rusqlite::Result<Vec<_>>>()?.into_iter().flatten());
             }
             Ok(found.into_iter().collect())
@@ -59,10 +59,10 @@ impl SqliteReader {
     ///
     /// # Errors
     /// If SQLite cannot read the file.
-    pub async fn pending_claims(&self, session_id: Uuid) -> Result<Vec<Uuid>, ReadError> {
+    pub async fn pending_claims(&self, session_id: SessionId) -> Result<Vec<UserId>, ReadError> {
         let records = self.records_of_session(session_id, STARTS).await?;
         let started = records.iter().filter_map(|record| match &record.body {
-            Body::Start(start) => Some(start.user_id),
+            Body::Start(start) => Some(start.user_id.clone()),
             _ => None,
         });
         Ok(started.collect::<BTreeSet<_>>().into_iter().collect())
@@ -73,7 +73,7 @@ impl SqliteReader {
     ///
     /// # Errors
     /// If SQLite cannot read the file.
-    pub async fn pending_session_records(&self, session_id: Uuid) -> Result<Vec<Record>, ReadError> {
+    pub async fn pending_session_records(&self, session_id: SessionId) -> Result<Vec<Record>, ReadError> {
         let sql = "SELECT seq, body, checksum FROM pending WHERE session_id = ?1 AND message_id IS NULL ORDER BY seq";
         self.records_of_session(session_id, sql).await
     }
@@ -82,7 +82,7 @@ impl SqliteReader {
     ///
     /// # Errors
     /// If SQLite cannot read the file.
-    pub async fn has_pending_without_owner(&self, session_id: Uuid) -> Result<bool, ReadError> {
+    pub async fn has_pending_without_owner(&self, session_id: SessionId) -> Result<bool, ReadError> {
         let id = UuidText::new(session_id);
         self.run_query(move |connection| {
             connection.prepare_cached(UNOWNED)?.query_row([id.as_str()], |row| row.get(0))
@@ -95,7 +95,11 @@ impl SqliteReader {
     ///
     /// # Errors
     /// If SQLite cannot read the file.
-    pub async fn count_pending_messages(&self, session_id: Uuid, user_id: Uuid) -> Result<u64, ReadError> {
+    pub async fn count_pending_messages(
+        &self,
+        session_id: SessionId,
+        user_id: &UserId,
+    ) -> Result<u64, ReadError> {
         let sql = "SELECT count(DISTINCT message_id) FROM pending WHERE session_id = ?1 \
                    AND CASE WHEN json_valid(body) THEN coalesce(body ->> '$.body.message.owner', ?2) END = ?2";
         let id = UuidText::new(session_id);
@@ -110,7 +114,7 @@ impl SqliteReader {
     ///
     /// # Errors
     /// If SQLite cannot read the file, or if more messages wait than can be read at once.
-    pub async fn pending_messages(&self, session_id: Uuid) -> Result<Vec<Record>, ReadError> {
+    pub async fn pending_messages(&self, session_id: SessionId) -> Result<Vec<Record>, ReadError> {
         let count = "SELECT count(*), coalesce(sum(octet_length(body)), 0) FROM pending \
                      WHERE session_id = ?1 AND message_id IS NOT NULL";
         let id = UuidText::new(session_id);
@@ -132,7 +136,7 @@ impl SqliteReader {
 
     async fn records_of_session(
         &self,
-        session_id: Uuid,
+        session_id: SessionId,
         sql: &'static str,
     ) -> Result<Vec<Record>, ReadError> {
         let id = UuidText::new(session_id);

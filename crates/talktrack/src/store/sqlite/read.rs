@@ -11,9 +11,9 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use talktrack_core::clock::Timestamp;
 use talktrack_core::error::ReadError;
+use talktrack_core::ids::{MessageId, SessionId, UserId};
 use talktrack_core::search::{Hit, SearchCursor, SearchError, SearchFilter};
 use talktrack_core::stats::{Stats, StatsError, TimeRange};
-use uuid::Uuid;
 
 use crate::database::{self, UuidText, column_or_null, parse_time, read_error};
 use crate::store::sqlite::derived::DerivedReader;
@@ -52,7 +52,7 @@ pub struct SqliteReader {
     searchers: Arc<Searchers>,
     pub(super) rollups: Arc<ReaderPool<DerivedReader>>,
     /// The only user who may read through this clone. `None`: no restriction.
-    viewer: Option<Uuid>,
+    viewer: Option<UserId>,
 }
 
 impl SqliteReader {
@@ -80,8 +80,8 @@ impl SqliteReader {
     }
 
     /// The only user who may read through this reader. `None`: no restriction.
-    pub(super) fn viewer(&self) -> Option<Uuid> {
-        self.viewer
+    pub(super) fn viewer(&self) -> Option<&UserId> {
+        self.viewer.as_ref()
     }
 
     /// Returns the number of the newest row of messages, or 0 if there is none.
@@ -145,10 +145,10 @@ pub(super) fn to_read_error(connection: &Connection, error: rusqlite::Error) -> 
 
 #[async_trait]
 impl Rows for SqliteReader {
-    async fn session(&self, session_id: Uuid) -> Result<Option<SessionRow>, ReadError> {
-        let viewer = self.viewer;
+    async fn session(&self, session_id: SessionId) -> Result<Option<SessionRow>, ReadError> {
+        let viewer = self.viewer.clone();
         let row = self.look_up(move |connection| read_session(connection, session_id)).await?;
-        Ok(row.filter(|row| viewer.is_none_or(|viewer| row.user_id == Some(viewer))))
+        Ok(row.filter(|row| viewer.is_none() || row.user_id == viewer))
     }
 
     async fn sessions(
@@ -157,8 +157,8 @@ impl Rows for SqliteReader {
         after: Option<SessionCursor>,
         limit: usize,
     ) -> Result<Page<SessionRow>, ReadError> {
-        let viewer = self.viewer;
-        let user = filter.user_id.or(viewer);
+        let viewer = self.viewer.clone();
+        let user = filter.user_id.as_ref().or(viewer.as_ref()).cloned();
         let matching = filter.matching.clone();
         let list = move |connection: &Connection, found: Option<(&str, String)>| {
             session_list::read_page(connection, &SessionList { filter, viewer, found }, after, limit)
@@ -167,7 +167,7 @@ impl Rows for SqliteReader {
             return self.run_query(move |connection| list(connection, None)).await;
         };
         let asked = self.searchers.run_query(move |connection| {
-            let found = search::matching_sessions(connection, &query, user)?;
+            let found = search::matching_sessions(connection, &query, user.as_ref())?;
             list(connection, Some(found))
         });
         Ok(asked.await?)
@@ -175,19 +175,19 @@ impl Rows for SqliteReader {
 
     async fn session_by_external_id(
         &self,
-        user_id: Uuid,
+        user_id: &UserId,
         external_id: &str,
     ) -> Result<Option<SessionRow>, ReadError> {
-        if self.viewer.is_some_and(|viewer| viewer != user_id) {
+        if self.viewer.as_ref().is_some_and(|viewer| viewer != user_id) {
             return Ok(None);
         }
         let name = external_id.to_owned();
+        let user_id = UuidText::new(user_id);
         self.look_up(move |connection| {
             let sql = format!(
                 "SELECT {SESSION_COLUMNS} FROM conversation_sessions WHERE user_id = ?1 AND external_id = ?2 AND {HAS_ID} \
                  ORDER BY started_at DESC, session_id DESC LIMIT 1"
             );
-            let user_id = UuidText::new(user_id);
             connection
                 .prepare_cached(&sql)?
                 .query_row(params![user_id.as_str(), name], session_row)
@@ -198,7 +198,7 @@ impl Rows for SqliteReader {
 
     async fn sessions_by_prefix(&self, prefix: &str, limit: usize) -> Result<Vec<SessionRow>, ReadError> {
         let from = prefix.to_ascii_lowercase();
-        let viewer = self.viewer.map(|viewer| viewer.to_string());
+        let viewer = self.viewer.as_ref().map(ToString::to_string);
         self.run_query(move |connection| {
             let sql = format!(
                 "SELECT {SESSION_COLUMNS} FROM conversation_sessions WHERE session_id >= ?1 AND session_id < ?1 || 'g' \
@@ -211,14 +211,14 @@ impl Rows for SqliteReader {
 
     async fn messages(
         &self,
-        session_id: Uuid,
+        session_id: SessionId,
         after: Option<MessageCursor>,
         limit: usize,
     ) -> Result<Page<MessageRow>, ReadError> {
-        let viewer = self.viewer;
+        let viewer = self.viewer.clone();
         self.run_query(move |connection| {
-            if let Some(viewer) = viewer
-                && read_session(connection, session_id)?.is_none_or(|session| session.user_id != Some(viewer))
+            if viewer.is_some()
+                && read_session(connection, session_id)?.is_none_or(|session| session.user_id != viewer)
             {
                 return Ok(Page::default());
             }
@@ -242,10 +242,11 @@ impl Rows for SqliteReader {
         .await
     }
 
-    async fn session_previews(&self, ids: &[Uuid]) -> Result<Vec<SessionPreview>, ReadError> {
+    async fn session_previews(&self, ids: &[SessionId]) -> Result<Vec<SessionPreview>, ReadError> {
         let ids = ids.to_vec();
-        let viewer = self.viewer;
-        self.run_query(move |connection| session_preview::read_previews(connection, &ids, viewer)).await
+        let viewer = self.viewer.clone();
+        self.run_query(move |connection| session_preview::read_previews(connection, &ids, viewer.as_ref()))
+            .await
     }
 
     async fn search(
@@ -254,13 +255,15 @@ impl Rows for SqliteReader {
         after: Option<SearchCursor>,
         limit: usize,
     ) -> Result<Page<Hit>, SearchError> {
-        let viewer = self.viewer;
+        let viewer = self.viewer.clone();
         self.searchers
-            .run_query(move |connection| search::find_messages(connection, &wanted, viewer, after, limit))
+            .run_query(move |connection| {
+                search::find_messages(connection, &wanted, viewer.as_ref(), after, limit)
+            })
             .await
     }
 
-    async fn user_stats(&self, user_id: Uuid, range: &TimeRange) -> Result<Stats, StatsError> {
+    async fn user_stats(&self, user_id: &UserId, range: &TimeRange) -> Result<Stats, StatsError> {
         self.count_user_stats(user_id, *range).await
     }
 }
@@ -280,17 +283,17 @@ impl Read for SqliteReader {
         self.run_query(move |connection| deleted::inactive_since(connection, since, after, most)).await
     }
 
-    async fn sessions_by_id(&self, ids: &[Uuid]) -> Result<Vec<SessionRow>, ReadError> {
+    async fn sessions_by_id(&self, ids: &[SessionId]) -> Result<Vec<SessionRow>, ReadError> {
         let ids = ids.to_vec();
         self.run_query(move |connection| journal_records::sessions_by_id(connection, &ids)).await
     }
 
-    async fn messages_by_id(&self, ids: &[Uuid]) -> Result<Page<MessageRow>, ReadError> {
+    async fn messages_by_id(&self, ids: &[MessageId]) -> Result<Page<MessageRow>, ReadError> {
         let ids = ids.to_vec();
         self.run_query(move |connection| journal_records::messages_by_id(connection, &ids)).await
     }
 
-    async fn last_said_at(&self, session_id: Uuid) -> Result<Option<Timestamp>, ReadError> {
+    async fn last_said_at(&self, session_id: SessionId) -> Result<Option<Timestamp>, ReadError> {
         let sql = "SELECT max(created_at) FROM conversation_messages WHERE session_id = ?1";
         let last = move |connection: &Connection| {
             let id = UuidText::new(session_id);
@@ -299,7 +302,7 @@ impl Read for SqliteReader {
         self.look_up(last).await
     }
 
-    async fn deleted_sessions(&self, ids: &[Uuid]) -> Result<Vec<DeletedSession>, ReadError> {
+    async fn deleted_sessions(&self, ids: &[SessionId]) -> Result<Vec<DeletedSession>, ReadError> {
         let ids = ids.to_vec();
         self.look_up(move |connection| deleted::find_deleted(connection, &ids)).await
     }
@@ -349,9 +352,9 @@ mod tests {
             tokio::task::yield_now().await;
         }
         // More queries than the pool allows are running or wait, and none of them ends before the look-ups do.
-        assert_eq!(reader.session(Uuid::nil()).await.unwrap(), None);
-        assert_eq!(reader.session_by_external_id(Uuid::nil(), "a").await.unwrap(), None);
-        assert_eq!(reader.last_said_at(Uuid::nil()).await.unwrap(), None);
+        assert_eq!(reader.session(SessionId::nil()).await.unwrap(), None);
+        assert_eq!(reader.session_by_external_id(&UserId::from_u128(0), "a").await.unwrap(), None);
+        assert_eq!(reader.last_said_at(SessionId::nil()).await.unwrap(), None);
         for (release, query) in slow {
             release.send(()).unwrap();
             query.await.unwrap().unwrap().unwrap();

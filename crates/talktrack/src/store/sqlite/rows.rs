@@ -6,11 +6,11 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row};
 use talktrack_core::books::Books;
 use talktrack_core::clock::Seq;
+use talktrack_core::ids::{MessageId, SessionId};
 use talktrack_core::record::Status;
 use talktrack_core::stored::{FromJson, Stored, StoredTime};
-use uuid::Uuid;
 
-use crate::database::{self, UuidText, column, column_or_null, parse_uuid, text, text_or_null};
+use crate::database::{self, UuidText, column, column_or_null, parse_id, text, text_or_null};
 use crate::store::{MessageRow, SessionRow};
 
 pub(super) const SESSION_COLUMNS: &str = "session_id, user_id, external_id, status, end_reason, started_at, ended_at, duration_seconds, \
@@ -48,14 +48,14 @@ pub(super) fn note_damage(connection: &Connection, damage: &str) {
 /// Returns one session by its id.
 pub(super) fn read_session(
     connection: &Connection,
-    session_id: Uuid,
+    session_id: SessionId,
 ) -> rusqlite::Result<Option<SessionRow>> {
     let sql = format!("SELECT {SESSION_COLUMNS} FROM conversation_sessions WHERE session_id = ?1");
     connection.prepare_cached(&sql)?.query_row([UuidText::new(session_id).as_str()], session_row).optional()
 }
 
 /// Returns one message by its id.
-pub(super) fn read_message(connection: &Connection, id: Uuid) -> rusqlite::Result<Option<MessageRow>> {
+pub(super) fn read_message(connection: &Connection, id: MessageId) -> rusqlite::Result<Option<MessageRow>> {
     let sql = format!("SELECT {MESSAGE_COLUMNS} FROM conversation_messages WHERE id = ?1");
     connection.prepare_cached(&sql)?.query_row([UuidText::new(id).as_str()], message_row).optional()
 }
@@ -64,8 +64,8 @@ pub(super) fn read_message(connection: &Connection, id: Uuid) -> rusqlite::Resul
 /// returned unchanged.
 pub(super) fn session_row(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
     Ok(SessionRow {
-        session_id: column(row, 0, parse_uuid)?,
-        user_id: column_or_null(row, 1, parse_uuid)?,
+        session_id: column(row, 0, parse_id)?,
+        user_id: column_or_null(row, 1, parse_id)?,
         external_id: text_or_null(row, 2)?,
         status: read_word(row, 3, Status::parse)?,
         end_reason: text_or_null(row, 4)?,
@@ -87,9 +87,9 @@ pub(super) fn message_row(row: &Row<'_>) -> rusqlite::Result<MessageRow> {
         created_at => created_at,
     };
     Ok(MessageRow {
-        id: column(row, 0, parse_uuid)?,
-        session_id: column(row, 1, parse_uuid)?,
-        user_id: column_or_null(row, 2, parse_uuid)?,
+        id: column(row, 0, parse_id)?,
+        session_id: column(row, 1, parse_id)?,
+        user_id: column_or_null(row, 2, parse_id)?,
         role: read_word(row, 3, |word| word.parse().ok())?,
         content: text(row, 4)?,
         audio_url: text_or_null(row, 5)?,

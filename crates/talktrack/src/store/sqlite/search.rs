@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, Row, params_from_iter};
 use talktrack_core::error::ReadError;
+use talktrack_core::ids::{SessionId, UserId};
 use talktrack_core::search::{Hit, Query, SearchCursor, SearchError, SearchFilter};
-use uuid::Uuid;
 
-use crate::database::{self, column, parse_uuid, text};
+use crate::database::{self, column, parse_id, text};
 use crate::store::sqlite::derived::DerivedReader;
 use crate::store::sqlite::reader_pool::{PooledConnection as _, ReaderPool};
 use crate::store::sqlite::rows::{has_id, read_time, read_word};
@@ -70,7 +70,7 @@ fn to_search_error(searcher: &DerivedReader, error: &rusqlite::Error) -> SearchE
 }
 
 /// Returns the expression to match in the index.
-fn match_expression(query: &Query, user_id: Option<Uuid>, session_id: Option<Uuid>) -> String {
+fn match_expression(query: &Query, user_id: Option<&UserId>, session_id: Option<SessionId>) -> String {
     // The shorter lists come first.
     let session = session_id.map(|id| search_index::session_term(&id.to_string()));
     let user = user_id.map(|id| search_index::user_term(&id.to_string()));
@@ -82,7 +82,7 @@ fn match_expression(query: &Query, user_id: Option<Uuid>, session_id: Option<Uui
 pub(super) fn find_messages(
     connection: &Connection,
     wanted: &SearchFilter,
-    viewer: Option<Uuid>,
+    viewer: Option<&UserId>,
     after: Option<SearchCursor>,
     limit: usize,
 ) -> rusqlite::Result<Page<Hit>> {
@@ -98,7 +98,7 @@ pub(super) fn find_messages(
         has_id!("s.user_id"),
         " ORDER BY t.rowid DESC"
     );
-    let expression = match_expression(&wanted.query, wanted.user_id.or(viewer), wanted.session_id);
+    let expression = match_expression(&wanted.query, wanted.user_id.as_ref().or(viewer), wanted.session_id);
     let place = after.map_or(i64::MAX, |cursor| cursor.place);
     let mut found = connection.prepare_cached(FOUND)?;
     let mut rows = found.query(rusqlite::params![expression, place])?;
@@ -113,9 +113,9 @@ pub(super) fn find_messages(
         // session.
         let Some(snippet) = wanted.query.snippet(&content) else { continue };
         let hit = read_hit(row, snippet)?;
-        let is_theirs = |user: Option<Uuid>| user.is_none_or(|user| user == hit.user_id);
+        let is_theirs = |user: Option<&UserId>| user.is_none_or(|user| *user == hit.user_id);
         let is_there = wanted.session_id.is_none_or(|session| session == hit.session_id);
-        if is_theirs(viewer) && is_theirs(wanted.user_id) && is_there {
+        if is_theirs(viewer) && is_theirs(wanted.user_id.as_ref()) && is_there {
             hits.rows.push(hit);
         }
         hits.more = hits.len() >= limit || (bytes >= SEARCHED_BYTES && !hits.is_empty());
@@ -125,9 +125,9 @@ pub(super) fn find_messages(
 
 fn read_hit(row: &Row<'_>, snippet: Vec<talktrack_core::search::Piece>) -> rusqlite::Result<Hit> {
     Ok(Hit {
-        message_id: column(row, 0, parse_uuid)?,
-        session_id: column(row, 1, parse_uuid)?,
-        user_id: column(row, 2, parse_uuid)?,
+        message_id: column(row, 0, parse_id)?,
+        session_id: column(row, 1, parse_id)?,
+        user_id: column(row, 2, parse_id)?,
         role: read_word(row, 3, |word| word.parse().ok())?,
         kind: read_word(row, 4, |word| word.parse().ok())?,
         created_at: read_time(row, 5)?,
@@ -144,7 +144,7 @@ const FEW: usize = 2_000;
 pub(super) fn matching_sessions(
     connection: &Connection,
     query: &Query,
-    user_id: Option<Uuid>,
+    user_id: Option<&UserId>,
 ) -> rusqlite::Result<(&'static str, String)> {
     const OF_HITS: &str = "SELECT m.session_id FROM search.texts t CROSS JOIN conversation_messages m ON m.rowid = t.rowid \
          WHERE t.texts MATCH ? LIMIT ?";

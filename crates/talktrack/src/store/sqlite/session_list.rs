@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 use talktrack_core::clock::Timestamp;
-use uuid::Uuid;
+use talktrack_core::ids::{SessionId, UserId};
 
 use crate::store::sqlite::rows::{SESSION_COLUMNS, has_id, session_row};
 use crate::store::{Page, SessionCursor, SessionFilter, SessionRow};
@@ -20,7 +20,7 @@ const BEFORE_ROW: &str = "EXISTS (SELECT 1 FROM conversation_sessions AS last WH
 pub(super) struct SessionList<'a> {
     pub(super) filter: SessionFilter,
     /// The only user whose sessions are listed. `None`: no restriction.
-    pub(super) viewer: Option<Uuid>,
+    pub(super) viewer: Option<UserId>,
     /// A condition for the sessions that a search has found, and the value for its parameter.
     pub(super) found: Option<(&'a str, String)>,
 }
@@ -51,8 +51,8 @@ pub(super) fn read_page(
 #[derive(Clone, Copy)]
 enum ListPosition {
     Start,
-    Before(Timestamp, Uuid),
-    AfterSession(Uuid),
+    Before(Timestamp, SessionId),
+    AfterSession(SessionId),
     NullStart,
 }
 
@@ -86,11 +86,11 @@ impl Conditions {
     fn new(list: &SessionList<'_>, position: ListPosition) -> Self {
         let SessionFilter { user_id, status, since, until, .. } = &list.filter;
         let mut conditions = Self::default();
-        conditions.add("user_id = ?", list.viewer.map(|user| [user.to_string()]));
-        conditions.add("user_id = ?", user_id.map(|user| [user.to_string()]));
+        conditions.add("user_id = ?", list.viewer.as_ref().map(|user| [user.to_string()]));
+        conditions.add("user_id = ?", user_id.as_ref().map(|user| [user.to_string()]));
         // One user has fewer sessions than there are with one status, so the index of that user's sessions is the
         // better one. The `+` keeps SQLite from choosing the other one, because it does not know the numbers.
-        let is_one_user = list.viewer.or(*user_id).is_some();
+        let is_one_user = list.viewer.is_some() || user_id.is_some();
         let has_status = if is_one_user { "+status = ?" } else { "status = ?" };
         conditions.add(has_status, status.map(|status| [status.as_str().to_owned()]));
         conditions.add("started_at >= ?", since.map(|since| [since.to_string()]));
@@ -139,7 +139,7 @@ mod tests {
     #[test]
     fn each_list_reads_its_sessions_in_the_order_of_an_index() {
         let status = Some(Status::Active);
-        let user_id = Some(Uuid::nil());
+        let user_id = Some(UserId::from_u128(0));
         for (filter, index) in [
             (SessionFilter::default(), "SCAN conversation_sessions USING INDEX conversation_sessions_newest"),
             (
@@ -147,7 +147,7 @@ mod tests {
                 "SEARCH conversation_sessions USING INDEX conversation_sessions_of_status (status=?)",
             ),
             (
-                SessionFilter { user_id, ..SessionFilter::default() },
+                SessionFilter { user_id: user_id.clone(), ..SessionFilter::default() },
                 "SEARCH conversation_sessions USING INDEX conversation_sessions_of_user (user_id=?)",
             ),
             (

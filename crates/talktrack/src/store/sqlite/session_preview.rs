@@ -1,7 +1,7 @@
 //! Short summaries of sessions. Each costs two index lookups, regardless of the length of the session.
 
 use rusqlite::{Connection, OptionalExtension as _, params};
-use uuid::Uuid;
+use talktrack_core::ids::{SessionId, UserId};
 
 use crate::database::{UuidText, text};
 use crate::store::sqlite::rows::{read_session, read_word};
@@ -17,13 +17,14 @@ const INTERRUPTIONS: &str =
 /// Returns the summaries of those sessions that `viewer` may see, or of all if `viewer` is `None`.
 pub(super) fn read_previews(
     connection: &Connection,
-    ids: &[Uuid],
-    viewer: Option<Uuid>,
+    ids: &[SessionId],
+    viewer: Option<&UserId>,
 ) -> rusqlite::Result<Vec<SessionPreview>> {
     let mut previews = Vec::with_capacity(ids.len());
     for &session_id in ids {
         if let Some(viewer) = viewer
-            && read_session(connection, session_id)?.is_none_or(|session| session.user_id != Some(viewer))
+            && read_session(connection, session_id)?
+                .is_none_or(|session| session.user_id.as_ref() != Some(viewer))
         {
             continue;
         }
@@ -32,7 +33,7 @@ pub(super) fn read_previews(
     Ok(previews)
 }
 
-fn read_preview(connection: &Connection, session_id: Uuid) -> rusqlite::Result<Option<SessionPreview>> {
+fn read_preview(connection: &Connection, session_id: SessionId) -> rusqlite::Result<Option<SessionPreview>> {
     let id = UuidText::new(session_id);
     let last = connection.prepare_cached(LAST)?.query_row(params![id.as_str(), PREVIEW_CHARS], |row| {
         Ok((read_word(row, 0, |word| word.parse().ok())?, text(row, 1)?))

@@ -2,12 +2,13 @@
 
 use rusqlite::{OptionalExtension as _, Transaction, params};
 use talktrack_core::clock::{Seq, Timestamp};
+use talktrack_core::ids::SessionId;
 use talktrack_core::json::{JsonObject, MAX_SESSION_METADATA};
 use talktrack_core::record::{Attempt, Ended, Record, Reopened, SessionEnd, SessionStart, Status};
 use talktrack_core::stored::{Stored, StoredTime};
 use uuid::Uuid;
 
-use crate::database::{UuidText, column, column_or_null, parse_time, parse_uuid};
+use crate::database::{UuidText, column, column_or_null, parse_id, parse_time};
 use crate::store::SessionRow;
 use crate::store::conflict::{Ending, Rule, SessionEndState};
 use crate::store::sqlite::rows;
@@ -24,9 +25,9 @@ pub(crate) fn insert_session(
                metadata, last_node, last_seq) \
                VALUES (?1, ?2, ?3, ?4, ?5, ?4, ?6, ?7, CASE WHEN ?8 THEN (SELECT node FROM directory) END, CASE WHEN ?8 THEN ?9 END)";
     tx.prepare_cached(sql)?.execute(params![
-        UuidText::new(Uuid::new_v5(&start.session_id, b"row")).as_str(),
+        UuidText::new(Uuid::new_v5(&start.session_id.as_uuid(), b"row")).as_str(),
         UuidText::new(start.session_id).as_str(),
-        UuidText::new(start.user_id).as_str(),
+        UuidText::new(&start.user_id).as_str(),
         start.started_at.to_string(),
         Timestamp::from_micros(seq).unwrap_or(start.started_at).to_string(),
         start.external_id,
@@ -70,7 +71,7 @@ pub(super) fn start_again(
 }
 
 /// Removes all columns of the end.
-fn reopen(tx: &Transaction<'_>, session_id: Uuid) -> rusqlite::Result<()> {
+fn reopen(tx: &Transaction<'_>, session_id: SessionId) -> rusqlite::Result<()> {
     let sql = "UPDATE conversation_sessions SET status = 'active', ended_at = NULL, duration_seconds = NULL, end_reason = NULL, \
                end_inferred = 0 WHERE session_id = ?1";
     tx.prepare_cached(sql)?.execute([UuidText::new(session_id).as_str()]).map(drop)
@@ -80,14 +81,14 @@ fn reopen(tx: &Transaction<'_>, session_id: Uuid) -> rusqlite::Result<()> {
 /// is known of the reopened session.
 pub(super) fn cancel_inferred_end(
     tx: &Transaction<'_>,
-    session_id: Uuid,
+    session_id: SessionId,
     before: Timestamp,
 ) -> rusqlite::Result<Option<Reopened>> {
     let sql = "SELECT user_id, started_at FROM conversation_sessions WHERE session_id = ?1 AND end_inferred AND ended_at < ?2";
     let id = UuidText::new(session_id);
     let before = before.to_string();
     let found = tx.prepare_cached(sql)?.query_row(params![id.as_str(), before], |row| {
-        let known = column_or_null(row, 0, parse_uuid)?.zip(column_or_null(row, 1, parse_time)?);
+        let known = column_or_null(row, 0, parse_id)?.zip(column_or_null(row, 1, parse_time)?);
         Ok(known.map(|(user_id, started_at)| Reopened { session_id, user_id, started_at }))
     });
     let reopened = found.optional()?.flatten();
@@ -111,17 +112,21 @@ impl RecordMeta {
 }
 
 /// Returns how much of a record applies to the session's row, or `None` if there is no row.
-fn find_rule(tx: &Transaction<'_>, session_id: Uuid, meta: RecordMeta) -> rusqlite::Result<Option<Rule>> {
+fn find_rule(
+    tx: &Transaction<'_>,
+    session_id: SessionId,
+    meta: RecordMeta,
+) -> rusqlite::Result<Option<Rule>> {
     let sql = "SELECT last_node, last_seq, (SELECT node FROM directory) FROM conversation_sessions WHERE session_id = ?1";
     let rule = tx.prepare_cached(sql)?.query_row([UuidText::new(session_id).as_str()], |row| {
-        let last = column_or_null(row, 0, parse_uuid)?.zip(row.get(1).ok().flatten());
-        Ok(Rule::for_record(last, column(row, 2, parse_uuid)?, meta.seq, meta.attempt))
+        let last = column_or_null(row, 0, parse_id)?.zip(row.get(1).ok().flatten());
+        Ok(Rule::for_record(last, column(row, 2, parse_id)?, meta.seq, meta.attempt))
     });
     rule.optional()
 }
 
 /// Makes this record the last that was applied to the row, if its rule says so.
-fn note_applied(tx: &Transaction<'_>, rule: Rule, session_id: Uuid, seq: Seq) -> rusqlite::Result<()> {
+fn note_applied(tx: &Transaction<'_>, rule: Rule, session_id: SessionId, seq: Seq) -> rusqlite::Result<()> {
     let sql = "UPDATE conversation_sessions SET last_node = (SELECT node FROM directory), last_seq = ?2 WHERE session_id = ?1";
     if rule.is_applied() {
         tx.prepare_cached(sql)?.execute(params![UuidText::new(session_id).as_str(), seq])?;
@@ -135,7 +140,7 @@ fn note_applied(tx: &Transaction<'_>, rule: Rule, session_id: Uuid, seq: Seq) ->
 pub(super) fn update_metadata(
     tx: &Transaction<'_>,
     meta: RecordMeta,
-    session_id: Uuid,
+    session_id: SessionId,
     added: &JsonObject,
 ) -> rusqlite::Result<Result<(), MetadataTooLong>> {
     let Some(rule) = find_rule(tx, session_id, meta)? else { return Ok(Ok(())) };
@@ -161,7 +166,7 @@ fn merged_metadata(
     rule.merge_metadata(stored, added, MAX_SESSION_METADATA).map_err(|_| MetadataTooLong)
 }
 
-fn write_metadata(tx: &Transaction<'_>, session_id: Uuid, merged: &JsonObject) -> rusqlite::Result<()> {
+fn write_metadata(tx: &Transaction<'_>, session_id: SessionId, merged: &JsonObject) -> rusqlite::Result<()> {
     tx.prepare_cached("UPDATE conversation_sessions SET metadata = ?2 WHERE session_id = ?1")?
         .execute(params![UuidText::new(session_id).as_str(), merged.as_str()])?;
     Ok(())
@@ -170,7 +175,7 @@ fn write_metadata(tx: &Transaction<'_>, session_id: Uuid, merged: &JsonObject) -
 /// Adds the messages of a batch to the session's figures.
 pub(super) fn add_messages(
     tx: &Transaction<'_>,
-    session_id: Uuid,
+    session_id: SessionId,
     added: u64,
     last_event_at: Option<Timestamp>,
 ) -> rusqlite::Result<()> {
@@ -241,7 +246,7 @@ fn write_end(tx: &Transaction<'_>, session: &SessionRow, end: &SessionEnd) -> ru
 }
 
 /// Ends all open sessions after a crash: each becomes abandoned, as of its last event. Returns their ids.
-pub(crate) fn abandon_open_sessions(tx: &Transaction<'_>) -> rusqlite::Result<Vec<Uuid>> {
+pub(crate) fn abandon_open_sessions(tx: &Transaction<'_>) -> rusqlite::Result<Vec<SessionId>> {
     let open = open_sessions(tx)?;
     for session_id in &open {
         if let Some(session) = rows::read_session(tx, *session_id)? {
@@ -253,8 +258,8 @@ pub(crate) fn abandon_open_sessions(tx: &Transaction<'_>) -> rusqlite::Result<Ve
     Ok(open)
 }
 
-fn open_sessions(tx: &Transaction<'_>) -> rusqlite::Result<Vec<Uuid>> {
+fn open_sessions(tx: &Transaction<'_>) -> rusqlite::Result<Vec<SessionId>> {
     let mut open = tx.prepare("SELECT session_id FROM conversation_sessions WHERE status = 'active'")?;
-    let open = open.query_map([], |row| column_or_null(row, 0, parse_uuid))?;
+    let open = open.query_map([], |row| column_or_null(row, 0, parse_id))?;
     open.filter_map(rusqlite::Result::transpose).collect()
 }

@@ -7,10 +7,10 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, params};
 use talktrack_core::clock::Timestamp;
 use talktrack_core::error::ReadError;
+use talktrack_core::ids::UserId;
 use talktrack_core::message::Role;
 use talktrack_core::record::Status;
 use talktrack_core::stats::{Lag, Stats, StatsCounter, StatsError, TimeRange};
-use uuid::Uuid;
 
 use crate::changes;
 use crate::database::{self, UuidText, column_or_null, parse_time};
@@ -89,14 +89,15 @@ impl SqliteReader {
     /// Returns statistics for a range of time about the sessions of this user.
     pub(super) async fn count_user_stats(
         &self,
-        user_id: Uuid,
+        user_id: &UserId,
         range: TimeRange,
     ) -> Result<Stats, StatsError> {
         if self.viewer().is_some_and(|viewer| viewer != user_id) {
             return Ok(StatsCounter::new(range).into_stats());
         }
+        let user_id = user_id.clone();
         let count = move |connection: &Connection| {
-            count_user_rows(connection, user_id, range).map_err(|error| to_count_error(connection, error))
+            count_user_rows(connection, &user_id, range).map_err(|error| to_count_error(connection, error))
         };
         self.run_within(Some(QUERY_TIMEOUT), count).await
     }
@@ -126,7 +127,7 @@ impl SqliteReader {
 }
 
 /// Counts row by row, through the indexes of the user's sessions.
-fn count_user_rows(connection: &Connection, user_id: Uuid, range: TimeRange) -> rusqlite::Result<Stats> {
+fn count_user_rows(connection: &Connection, user_id: &UserId, range: TimeRange) -> rusqlite::Result<Stats> {
     const SESSIONS: &str = "SELECT started_at, status, duration_seconds FROM conversation_sessions \
          WHERE user_id = ?1 AND started_at >= ?2 AND started_at < ?3";
     const MESSAGES: &str = "SELECT m.created_at, m.role, m.interrupted, m.metrics FROM conversation_sessions s \

@@ -8,14 +8,14 @@ use rusqlite::{CachedStatement, Error, ErrorCode, OptionalExtension, Transaction
 use talktrack_core::books::Books;
 use talktrack_core::clock::{Seq, Timestamp};
 use talktrack_core::error::NotDurable;
+use talktrack_core::ids::{SessionId, UserId};
 use talktrack_core::json::JsonObject;
 use talktrack_core::record::{
     Attempt, Body, DeadReason, DeletionCounts, Record, RevisionOrder, SessionDelete, SessionEnd,
     SessionStart, SessionUpdate, StampedMessage, Verdict,
 };
-use uuid::Uuid;
 
-use crate::database::{UuidText, column_or_null, parse_uuid};
+use crate::database::{UuidText, column_or_null, parse_id};
 use crate::store::sqlite::deleted_messages::DeletedMessages;
 use crate::store::sqlite::sessions::RecordMeta;
 use crate::store::sqlite::{deleted, rows, sessions};
@@ -71,7 +71,7 @@ pub(crate) fn write_books(tx: &Transaction<'_>, books: &Books, last_seq: Seq) ->
 struct RowBatch<'t> {
     tx: &'t Transaction<'t>,
     insert: CachedStatement<'t>,
-    sessions: HashMap<Uuid, BatchSession>,
+    sessions: HashMap<SessionId, BatchSession>,
     deleted_messages: DeletedMessages,
     text: String,
 }
@@ -79,7 +79,7 @@ struct RowBatch<'t> {
 /// The batch's knowledge of a session.
 struct BatchSession {
     /// `None` if the session is not stored.
-    owner: Option<Uuid>,
+    owner: Option<UserId>,
     /// The session was deleted for good.
     deleted: bool,
     added: u64,
@@ -108,15 +108,15 @@ impl RowBatch<'_> {
     /// user.
     fn owner_of(
         &mut self,
-        session_id: Uuid,
-        accepted_for: Option<Uuid>,
-    ) -> rusqlite::Result<Result<Option<Uuid>, Verdict>> {
+        session_id: SessionId,
+        accepted_for: Option<&UserId>,
+    ) -> rusqlite::Result<Result<Option<UserId>, Verdict>> {
         let tx = self.tx;
         let session = self.batch_session(session_id)?;
         let is_theirs =
-            session.owner.is_some() && accepted_for.is_none_or(|user| session.owner == Some(user));
+            session.owner.is_some() && accepted_for.is_none_or(|user| session.owner.as_ref() == Some(user));
         let refused = session.deleted || (!is_theirs && deleted::is_refused(tx, session_id, accepted_for)?);
-        Ok(if refused { Err(Verdict::Refused(NotDurable::Deleted)) } else { Ok(session.owner) })
+        Ok(if refused { Err(Verdict::Refused(NotDurable::Deleted)) } else { Ok(session.owner.clone()) })
     }
 
     fn write_message(
@@ -130,14 +130,14 @@ impl RowBatch<'_> {
             Ok(None) => return Ok(Verdict::Dead(DeadReason::UnknownSession)),
             Err(refused) => return Ok(refused),
         };
-        if stamped.owner.is_some_and(|user| user != owner) {
+        if stamped.owner.as_ref().is_some_and(|user| *user != owner) {
             return Ok(Verdict::Dead(DeadReason::OtherUser));
         }
         if self.deleted_messages.contains(self.tx, stamped.message.session_id, stamped.id)? {
             return Ok(Verdict::Refused(NotDurable::Deleted));
         }
-        if !self.insert_message(seq, stamped, stamped.user_id(owner))? {
-            return self.handle_existing(seq, stamped, owner);
+        if !self.insert_message(seq, stamped, stamped.user_id(&owner))? {
+            return self.handle_existing(seq, stamped, &owner);
         }
         let session = self.batch_session(stamped.message.session_id)?;
         session.added += 1;
@@ -153,25 +153,26 @@ impl RowBatch<'_> {
         &mut self,
         seq: Seq,
         stamped: &StampedMessage,
-    ) -> rusqlite::Result<Result<Option<Uuid>, Verdict>> {
+    ) -> rusqlite::Result<Result<Option<UserId>, Verdict>> {
         let session_id = stamped.message.session_id;
-        let stored = self.owner_of(session_id, stamped.owner)?;
-        let (Ok(None), Some(user_id)) = (&stored, stamped.owner) else { return Ok(stored) };
+        let stored = self.owner_of(session_id, stamped.owner.as_ref())?;
+        let (Ok(None), Some(user_id)) = (&stored, &stamped.owner) else { return Ok(stored) };
         let started_at = stamped.session_started_at.unwrap_or(stamped.created_at);
         let external_id = None;
         let metadata = None;
         let resumed = true;
+        let user_id = user_id.clone();
         let start = SessionStart { session_id, user_id, external_id, metadata, started_at, resumed };
         sessions::insert_session(self.tx, seq, &start, false)?;
-        self.batch_session(session_id)?.owner = Some(user_id);
-        Ok(Ok(Some(user_id)))
+        self.batch_session(session_id)?.owner = Some(start.user_id.clone());
+        Ok(Ok(Some(start.user_id)))
     }
 
     fn insert_message(
         &mut self,
         seq: Seq,
         stamped: &StampedMessage,
-        user_id: Option<Uuid>,
+        user_id: Option<&UserId>,
     ) -> rusqlite::Result<bool> {
         use std::fmt::Write as _;
         let message = &stamped.message;
@@ -205,7 +206,7 @@ impl RowBatch<'_> {
         &mut self,
         seq: Seq,
         stamped: &StampedMessage,
-        owner: Uuid,
+        owner: &UserId,
     ) -> rusqlite::Result<Verdict> {
         let row = rows::read_message(self.tx, stamped.id)?.ok_or(Error::QueryReturnedNoRows)?;
         Ok(match row.compare_revision(stamped) {
@@ -230,7 +231,7 @@ impl RowBatch<'_> {
         self.tx.prepare_cached(MOVE_MESSAGE_UP)?.execute(params![id.as_str(), created_at, seq]).map(drop)
     }
 
-    fn revise_message(&mut self, stamped: &StampedMessage, owner: Uuid) -> rusqlite::Result<()> {
+    fn revise_message(&mut self, stamped: &StampedMessage, owner: &UserId) -> rusqlite::Result<()> {
         let message = &stamped.message;
         let user_id = stamped.user_id(owner).map(UuidText::new);
         self.tx.prepare_cached(REVISE_MESSAGE)?.execute(params![
@@ -252,11 +253,11 @@ impl RowBatch<'_> {
     }
 
     fn start_session(&mut self, meta: RecordMeta, start: &SessionStart) -> rusqlite::Result<Verdict> {
-        let owner = match self.owner_of(start.session_id, Some(start.user_id))? {
+        let owner = match self.owner_of(start.session_id, Some(&start.user_id))? {
             Ok(owner) => owner,
             Err(refused) => return Ok(refused),
         };
-        if owner.is_some_and(|user| user != start.user_id) {
+        if owner.as_ref().is_some_and(|user| *user != start.user_id) {
             return Ok(Verdict::Refused(NotDurable::OtherUser));
         }
         match owner {
@@ -268,15 +269,15 @@ impl RowBatch<'_> {
                 }
             }
         }
-        self.batch_session(start.session_id)?.owner = Some(start.user_id);
+        self.batch_session(start.session_id)?.owner = Some(start.user_id.clone());
         Ok(Verdict::Started { resumed: owner.is_some() })
     }
 
     fn update_session(&mut self, meta: RecordMeta, update: &SessionUpdate) -> rusqlite::Result<Verdict> {
-        match self.owner_of(update.session_id, update.owner)? {
+        match self.owner_of(update.session_id, update.owner.as_ref())? {
             Err(refused) => return Ok(refused),
             Ok(None) => return Ok(Verdict::Refused(NotDurable::UnknownSession)),
-            Ok(Some(user)) if update.owner.is_some_and(|owner| owner != user) => {
+            Ok(Some(user)) if update.owner.as_ref().is_some_and(|owner| *owner != user) => {
                 return Ok(Verdict::Refused(NotDurable::OtherUser));
             }
             Ok(Some(_)) => {}
@@ -286,11 +287,11 @@ impl RowBatch<'_> {
     }
 
     fn end_session(&mut self, meta: RecordMeta, end: &SessionEnd) -> rusqlite::Result<Verdict> {
-        let user = match self.owner_of(end.session_id, end.owner)? {
+        let user = match self.owner_of(end.session_id, end.owner.as_ref())? {
             Ok(user) => user,
             Err(refused) => return Ok(refused),
         };
-        if user.zip(end.owner).is_some_and(|(user, owner)| user != owner) {
+        if user.zip(end.owner.as_ref()).is_some_and(|(user, owner)| user != *owner) {
             return Ok(Verdict::Refused(NotDurable::OtherUser));
         }
         self.flush_counts(end.session_id)?;
@@ -304,8 +305,12 @@ impl RowBatch<'_> {
         if delete.removed.is_some() {
             return Ok(Verdict::Deleted(DeletionCounts::default()));
         }
-        let BatchSession { owner: user, deleted, .. } = *self.batch_session(session_id)?;
-        if let Some(owner) = delete.owner.filter(|owner| delete.is_permanent() && user != Some(*owner)) {
+        let session = self.batch_session(session_id)?;
+        let user = session.owner.clone();
+        let deleted = session.deleted;
+        if let Some(owner) =
+            delete.owner.as_ref().filter(|owner| delete.is_permanent() && user.as_ref() != Some(owner))
+        {
             // The session belongs to another user, or may later: only records that were accepted for this
             // user are refused.
             if !deleted {
@@ -314,7 +319,7 @@ impl RowBatch<'_> {
             let other = user.map(|_| Verdict::Refused(NotDurable::OtherUser));
             return Ok(other.unwrap_or(Verdict::Deleted(DeletionCounts::default())));
         }
-        if user.zip(delete.owner).is_some_and(|(user, owner)| user != owner) {
+        if user.as_ref().zip(delete.owner.as_ref()).is_some_and(|(user, owner)| user != owner) {
             return Ok(Verdict::Refused(NotDurable::OtherUser));
         }
         self.flush_counts(session_id)?;
@@ -329,7 +334,7 @@ impl RowBatch<'_> {
         }
         let removed = deleted::remove_session(self.tx, seq, session_id)?;
         if delete.is_permanent() {
-            deleted::note_deleted(self.tx, session_id, user.or(delete.told_to))?;
+            deleted::note_deleted(self.tx, session_id, user.as_ref().or(delete.told_to.as_ref()))?;
         }
         // Later records of this batch must see that the session is gone.
         self.sessions.remove(&session_id);
@@ -337,25 +342,25 @@ impl RowBatch<'_> {
     }
 
     /// Returns what is known of a session. Reads its row if this batch has not used the session before.
-    fn batch_session(&mut self, session_id: Uuid) -> rusqlite::Result<&mut BatchSession> {
+    fn batch_session(&mut self, session_id: SessionId) -> rusqlite::Result<&mut BatchSession> {
         match self.sessions.entry(session_id) {
             Entry::Occupied(known) => Ok(known.into_mut()),
             Entry::Vacant(unknown) => {
                 let read = "SELECT user_id FROM conversation_sessions WHERE session_id = ?1";
                 // A user id that is not a UUID belongs to no talktrack user. It reads as the nil UUID,
                 // which no caller can have.
-                let owner =
-                    self.tx.prepare_cached(read)?.query_row([UuidText::new(session_id).as_str()], |row| {
-                        column_or_null(row, 0, parse_uuid)
-                    });
-                let owner = owner.optional()?.map(Option::unwrap_or_default);
+                let owner = self
+                    .tx
+                    .prepare_cached(read)?
+                    .query_row([UuidText::new(session_id).as_str()], |row| column_or_null(row, 0, parse_id));
+                let owner = owner.optional()?.map(|user| user.unwrap_or(UserId::nil()));
                 let deleted = owner.is_none() && deleted::is_deleted(self.tx, session_id)?;
                 Ok(unknown.insert(BatchSession { owner, deleted, added: 0, last_event_at: None }))
             }
         }
     }
 
-    fn flush_counts(&mut self, session_id: Uuid) -> rusqlite::Result<()> {
+    fn flush_counts(&mut self, session_id: SessionId) -> rusqlite::Result<()> {
         match self.sessions.remove(&session_id) {
             Some(session) if session.added > 0 => {
                 sessions::add_messages(self.tx, session_id, session.added, session.last_event_at)
@@ -365,7 +370,7 @@ impl RowBatch<'_> {
     }
 
     fn finish(mut self) -> rusqlite::Result<()> {
-        let sessions: Vec<Uuid> = self.sessions.keys().copied().collect();
+        let sessions: Vec<SessionId> = self.sessions.keys().copied().collect();
         sessions.into_iter().try_for_each(|session| self.flush_counts(session))
     }
 }

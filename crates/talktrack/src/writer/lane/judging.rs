@@ -4,8 +4,8 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
+use talktrack_core::ids::{SessionId, UserId};
 use talktrack_core::record::{Body, DeadReason, Record, Verdict};
-use uuid::Uuid;
 
 use crate::writer::bisect::{BadRow, PoisonSearch};
 use crate::writer::lane::Lane;
@@ -16,10 +16,10 @@ const SUSPECT: Duration = Duration::from_secs(60);
 
 /// Users who recently had a bad row. Their next rows may be bad too, and must not hold up those of other users.
 #[derive(Default)]
-pub(in crate::writer) struct Suspects(HashMap<Uuid, Instant>);
+pub(in crate::writer) struct Suspects(HashMap<Option<UserId>, Instant>);
 
 impl Suspects {
-    fn insert(&mut self, user: Uuid) {
+    fn insert(&mut self, user: Option<UserId>) {
         self.0.insert(user, Instant::now());
     }
 
@@ -28,9 +28,7 @@ impl Suspects {
     }
 
     pub(super) fn contains(&self, record: &Record) -> bool {
-        // The deletion of a user stays behind the messages of that user.
-        !self.0.is_empty()
-            && (self.0.contains_key(&user_of(record)) || self.0.contains_key(&record.session_id()))
+        !self.0.is_empty() && self.0.contains_key(&user_of(record))
     }
 }
 
@@ -59,7 +57,7 @@ impl Lane {
     }
 
     /// Returns the sessions in this batch whose rows have waited long enough: a refusal is final for them.
-    pub(super) fn last_attempts(&self, batch: &[Record]) -> HashSet<Uuid> {
+    pub(super) fn last_attempts(&self, batch: &[Record]) -> HashSet<SessionId> {
         self.breaker.note_tried(batch.iter().filter_map(Record::owner));
         if self.parking.is_empty() {
             return HashSet::new();
@@ -76,7 +74,7 @@ impl Lane {
         batch: &[Record],
         bad: Vec<BadRow>,
         accepted: &HashSet<RowKind>,
-        last: &HashSet<Uuid>,
+        last: &HashSet<SessionId>,
     ) {
         let is_dead = |bad: &BadRow| {
             let record = &batch[bad.row];
@@ -126,6 +124,6 @@ impl Lane {
 }
 
 /// Returns the user that the record names. All records without a user count as one user.
-fn user_of(record: &Record) -> Uuid {
-    record.owner().unwrap_or_default()
+fn user_of(record: &Record) -> Option<UserId> {
+    record.owner().cloned()
 }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use talktrack_core::ids::SessionId;
 use talktrack_core::record::{DeadReason, Record, Verdict};
 use tokio::sync::mpsc::error::TryRecvError;
-use uuid::Uuid;
 
 use crate::writer::lane::{BATCH, Lane, data_loss};
 use crate::writer::{Feed, LaneReport};
@@ -123,7 +123,7 @@ impl Lane {
     }
 
     /// Opens this parked session: its records follow.
-    fn open_session(&self, session_id: Uuid) {
+    fn open_session(&self, session_id: SessionId) {
         self.parking.mark_fed(session_id);
         (self.report)(LaneReport::Wake);
     }

@@ -1,19 +1,20 @@
 //! The limits of what waits for sessions that the store does not know.
 
 use std::time::Duration;
+use talktrack_core::ids::{MessageId, SessionId};
 
 use talktrack_core::message::{Message, Role};
 use talktrack_core::record::StampedMessage;
 
 use super::*;
 
-fn session(number: usize) -> Uuid {
-    Uuid::from_u128(0xa000 + number as u128)
+fn session(number: usize) -> SessionId {
+    SessionId::from_u128(0xa000 + number as u128)
 }
 
-fn said_in(session_id: Uuid) -> Record {
+fn said_in(session_id: SessionId) -> Record {
     let stamped = StampedMessage {
-        id: Uuid::from_u128(1),
+        id: MessageId::from_u128(1),
         owner: None,
         by_user: false,
         session_started_at: None,
@@ -29,7 +30,7 @@ fn parking() -> Parking {
 }
 
 /// Returns how many of `records` records of this session may wait. The first is parked, and the others wait behind it.
-fn wait(parking: &Parking, session: Uuid, records: usize) -> usize {
+fn wait(parking: &Parking, session: SessionId, records: usize) -> usize {
     let record = said_in(session);
     let waits = |number: &usize| match number {
         0 => parking.park(&record, ParkReason::Unknown),

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use talktrack::record::Record;
 use talktrack::store::ErrorClass;
-use talktrack::{DATABASE_FILE, Message, NewSession, OpenError, Role, Tracker, quarantines};
+use talktrack::{
+    DATABASE_FILE, Message, MessageId, NewSession, OpenError, Role, SessionId, Tracker, quarantines,
+};
 use talktrack_testkit::Setup;
 use tempfile::TempDir;
-use uuid::Uuid;
 
 use crate::support::{USER, accept, dir, remote, sqlite, store_error, within};
 
@@ -53,8 +54,8 @@ pub(crate) struct Hit {
 pub(crate) struct Scene {
     dir: TempDir,
     /// Every acknowledged message: its text, and the pages on which it lies.
-    messages: BTreeMap<Uuid, (String, BTreeSet<u64>)>,
-    sessions: BTreeSet<Uuid>,
+    messages: BTreeMap<MessageId, (String, BTreeSet<u64>)>,
+    sessions: BTreeSet<SessionId>,
     is_outbox: bool,
 }
 
@@ -97,7 +98,7 @@ impl Scene {
         Self::of(live, said, true)
     }
 
-    fn of(dir: TempDir, said: Vec<(Uuid, Message)>, is_outbox: bool) -> Self {
+    fn of(dir: TempDir, said: Vec<(MessageId, Message)>, is_outbox: bool) -> Self {
         let pages = pages(dir.path());
         let sessions = said.iter().map(|(_, message)| message.session_id).collect();
         let mut lies = on_pages(&pages, &said);
@@ -159,7 +160,7 @@ impl Scene {
         drop(store);
     }
 
-    fn nothing_else_is_lost(&self, found: &BTreeMap<Uuid, String>, hit: &Hit, silent: bool) {
+    fn nothing_else_is_lost(&self, found: &BTreeMap<MessageId, String>, hit: &Hit, silent: bool) {
         let mut missing = 0;
         for (id, (content, pages)) in &self.messages {
             let harmed = pages.intersection(&hit.pages).next().is_some();
@@ -181,16 +182,16 @@ impl Scene {
 }
 
 /// Tracks short and long messages in several sessions, and waits until all of them are durable.
-async fn talk(tracker: &Tracker, random: &mut fastrand::Rng) -> Vec<(Uuid, Message)> {
-    let sessions: Vec<_> = (0..SESSIONS).map(|_| Uuid::from_u128(random.u128(..))).collect();
+async fn talk(tracker: &Tracker, random: &mut fastrand::Rng) -> Vec<(MessageId, Message)> {
+    let sessions: Vec<_> = (0..SESSIONS).map(|_| SessionId::from_u128(random.u128(..))).collect();
     for session in &sessions {
         drop(tracker.start_session(NewSession::new(*session, USER)).unwrap());
     }
     let mut said = Vec::new();
     for number in 0..MESSAGES {
-        let id = Uuid::from_u128(random.u128(..));
+        let id = MessageId::from_u128(random.u128(..));
         let repeated = if number % 23 == 0 { random.usize(200..700) } else { random.usize(1..12) };
-        let content = format!("{} ", id.simple()).repeat(repeated);
+        let content = format!("{} ", id.as_uuid().simple()).repeat(repeated);
         let session = sessions[random.usize(0..sessions.len())];
         let message = Message { id: Some(id), ..Message::new(session, Role::User, content) };
         drop(accept(tracker, message.clone()));
@@ -204,7 +205,7 @@ async fn talk(tracker: &Tracker, random: &mut fastrand::Rng) -> Vec<(Uuid, Messa
 }
 
 async fn goes_on(tracker: &Tracker) {
-    let session = Uuid::from_u128(7);
+    let session = SessionId::from_u128(7);
     within(tracker.start_session(NewSession::new(session, USER)).unwrap().durable()).await.unwrap();
     within(accept(tracker, Message::new(session, Role::User, "fresh"))).await.unwrap();
     within(tracker.flush_to_store()).await.unwrap();
@@ -212,7 +213,7 @@ async fn goes_on(tracker: &Tracker) {
 
 /// Returns the messages among the dead letters. They count as found, though their text may be damaged.
 /// (If the start of a session is damaged, its messages reach a store that does not know the session.)
-fn laid_aside(data_dir: &Path) -> BTreeMap<Uuid, String> {
+fn laid_aside(data_dir: &Path) -> BTreeMap<MessageId, String> {
     let connection = sqlite(data_dir);
     let mut letters =
         connection.prepare("SELECT message_id, body FROM dead_letters WHERE message_id IS NOT NULL").unwrap();
@@ -236,8 +237,10 @@ fn pages(data_dir: &Path) -> Vec<Vec<u8>> {
 }
 
 /// Returns the pages of each message: a leaf page of a table, and overflow pages, which have no type byte.
-fn on_pages(pages: &[Vec<u8>], said: &[(Uuid, Message)]) -> BTreeMap<Uuid, BTreeSet<u64>> {
-    let mark = |id: &Uuid| <[u8; MARK]>::try_from(&id.simple().to_string().as_bytes()[..MARK]).unwrap();
+fn on_pages(pages: &[Vec<u8>], said: &[(MessageId, Message)]) -> BTreeMap<MessageId, BTreeSet<u64>> {
+    let mark = |id: &MessageId| {
+        <[u8; MARK]>::try_from(&id.as_uuid().simple().to_string().as_bytes()[..MARK]).unwrap()
+    };
     let marks: HashMap<_, _> = said.iter().map(|(id, _)| (mark(id), *id)).collect();
     let mut lies = BTreeMap::<_, BTreeSet<u64>>::new();
     for (number, page) in (1..).zip(pages).filter(|(_, page)| matches!(page[0], 0x0d | 0)) {

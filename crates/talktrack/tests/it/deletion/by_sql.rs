@@ -5,7 +5,6 @@ use talktrack::store::postgres::schema::{self, UserAccess};
 use talktrack::{Message, NotDurable, Options, Role};
 use talktrack_testbed::{Database, Postgres, like_supabase};
 use talktrack_testkit::Setup;
-use uuid::Uuid;
 
 use super::{OTHER_SESSION, SECRET, delete, files_with, two_sessions};
 use crate::node::Node;
@@ -53,8 +52,7 @@ async fn a_message_that_somebody_deleted_by_sql_does_not_come_back_and_its_sessi
     assert!(other.dead_letters().is_empty());
     // The tombstone of a message applies only within its session.
     other.start(OTHER_SESSION).await;
-    let id = Uuid::parse_str(database.psql("SELECT message_id FROM conversation_message_deletions").trim())
-        .unwrap();
+    let id = database.psql("SELECT message_id FROM conversation_message_deletions").trim().parse().unwrap();
     other.track(Message { id: Some(id), ..Message::new(OTHER_SESSION, Role::User, "another") }).await;
     other.settled().await;
     assert_eq!(other.contents(OTHER_SESSION).await, ["another"]);

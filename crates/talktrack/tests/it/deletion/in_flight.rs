@@ -3,17 +3,17 @@
 
 use std::sync::{Arc, mpsc};
 
+use talktrack::SessionId;
 use talktrack::record::Record;
 use talktrack::store::{ErrorClass, Store};
 use talktrack_testkit::memory::MemoryStore;
-use uuid::Uuid;
 
 use crate::node::Node;
 use crate::support::{SESSION, store_error, within};
 
 /// Returns a session in the same lane as [`SESSION`].
-fn neighbour(number: u128) -> Uuid {
-    Uuid::from_u128(SESSION.as_u128() + 400 * number)
+fn neighbour(number: u128) -> SessionId {
+    SessionId::from_u128(SESSION.as_uuid().as_u128() + 400 * number)
 }
 
 fn says(record: &Record, text: &str) -> bool {

@@ -1,15 +1,14 @@
 //! A node that could not reach the database delivers records that were deleted over another node in the meantime.
 
-use talktrack::{Deletion, DeletionCounts, JsonObject, Message, NotDurable, Role};
+use talktrack::{Deletion, DeletionCounts, JsonObject, Message, NotDurable, Role, SessionId, UserId};
 use talktrack_testbed::{Database, Postgres, Proxy};
-use uuid::Uuid;
 
 use super::{OTHER_SESSION, SECRET, files_with};
 use crate::node::Node;
 use crate::postgres::migrated;
 use crate::support::{SESSION, USER, accept, message, new_session, value, within};
 
-const OTHER_USER: Uuid = Uuid::from_u128(0xb1);
+const OTHER_USER: UserId = UserId::from_u128(0xb1);
 
 /// Two nodes on one database. The node `held` cannot reach it.
 struct Scene {
@@ -42,11 +41,11 @@ impl Scene {
     }
 
     /// Deletes a session over the node that reaches the database.
-    async fn delete(&self, session: Uuid, owner: Option<Uuid>) -> DeletionCounts {
+    async fn delete(&self, session: SessionId, owner: Option<UserId>) -> DeletionCounts {
         self.done(self.node.tracker.delete_session(session, owner).unwrap()).await
     }
 
-    async fn delete_user(&self, user: Uuid) {
+    async fn delete_user(&self, user: UserId) {
         assert_eq!(self.done(self.node.tracker.delete_user(user).unwrap()).await, DeletionCounts::default());
     }
 
@@ -69,7 +68,7 @@ impl Scene {
         within(self.held.tracker.wait_until_erased()).await;
         assert_eq!(files_with(SECRET, self.held.dir()), [""; 0]);
         self.held.tracker.sweep();
-        assert_eq!(self.held.tracker.sessions_of_user(USER), [SESSION; 0], "the claim has fallen");
+        assert_eq!(self.held.tracker.sessions_of_user(&USER), [SESSION; 0], "the claim has fallen");
     }
 
     /// Returns the numbers of sessions and messages in the database.
@@ -158,10 +157,10 @@ async fn another_users_claim_to_a_session_that_a_user_deleted_is_stored_as_if_no
 async fn a_users_deletion_takes_what_was_accepted_for_the_user_and_leaves_another_users_claim() {
     let scene = Scene::new().await;
     for user in [USER, OTHER_USER] {
-        scene.held.start_as(SESSION, user).await;
+        scene.held.start_as(SESSION, user.clone()).await;
         let text = format!("{SECRET} of {user}");
         let claim = talktrack::Author::ProgramFor(user);
-        within(scene.held.tracker.track_message_as(Message::new(SESSION, Role::User, text), claim).unwrap())
+        within(scene.held.tracker.track_message_as(Message::new(SESSION, Role::User, text), &claim).unwrap())
             .await
             .unwrap();
     }
@@ -179,7 +178,7 @@ async fn a_users_deletion_takes_what_was_accepted_for_the_user_and_leaves_anothe
 async fn the_marks_of_one_user_are_bounded_and_take_no_room_from_others() {
     let scene = Scene::new().await;
     scene.delete(SESSION, Some(OTHER_USER)).await;
-    let sessions = (0..1_010).map(|number| Uuid::from_u128(0xde1e_0000 + number));
+    let sessions = (0..1_010).map(|number| SessionId::from_u128(0xde1e_0000 + number));
     let deletions: Vec<_> =
         sessions.map(|id| scene.node.tracker.delete_session(id, Some(USER)).unwrap()).collect();
     for deletion in deletions {

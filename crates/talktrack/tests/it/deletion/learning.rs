@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use talktrack::store::Store;
-use talktrack::{Deletion, JsonObject, Message, NotDurable, Options};
+use talktrack::{Deletion, JsonObject, Message, NotDurable, Options, SessionId};
 use talktrack_testbed::Database;
 use talktrack_testkit::eventually;
 use uuid::Uuid;
@@ -181,7 +181,7 @@ async fn many_deletions_by_sql_are_learned_in_small_steps_while_messages_are_acc
     let database = migrated().await;
     let node = curious(&database);
     node.start(SESSION).await;
-    let starts = (1..=u128::from(SESSIONS)).map(|number| node.start(Uuid::from_u128(number << 64)));
+    let starts = (1..=u128::from(SESSIONS)).map(|number| node.start(SessionId::from_u128(number << 64)));
     futures_util::future::join_all(starts).await;
     node.settled().await;
     sqlite(node.dir())

@@ -3,6 +3,7 @@
 use Session::{A, B, C};
 use proptest::prelude::*;
 use proptest::strategy::Union;
+use talktrack::{MessageId, SessionId, UserId};
 use uuid::Uuid;
 
 /// One of three conversations, each of a different user.
@@ -16,17 +17,17 @@ pub(crate) enum Session {
 impl Session {
     pub(crate) const ALL: [Self; 3] = [A, B, C];
 
-    pub(crate) fn id(self) -> Uuid {
-        Uuid::from_u128(0xa0 + self as u128)
+    pub(crate) fn id(self) -> SessionId {
+        SessionId::from_u128(0xa0 + self as u128)
     }
 
-    pub(crate) fn user(self) -> Uuid {
-        Uuid::from_u128(0xb0 + self as u128)
+    pub(crate) fn user(self) -> UserId {
+        UserId::from_u128(0xb0 + self as u128)
     }
 
     /// Returns the id of the message with this number in the session.
-    pub(crate) fn message(self, number: u8) -> Uuid {
-        Uuid::new_v5(&self.id(), &[number])
+    pub(crate) fn message(self, number: u8) -> MessageId {
+        Uuid::new_v5(&self.id().as_uuid(), &[number]).into()
     }
 }
 

@@ -4,8 +4,7 @@ use std::path::Path;
 
 use talktrack::store::sqlite::SqliteReader;
 use talktrack::store::{MessageRow, Read, SessionRow};
-use talktrack::{DATABASE_FILE, Status, StoredTime, Tracker};
-use uuid::Uuid;
+use talktrack::{DATABASE_FILE, MessageId, Status, StoredTime, Tracker};
 
 use super::expected::{Books, Closing, Conversation, Letter, Picture, Turn};
 use super::operation::Session;
@@ -69,7 +68,7 @@ fn turn(session: Session, row: MessageRow) -> Turn {
 }
 
 /// Returns the caller's number of a message. `None` for an id that the tracker generated, because these are random.
-fn number(session: Session, id: Uuid) -> Option<u8> {
+fn number(session: Session, id: MessageId) -> Option<u8> {
     (0..=u8::MAX).find(|number| session.message(*number) == id)
 }
 

@@ -8,8 +8,7 @@ use talktrack::record::{
     Attempt, Body, Record, SessionEnd, SessionStart, SessionUpdate, StampedMessage, Verdict,
 };
 use talktrack::store::{Delivery, SessionRow};
-use talktrack::{JsonObject, Status, Timestamp};
-use uuid::Uuid;
+use talktrack::{JsonObject, MessageId, Status, Timestamp};
 
 use super::{NODES, Shared, over_both_stores};
 use crate::support::{SESSION, USER, message};
@@ -90,7 +89,7 @@ fn lost_connection(second: u64) -> Record {
 fn late_message(said: u64, second: u64) -> Record {
     let stamped = StampedMessage {
         by_user: false,
-        id: Uuid::from_u128(u128::from(second) << 32 | u128::from(said)),
+        id: MessageId::from_u128(u128::from(second) << 32 | u128::from(said)),
         owner: None,
         session_started_at: None,
         created_at: at(said),
@@ -228,7 +227,7 @@ async fn a_late_message_takes_back_only_an_end_that_nobody_spoke(shared: &Shared
     shared.tell(0, &[start(0, "{}"), lost_connection(1)]).await;
     let verdicts = shared.tell(1, &[late_message(62, 62)]).await;
     assert!(
-        matches!(verdicts[..], [Verdict::Reopened(reopened)] if reopened.user_id == USER),
+        matches!(&verdicts[..], [Verdict::Reopened(reopened)] if reopened.user_id == USER),
         "{verdicts:?}"
     );
     let row = shared.row().await;

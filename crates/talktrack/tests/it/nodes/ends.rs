@@ -4,16 +4,15 @@
 use talktrack::clock::Clock as _;
 use talktrack::record::{Body, Record, SessionEnd, SessionStart, StampedMessage};
 use talktrack::store::Delivery;
-use talktrack::{Status, Timestamp};
+use talktrack::{MessageId, SessionId, Status, Timestamp};
 use talktrack_testkit::PATIENCE;
-use uuid::Uuid;
 
 use super::{IMPATIENCE, LONG, MOMENT, NODES, Shared, over_both_stores};
 use crate::node::Node;
 use crate::support::{SESSION, USER, message, within};
 
 /// A session that stays with its node.
-const LEFT: Uuid = Uuid::from_u128(0xa1);
+const LEFT: SessionId = SessionId::from_u128(0xa1);
 
 over_both_stores! {
     a_node_that_crashed_ends_what_nobody_took_over_and_nothing_else,
@@ -95,7 +94,7 @@ async fn a_node_does_not_end_as_silent_what_another_took_over(shared: &Shared) {
 }
 
 /// Waits until the session is abandoned.
-async fn abandoned(node: &Node, session: Uuid) {
+async fn abandoned(node: &Node, session: SessionId) {
     let deadline = std::time::Instant::now() + PATIENCE;
     while node.session(session).await.status != Status::Abandoned {
         assert!(std::time::Instant::now() < deadline, "somebody abandons the session");
@@ -124,7 +123,7 @@ async fn a_session_whose_peer_is_alive_but_silent_is_left_to_its_node(shared: &S
     patient.start(SESSION).await;
     for round in 1..=3 {
         // When this session is abandoned as idle, the node has looked at the other session too.
-        let witness = Uuid::from_u128(round);
+        let witness = SessionId::from_u128(round);
         lost.start(witness).await;
         lost.settled().await;
         for _ in 0..5 {
@@ -143,7 +142,7 @@ async fn a_session_whose_peer_is_alive_but_silent_is_left_to_its_node(shared: &S
 async fn nodes_that_look_for_silent_sessions_at_once_end_each_of_them_once(shared: &Shared) {
     let [one, other] = shared.nodes();
     for session in 1..=40 {
-        one.start(Uuid::from_u128(session)).await;
+        one.start(SessionId::from_u128(session)).await;
     }
     one.settled().await;
     shared.clock.advance(LONG);
@@ -260,7 +259,7 @@ fn resumed(started_at: Timestamp) -> Record {
 }
 
 fn said(created_at: Timestamp) -> Record {
-    let id = Uuid::from_u128(0xc1);
+    let id = MessageId::from_u128(0xc1);
     let owner = Some(USER);
     let stamped = StampedMessage {
         id,

@@ -6,9 +6,8 @@ use std::time::Duration;
 use talktrack::clock::Clock as _;
 use talktrack::record::{Body, Record, SessionStart, StampedMessage, Verdict};
 use talktrack::store::{Delivery, Read as _, Store as _};
-use talktrack::{Message, Role, Timestamp};
+use talktrack::{Message, MessageId, Role, SessionId, Timestamp};
 use talktrack_testkit::Setup;
-use uuid::Uuid;
 
 use super::{NODES, Shared, over_both_stores};
 use crate::node::Node;
@@ -23,8 +22,8 @@ over_both_stores! {
     an_id_that_another_node_has_stored_in_another_session_is_laid_aside,
 }
 
-fn said(session: Uuid, id: u128, revision: u32, text: &str) -> Message {
-    Message { id: Some(Uuid::from_u128(id)), revision, ..Message::new(session, Role::User, text) }
+fn said(session: SessionId, id: u128, revision: u32, text: &str) -> Message {
+    Message { id: Some(MessageId::from_u128(id)), revision, ..Message::new(session, Role::User, text) }
 }
 
 async fn the_same_message_sent_to_both_nodes_is_stored_once(shared: &Shared) {
@@ -61,7 +60,7 @@ async fn a_message_that_came_again_over_another_node_stands_where_it_was_first_a
     let records = [(1, 0), (2, 1), (3, 2), (1, 10), (2, 11)].map(|(number, after)| {
         let at = now().plus(Duration::from_secs(60 + after));
         let message = said(number);
-        let id = Uuid::from_u128(number);
+        let id = MessageId::from_u128(number);
         let stamped = StampedMessage {
             by_user: false,
             id,
@@ -121,7 +120,7 @@ async fn other_content_under_an_id_that_another_node_has_stored_is_laid_aside(sh
 
 async fn an_id_that_another_node_has_stored_in_another_session_is_laid_aside(shared: &Shared) {
     let nodes = shared.nodes();
-    let second = Uuid::from_u128(0xa1);
+    let second = SessionId::from_u128(0xa1);
     nodes[0].start(SESSION).await;
     nodes[1].start(second).await;
     // A higher revision does not help, because it is not a revision of the stored message.
@@ -133,7 +132,7 @@ fn now() -> Timestamp {
     Setup::sqlite("").clock().now()
 }
 
-fn start(seq: i64, session_id: Uuid) -> Record {
+fn start(seq: i64, session_id: SessionId) -> Record {
     let external_id = None;
     let metadata = None;
     let started_at = now();
@@ -141,9 +140,9 @@ fn start(seq: i64, session_id: Uuid) -> Record {
     Record::new(seq, Body::Start(start))
 }
 
-fn record(seq: i64, session: Uuid, id: u128) -> Record {
+fn record(seq: i64, session: SessionId, id: u128) -> Record {
     let message = said(session, id, 0, &format!("message {id}"));
-    let id = Uuid::from_u128(id);
+    let id = MessageId::from_u128(id);
     let owner = Some(USER);
     let stamped = StampedMessage {
         id,
@@ -159,7 +158,7 @@ fn record(seq: i64, session: Uuid, id: u128) -> Record {
 
 /// Makes two nodes write their batches at the same moment, in many rounds. A deadlock would
 /// delay one of them by a second.
-async fn write_at_once(known: &[Uuid], batches: impl Fn(u128) -> [Vec<Record>; 2]) {
+async fn write_at_once(known: &[SessionId], batches: impl Fn(u128) -> [Vec<Record>; 2]) {
     let database = migrated().await;
     let ways = [0, 1].map(|_| Arc::new(store_at(&database.url())));
     let starts: Vec<_> = (1..).zip(known).map(|(seq, session)| start(seq, *session)).collect();
@@ -191,11 +190,13 @@ async fn nodes_that_write_the_same_ids_in_opposite_order_do_not_stop_each_other(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_that_start_the_same_sessions_in_opposite_order_do_not_stop_each_other() {
     write_at_once(&[], |round| {
-        let sessions: Vec<_> = (1..=40).map(|session| Uuid::from_u128(round * 1_000 + session)).collect();
-        let batch = |sessions: Vec<Uuid>, first: u128| {
+        let sessions: Vec<_> =
+            (1..=40).map(|session| SessionId::from_u128(round * 1_000 + session)).collect();
+        let batch = |sessions: Vec<SessionId>, first: u128| {
             let starts = (1..).zip(&sessions).map(|(seq, session)| start(seq, *session));
-            let messages =
-                (100..).zip(&sessions).map(|(seq, session)| record(seq, *session, first + session.as_u128()));
+            let messages = (100..)
+                .zip(&sessions)
+                .map(|(seq, session)| record(seq, *session, first + session.as_uuid().as_u128()));
             starts.chain(messages).collect()
         };
         let reverse = sessions.iter().rev().copied().collect();
@@ -206,10 +207,10 @@ async fn nodes_that_start_the_same_sessions_in_opposite_order_do_not_stop_each_o
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_that_tell_of_the_same_sessions_in_opposite_order_do_not_stop_each_other() {
-    let sessions: Vec<_> = (1..=100).map(Uuid::from_u128).collect();
+    let sessions: Vec<_> = (1..=100).map(SessionId::from_u128).collect();
     write_at_once(&sessions, |round| {
-        let batch = |sessions: Vec<Uuid>, node: u128| {
-            let id = |session: &Uuid| (round * 2 + node) * 1_000 + session.as_u128();
+        let batch = |sessions: Vec<SessionId>, node: u128| {
+            let id = |session: &SessionId| (round * 2 + node) * 1_000 + session.as_uuid().as_u128();
             (1..).zip(&sessions).map(|(seq, session)| record(seq, *session, id(session))).collect()
         };
         let reverse = sessions.iter().rev().copied().collect();
@@ -221,9 +222,9 @@ async fn nodes_that_tell_of_the_same_sessions_in_opposite_order_do_not_stop_each
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_that_restore_the_same_sessions_at_once_lay_nothing_aside() {
     write_at_once(&[], |round| {
-        let sessions: Vec<_> = (1..=20).map(|session| Uuid::from_u128(round * 100 + session)).collect();
+        let sessions: Vec<_> = (1..=20).map(|session| SessionId::from_u128(round * 100 + session)).collect();
         let batch = |first: u128| {
-            let id = |session: &Uuid| first + session.as_u128();
+            let id = |session: &SessionId| first + session.as_uuid().as_u128();
             (1..).zip(&sessions).map(|(seq, session)| record(seq, *session, id(session))).collect()
         };
         [batch(1_000_000), batch(2_000_000)]

@@ -2,9 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use talktrack::{JsonObject, Options, Status};
+use talktrack::{JsonObject, Options, SessionId, Status};
 use talktrack_testkit::PATIENCE;
-use uuid::Uuid;
 
 use super::{Shared, over_both_stores};
 use crate::node::Node;
@@ -22,8 +21,8 @@ over_both_stores! {
 }
 
 /// Returns a session in the same lane as [`SESSION`].
-fn neighbour() -> Uuid {
-    Uuid::from_u128(SESSION.as_u128() + 400)
+fn neighbour() -> SessionId {
+    SessionId::from_u128(SESSION.as_uuid().as_u128() + 400)
 }
 
 /// Waits until the books of this node show this many pending messages.
@@ -65,15 +64,15 @@ async fn updates_and_ends_wait_for_their_session_and_keep_their_order(shared: &S
     shared.clock.advance(Duration::from_secs(1));
     for metadata in [r#"{"a":1}"#, r#"{"a":2}"#] {
         let metadata = JsonObject::parse(metadata).unwrap();
-        within(other.tracker.update_session(Uuid::from_u128(0xf0), metadata).unwrap()).await.unwrap();
+        within(other.tracker.update_session(SessionId::from_u128(0xf0), metadata).unwrap()).await.unwrap();
     }
-    other.say(Uuid::from_u128(0xf0), "a word").await;
-    drop(other.tracker.end_session(Uuid::from_u128(0xf0), "completed").unwrap());
+    other.say(SessionId::from_u128(0xf0), "a word").await;
+    drop(other.tracker.end_session(SessionId::from_u128(0xf0), "completed").unwrap());
     tried(&other).await;
     assert_eq!(other.dead_letters().len(), 0);
-    one.start(Uuid::from_u128(0xf0)).await;
+    one.start(SessionId::from_u128(0xf0)).await;
     other.settled().await;
-    let row = one.session(Uuid::from_u128(0xf0)).await;
+    let row = one.session(SessionId::from_u128(0xf0)).await;
     assert_eq!((row.message_count, row.metadata.unwrap().as_str().contains('2')), (1, true));
     assert_eq!(other.dead_letters().len(), 0);
 }

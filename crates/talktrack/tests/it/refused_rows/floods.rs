@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use talktrack::store::Store;
+use talktrack::{SessionId, UserId};
 use talktrack_testbed::Database;
 use talktrack_testkit::PATIENCE;
-use uuid::Uuid;
 
 use crate::node::Node;
 use crate::postgres::{migrated, store_at};
 
 /// The user whose rows the database refuses.
-const BAD: Uuid = Uuid::from_u128(0xbad);
+const BAD: UserId = UserId::from_u128(0xbad);
 const OTHERS: u128 = 16;
 /// The number of messages of each other user on each node.
 const TURNS: usize = 5;
@@ -23,14 +23,14 @@ async fn database() -> Database {
     database
 }
 
-fn session(node: u128, user: u128) -> Uuid {
-    Uuid::from_u128((node << 32) + 0x2000 + user)
+fn session(node: u128, user: u128) -> SessionId {
+    SessionId::from_u128((node << 32) + 0x2000 + user)
 }
 
 /// Tracks 60 bad messages in twelve sessions, interleaved with the messages of the other users.
 async fn flood(node: &Node, number: u128) {
     for user in 0..OTHERS {
-        node.start_as(session(number, user), Uuid::from_u128(0x1000 + user)).await;
+        node.start_as(session(number, user), UserId::from_u128(0x1000 + user)).await;
     }
     for user in 100..112 {
         node.start_as(session(number, user), BAD).await;
@@ -93,8 +93,8 @@ GRANT ALL ON noted, attempts TO PUBLIC";
 #[tokio::test]
 async fn what_others_say_during_a_long_flood_waits_for_few_attempts_at_its_rows() {
     // Session ids that are divisible by four are all in one lane.
-    let other = Uuid::from_u128(0x1000);
-    let flooding = |number: u128| Uuid::from_u128(0x2000 + 4 * number);
+    let other = SessionId::from_u128(0x1000);
+    let flooding = |number: u128| SessionId::from_u128(0x2000 + 4 * number);
     let database = database().await;
     database.psql(COUNTED);
     let node = Node::at(&database.url());

@@ -1,7 +1,7 @@
 //! Rows of sessions that are gone, or that the database never accepts.
 
 use talktrack::store::SessionRow;
-use talktrack::{JsonObject, Message, Role, Status};
+use talktrack::{JsonObject, Message, Role, SessionId, Status, UserId};
 use talktrack_testbed::{Database, Postgres, Proxy};
 use uuid::Uuid;
 
@@ -9,7 +9,7 @@ use crate::node::Node;
 use crate::postgres::migrated;
 use crate::support::{SESSION, USER, within};
 
-const STRANGER: Uuid = Uuid::from_u128(0xb9);
+const STRANGER: UserId = UserId::from_u128(0xb9);
 const KEY: &str = "violates foreign key constraint \"conversation_sessions_user_id_fkey\"";
 
 /// Creates a database in which the user of each session must be in a table of users. Only [`USER`] is.
@@ -68,7 +68,7 @@ async fn what_is_told_of_a_deleted_session_beside_its_message_is_told_of_the_row
     node.settled().await;
     proxy.cut();
     // Another session of the same lane already waits, so that all of the following goes out in one batch.
-    node.start(Uuid::from_u128(SESSION.as_u128() + 4)).await;
+    node.start(SessionId::from_u128(SESSION.as_uuid().as_u128() + 4)).await;
     node.complains_of("cannot be reached").await;
     take_away(&database, "conversation_sessions");
     node.say(SESSION, "after").await;
@@ -93,7 +93,7 @@ async fn row_after(then: impl AsyncFnOnce(&Node)) -> SessionRow {
     assert_eq!(node.settled().await.dead_lettered, 0);
     let row = node.session(SESSION).await;
     assert_eq!(row.started_at, before.started_at);
-    assert_eq!((row.user_id, row.message_count), (Some(USER), 0));
+    assert_eq!((row.user_id.clone(), row.message_count), (Some(USER), 0));
     row
 }
 
@@ -142,7 +142,7 @@ async fn neither_an_update_nor_an_end_writes_the_row_of_a_deleted_session_again(
 async fn a_session_of_an_unknown_user_is_laid_aside_with_its_messages_and_all_others_are_stored() {
     let database = with_users().await;
     let node = Node::at(&database.url());
-    let sessions: Vec<_> = (1..=12).map(Uuid::from_u128).collect();
+    let sessions: Vec<_> = (1..=12).map(SessionId::from_u128).collect();
     let stranger = sessions[4];
     for &session in &sessions {
         node.start_as(session, if session == stranger { STRANGER } else { USER }).await;
@@ -175,7 +175,7 @@ async fn a_session_of_an_unknown_user_is_laid_aside_with_its_messages_and_all_ot
 async fn messages_are_laid_aside_whose_session_is_gone_and_cannot_be_written_again() {
     let database = with_users().await;
     let node = Node::at(&database.url());
-    let other = Uuid::from_u128(7);
+    let other = SessionId::from_u128(7);
     database.psql(&format!("INSERT INTO users VALUES ('{STRANGER}')"));
     node.start_as(SESSION, STRANGER).await;
     node.start(other).await;
@@ -201,7 +201,7 @@ async fn many_sessions_of_a_user_who_is_missing_wait_whole_until_the_user_is_the
     proxy.cut();
     let node = Node::at(&database.url_at(proxy.port()));
     // All sessions are in one lane, so that few writes contain them.
-    let sessions: Vec<_> = (1..=30).map(|number| Uuid::from_u128(number * 4)).collect();
+    let sessions: Vec<_> = (1..=30).map(|number| SessionId::from_u128(number * 4)).collect();
     for &session in &sessions {
         node.start_as(session, STRANGER).await;
         node.say(session, "here").await;

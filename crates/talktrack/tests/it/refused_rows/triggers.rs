@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use talktrack::Message;
 use talktrack::clock::Timestamp;
 use talktrack::record::{Body, DeadReason, Record, StampedMessage, Verdict};
 use talktrack::store::{Delivery, Store as _};
+use talktrack::{Message, MessageId};
 use uuid::Uuid;
 
 use crate::node::Node;
@@ -56,7 +56,7 @@ fn revision(revision: u32, second: i64) -> Record {
     let begun: Timestamp = "2026-02-03T04:05:06Z".parse().unwrap();
     let created_at = begun.plus(Duration::from_secs(second.unsigned_abs()));
     let stamped = StampedMessage {
-        id: Uuid::from_u128(7),
+        id: MessageId::from_u128(7),
         owner: Some(USER),
         session_started_at: None,
         created_at,

@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use talktrack::Status;
 use talktrack::store::Store;
+use talktrack::{SessionId, Status};
 use talktrack_testbed::{Database, Postgres};
 use talktrack_testkit::eventually;
-use uuid::Uuid;
 
 use super::{has_all, texts};
 use crate::node::Node;
@@ -14,7 +13,7 @@ use crate::postgres::{migrate, migrated, store_at};
 use crate::support::{SESSION, within};
 
 /// A session that ends before PostgreSQL forgets.
-const ENDED: Uuid = Uuid::from_u128(0xe0);
+const ENDED: SessionId = SessionId::from_u128(0xe0);
 
 /// Plays two sessions, one of which ends, so that PostgreSQL has rows to forget.
 async fn talk(node: &Node) {
@@ -92,8 +91,8 @@ async fn a_standby_that_is_promoted_while_it_lags_gets_what_it_has_not_seen() {
     eventually("the standby has followed", || primary.is_followed_by(&standby)).await;
     standby.lag();
     // One of these sessions ends and the other is deleted while the standby receives nothing.
-    let late = Uuid::from_u128(0x1a7e);
-    let gone = Uuid::from_u128(0x60e);
+    let late = SessionId::from_u128(0x1a7e);
+    let gone = SessionId::from_u128(0x60e);
     for session in [late, gone] {
         node.start(session).await;
         node.say_all(session, texts(0..50).into_iter()).await;
@@ -116,7 +115,7 @@ async fn a_standby_that_is_promoted_while_it_lags_gets_what_it_has_not_seen() {
     assert_eq!(node.tracker.health().books.pending(), 0);
 }
 
-fn said_in(session: Uuid) -> String {
+fn said_in(session: SessionId) -> String {
     format!("SELECT count(*) FROM conversation_messages WHERE session_id = '{session}'")
 }
 

@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use talktrack::clock::Clock as _;
 use talktrack::store::Store;
-use talktrack::{Closing, Deletion, Message, NewSession, Options, Status, Timestamp};
+use talktrack::{Closing, Deletion, Message, NewSession, Options, SessionId, Status, Timestamp};
 use talktrack_testkit::ManualClock;
 use talktrack_testkit::Setup;
 use talktrack_testkit::memory::MemoryStore;
-use uuid::Uuid;
 
 use super::postgres::{dump, restore};
 use super::{has_all, texts};
@@ -18,7 +17,7 @@ use crate::postgres::{migrated, store_at};
 use crate::support::{SESSION, USER, message, within};
 
 /// A session in the same lane as [`SESSION`].
-const NEIGHBOUR: Uuid = Uuid::from_u128(SESSION.as_u128() + 4);
+const NEIGHBOUR: SessionId = SessionId::from_u128(0xa4);
 
 const LONG: Duration = Duration::from_secs(60 * 60);
 

@@ -7,17 +7,16 @@ use std::time::Duration;
 use talktrack::search::{Hit, SearchFilter};
 use talktrack::stats::TimeRange;
 use talktrack::store::{Rows, SessionFilter, Viewer};
-use talktrack::{JsonObject, NewSession, Role};
+use talktrack::{JsonObject, NewSession, Role, SessionId, UserId};
 use talktrack_testbed::Database;
 use talktrack_testkit::{Setup, Trial, eventually};
-use uuid::Uuid;
 
 use crate::postgres::{migrated, store_at};
 use crate::support::{SESSION, USER, dir};
 
-const SECOND: Uuid = Uuid::from_u128(0xa1);
-const OTHER: Uuid = Uuid::from_u128(0xa2);
-const OTHER_USER: Uuid = Uuid::from_u128(0xb1);
+const SECOND: SessionId = SessionId::from_u128(0xa1);
+const OTHER: SessionId = SessionId::from_u128(0xa2);
+const OTHER_USER: UserId = UserId::from_u128(0xb1);
 
 /// Hides some messages and one session from users, and revokes every right that they do not need.
 const NARROWER: &str = "
@@ -52,7 +51,7 @@ fn viewer(trial: &Trial) -> Arc<dyn Rows> {
     trial.tracker().reader().as_user(Viewer { user_id: USER, claims })
 }
 
-fn wanted(user_id: Option<Uuid>, session_id: Option<Uuid>) -> SearchFilter {
+fn wanted(user_id: Option<UserId>, session_id: Option<SessionId>) -> SearchFilter {
     SearchFilter { query: "order".parse().unwrap(), user_id, session_id }
 }
 
@@ -98,9 +97,9 @@ async fn a_session_is_found_by_words_that_the_user_may_see_and_by_no_others() {
     // The newest session has the word only where the user may not see it, so the page is filled with older sessions.
     assert_eq!(sessions("order", 10).await, [SESSION]);
     assert_eq!(sessions("order", 1).await, [SESSION]);
-    assert_eq!(sessions("secret", 10).await, [] as [Uuid; 0]);
+    assert_eq!(sessions("secret", 10).await, [] as [SessionId; 0]);
     assert_eq!(sessions("bye", 10).await, [SECOND]);
-    assert_eq!(sessions("their", 10).await, [] as [Uuid; 0]);
+    assert_eq!(sessions("their", 10).await, [] as [SessionId; 0]);
 }
 
 #[tokio::test]
@@ -116,7 +115,7 @@ async fn every_other_read_as_a_user_needs_no_more_than_the_two_tables() {
     assert_eq!(ids(mine.sessions_by_prefix("00000000", 10).await.unwrap()), [SESSION, SECOND]);
     assert!(mine.session(SESSION).await.unwrap().is_some());
     assert!(mine.session(OTHER).await.unwrap().is_none());
-    assert!(mine.session_by_external_id(USER, "none").await.unwrap().is_none());
+    assert!(mine.session_by_external_id(&USER, "none").await.unwrap().is_none());
     let messages = mine.messages(SESSION, None, 10).await.unwrap();
     let said: Vec<_> = messages.iter().map(|row| &*row.content).collect();
     assert_eq!(said, ["my order", "nothing"]);
@@ -125,6 +124,6 @@ async fn every_other_read_as_a_user_needs_no_more_than_the_two_tables() {
     assert_eq!(words, ["nothing", "good bye"]);
     trial.wait(Duration::from_secs(3_600));
     let range = TimeRange::new(None, None, None, trial.now()).unwrap();
-    let counted = mine.user_stats(USER, &range).await.unwrap();
+    let counted = mine.user_stats(&USER, &range).await.unwrap();
     assert_eq!((counted.total().sessions.begun, counted.total().messages.total()), (2, 3));
 }

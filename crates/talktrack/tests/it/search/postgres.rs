@@ -7,16 +7,15 @@ use std::time::{Duration, Instant};
 use talktrack::search::SearchFilter;
 use talktrack::store::postgres::PostgresStore;
 use talktrack::store::{Projection, Rows as _, Step, Store};
-use talktrack::{Message, Options, Role};
+use talktrack::{Message, Options, Role, SessionId};
 use talktrack_testbed::Database;
 use talktrack_testkit::PATIENCE;
-use uuid::Uuid;
 
 use crate::node::Node;
 use crate::postgres::{migrated, store_at};
 use crate::support::{SESSION, USER, within};
 
-const DELETED: Uuid = Uuid::from_u128(0xdd);
+const DELETED: SessionId = SessionId::from_u128(0xdd);
 
 /// A node and its indexer, which advances only when the test calls it.
 struct Indexed {

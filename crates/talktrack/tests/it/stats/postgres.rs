@@ -45,7 +45,7 @@ impl Counting {
                     let stats = answer.unwrap();
                     let total = stats.total();
                     assert_eq!((total.messages.total(), total.sessions.begun), (messages, sessions));
-                    let rows = self.store.user_stats(ANN.parse().unwrap(), &stats.range).await.unwrap();
+                    let rows = self.store.user_stats(&ANN.parse().unwrap(), &stats.range).await.unwrap();
                     assert_eq!(figures(&stats), figures(&rows));
                     let whole = self.store.stats(&day(Resolution::Day)).await.unwrap().total();
                     assert_eq!(whole.messages, total.messages);

@@ -5,8 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use talktrack::clock::Seq;
 use talktrack::store::MessageRow;
 use talktrack::store::sqlite::{JournalRecord, SqliteReader};
-use talktrack::{Change, ReadError};
-use uuid::Uuid;
+use talktrack::{Change, MessageId, ReadError};
 
 use super::FeedItem;
 use crate::config::{Config, Database};
@@ -96,9 +95,9 @@ impl FileFeed {
         &self,
         changes: &[Change],
         waiting: &HashMap<Seq, JournalRecord>,
-    ) -> Result<(HashMap<Uuid, MessageRow>, usize), ReadError> {
+    ) -> Result<(HashMap<MessageId, MessageRow>, usize), ReadError> {
         let wanted = |change: &Change| change.message_id.filter(|_| !waiting.contains_key(&change.seq));
-        let mut ids: Vec<Uuid> = Vec::new();
+        let mut ids: Vec<MessageId> = Vec::new();
         for id in changes.iter().filter_map(wanted) {
             if !ids.contains(&id) {
                 ids.push(id);
