@@ -77,6 +77,7 @@ impl fmt::Debug for Timestamp {
 
 /// Why a text is not a time that talktrack accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum InvalidTimestamp {
     /// The text is not an RFC 3339 time with an offset, such as `2026-11-23T08:00:00Z`.
     #[error("not an RFC 3339 time such as 2026-11-23T08:00:00Z")]

@@ -30,6 +30,7 @@ pub const MAX_DIGITS_IN_ALL: usize = 1 << 20;
 
 /// Why a text is not the expected JSON.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum InvalidJson {
     /// The text is not JSON, or a string contains a lone surrogate, which no database stores.
     #[error("not valid JSON: {0}")]

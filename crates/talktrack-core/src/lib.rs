@@ -5,6 +5,16 @@
 //! write a store of your own: it builds neither SQLite nor a PostgreSQL client. A store implements
 //! [`Store`](store::Store) and passes the conformance suite of the crate `talktrack-testkit`.
 //!
+//! # What may grow
+//!
+//! Programs fill in messages and filters with `new` and methods that begin with `with_`; these types are
+//! `#[non_exhaustive]`, as are the errors and the words that may get more values. Rows, records, [`Verdict`] and
+//! [`ErrorClass`] are not: a store must handle each column and each record, so the compiler names what a store lacks
+//! when there is more.
+//!
+//! [`Verdict`]: record::Verdict
+//! [`ErrorClass`]: store::ErrorClass
+//!
 //! The modules are listed in reading order. Each imports only modules that are listed after it.
 
 pub mod store;

@@ -1,5 +1,6 @@
 //! A message as the caller hands it over: its text, its session and its author.
 
+mod builder;
 mod turn_metrics;
 
 use std::fmt;
@@ -43,6 +44,7 @@ macro_rules! words {
     ($(#[$doc:meta])* $name:ident, $field:literal { $($(#[$variant_doc:meta])* $variant:ident = $word:literal),+ }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[non_exhaustive]
         pub enum $name { $($(#[$variant_doc])* #[serde(rename = $word)] $variant),+ }
 
         impl $name {
@@ -178,8 +180,10 @@ pub fn program_session_id(external_id: &str) -> SessionId {
     Uuid::new_v5(&SESSION_NAMESPACE, external_id.as_bytes()).into()
 }
 
-/// A message for a tracker to record.
+/// A message for a tracker to record. Make one with [`Message::new`], and set the other fields with the methods that begin
+/// with `with_`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Message {
     /// The session that the message belongs to.
     pub session_id: SessionId,
@@ -227,27 +231,6 @@ pub struct Message {
 }
 
 impl Message {
-    /// Creates a message with only its text.
-    pub fn new(session_id: SessionId, role: Role, content: impl Into<String>) -> Self {
-        Self {
-            session_id,
-            role,
-            content: content.into(),
-            id: None,
-            external_id: None,
-            created_at: None,
-            kind: Kind::Message,
-            revision: 0,
-            interrupted: false,
-            audio_url: None,
-            metadata: None,
-            content_generated: None,
-            parts: None,
-            metrics: None,
-            extra: None,
-        }
-    }
-
     /// Returns the bytes that the message occupies on the heap, without the struct itself. The byte limit of the queue
     /// counts them.
     pub fn heap_bytes(&self) -> usize {

@@ -29,6 +29,7 @@ pub const SESSION: char = '\u{e001}';
 
 /// Selects the messages to find.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SearchFilter {
     /// The words that a message must contain.
     pub query: Query,
@@ -36,6 +37,25 @@ pub struct SearchFilter {
     pub user_id: Option<UserId>,
     /// Only messages in this session.
     pub session_id: Option<SessionId>,
+}
+
+impl SearchFilter {
+    /// Selects all messages that match the query.
+    pub fn new(query: Query) -> Self {
+        Self { query, user_id: None, session_id: None }
+    }
+
+    /// Selects only messages in sessions of this user.
+    #[must_use]
+    pub fn with_user_id(self, user_id: impl Into<Option<UserId>>) -> Self {
+        Self { user_id: user_id.into(), ..self }
+    }
+
+    /// Selects only messages in this session.
+    #[must_use]
+    pub fn with_session_id(self, session_id: impl Into<Option<SessionId>>) -> Self {
+        Self { session_id: session_id.into(), ..self }
+    }
 }
 
 /// A position in the list of hits.

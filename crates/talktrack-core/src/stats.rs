@@ -23,6 +23,7 @@ pub const MEASURES: [&str; 9] = TurnMetrics::MEASURES;
 
 /// The statistics of one bucket of time.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct StatsBucket {
     /// The sessions that began in it.
     pub sessions: SessionStats,
@@ -32,6 +33,7 @@ pub struct StatsBucket {
 
 /// Sessions that began in a bucket of time, in their present state.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct SessionStats {
     /// Number of all sessions.
     pub begun: u64,
@@ -45,6 +47,7 @@ pub struct SessionStats {
 
 /// Messages that were said in a bucket of time.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct MessageStats {
     /// Number of messages by role: user, assistant, system, developer, tool.
     by_role: [u64; 5],
@@ -55,6 +58,7 @@ pub struct MessageStats {
 
 /// The statistics of a range of time, one entry per bucket.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Stats {
     /// The range, in whole buckets.
     pub range: TimeRange,
@@ -66,6 +70,7 @@ pub struct Stats {
 
 /// The backlog of the rollup: changes that statistics do not include yet.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Lag {
     /// Number of stored messages that are not counted yet, in any bucket.
     pub messages: u64,
@@ -75,6 +80,13 @@ pub struct Lag {
     /// Number of the range's five-minute buckets that wait for a recomputation, because something in them was
     /// revised, ended or deleted.
     pub stale_buckets: u64,
+}
+
+impl Lag {
+    /// Creates a lag from the numbers of messages, of changes and of buckets that are not counted yet.
+    pub fn new(messages: u64, changes: u64, stale_buckets: u64) -> Self {
+        Self { messages, changes, stale_buckets }
+    }
 }
 
 /// Statistics that are not available.

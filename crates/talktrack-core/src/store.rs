@@ -12,12 +12,12 @@ use uuid::Uuid;
 use crate::books::Books;
 use crate::clock::Timestamp;
 use crate::error::ReadError;
-use crate::json::JsonObject;
-use crate::record::{Status, Verdict};
-use crate::search::{Hit, Query, SearchCursor, SearchError, SearchFilter};
+use crate::record::Verdict;
+use crate::search::{Hit, SearchCursor, SearchError, SearchFilter};
 use crate::stats::{Stats, StatsError, TimeRange};
 
 mod error;
+mod filter;
 mod noted_store;
 mod cursor;
 mod limited;
@@ -29,6 +29,7 @@ mod delivery;
 pub use cursor::{MessageCursor, SessionCursor};
 pub use delivery::{Delivery, DeliveryNumbers};
 pub use error::{ErrorClass, StoreError};
+pub use filter::{SessionFilter, Viewer};
 pub use limited::LimitedRows;
 pub use noted_store::NotedStore;
 pub use page::{PAGE_BYTES, Page, SEARCHED_BYTES, Weigh};
@@ -270,30 +271,6 @@ pub struct DeletedSession {
     pub session_id: SessionId,
     /// The user it belonged to, if known.
     pub user_id: Option<UserId>,
-}
-
-/// A user who reads. Users see their own sessions and every message in them.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Viewer {
-    /// The user.
-    pub user_id: UserId,
-    /// The claims of the user's token, for row-level policies of the database.
-    pub claims: JsonObject,
-}
-
-/// Selects the sessions of a list. A field that is `None` does not restrict the list.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SessionFilter {
-    /// Only sessions of this user.
-    pub user_id: Option<UserId>,
-    /// Only sessions with this status.
-    pub status: Option<Status>,
-    /// Only sessions that started at this moment or later.
-    pub since: Option<Timestamp>,
-    /// Only sessions that started before this moment.
-    pub until: Option<Timestamp>,
-    /// Only sessions with at least one message that matches this query.
-    pub matching: Option<Query>,
 }
 
 /// The counts and findings of an audit.

@@ -219,6 +219,7 @@ impl fmt::Debug for Address {
 
 /// A connection that could not be opened.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ConnectError {
     /// The trusted certificates cannot be read.
     #[error("{0}")]

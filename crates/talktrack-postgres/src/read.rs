@@ -178,7 +178,7 @@ impl Read for PostgresStore {
     fn as_user(&self, viewer: Viewer) -> Arc<dyn Rows> {
         // The one claim that the policies use must be the authenticated user.
         let sub = JsonObject::parse(&format!(r#"{{"sub":"{}"}}"#, viewer.user_id)).unwrap_or_default();
-        let viewer = Viewer { claims: viewer.claims.merged(&sub), ..viewer };
+        let viewer = Viewer::new(viewer.user_id, viewer.claims.merged(&sub));
         Arc::new(Self { viewer: Some(viewer), ..self.clone() })
     }
 

@@ -33,6 +33,7 @@ pub use users::UserAccess;
 
 /// A difference between a database and the schema.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Difference {
     /// The table, if the difference concerns one.
     pub table: Option<&'static str>,
@@ -94,6 +95,7 @@ impl Difference {
 
 /// A column as it is in the database.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct ColumnInfo {
     /// Its table.
     pub table: String,

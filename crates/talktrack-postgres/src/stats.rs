@@ -51,7 +51,7 @@ impl PostgresStore {
         let found = stats_rollup::parse_buckets(range.resolution(), &buckets)
             .map_err(|error| StatsError::NotCounted(error.source.to_string()))?;
         let slices: i64 = stale.first().map_or(Ok(0), |row| get(row, 0))?;
-        let lag = Lag { stale_buckets: slices.unsigned_abs(), ..Lag::default() };
+        let lag = Lag::new(0, 0, slices.unsigned_abs());
         Ok(Stats::from_buckets(range, found, lag))
     }
 

@@ -66,7 +66,7 @@ pub struct MessageFrame(Message);
 impl MessageFrame {
     /// Returns the message with this session.
     pub fn in_session(self, session_id: SessionId) -> Message {
-        Message { session_id, ..self.0 }
+        self.0.with_session_id(session_id)
     }
 }
 
@@ -206,23 +206,21 @@ impl FrameFields<'_> {
         let metrics = self.parse_object("metrics", self.metrics)?.map(TurnMetrics::try_from).transpose()?;
         let parts = self.parts.map(|raw| JsonArray::parse(raw.get())).transpose();
         let parts = parts.map_err(|error| Invalid::new("parts", error.to_string()))?;
-        Ok(MessageFrame(Message {
-            session_id: SessionId::nil(),
-            role: self.role.ok_or(missing_field("role"))?,
-            content: self.content.ok_or(missing_field("content"))?,
-            id: self.id,
-            external_id: self.external_id,
-            created_at: self.created_at,
-            kind: self.kind.unwrap_or(Kind::Message),
-            revision: self.revision.unwrap_or(0),
-            interrupted: self.interrupted.unwrap_or(false),
-            audio_url: self.audio_url,
-            metadata,
-            content_generated: self.content_generated,
-            parts,
-            metrics,
-            extra: None,
-        }))
+        let role = self.role.ok_or(missing_field("role"))?;
+        let content = self.content.ok_or(missing_field("content"))?;
+        let mut message = Message::new(SessionId::nil(), role, content)
+            .with_id(self.id)
+            .with_created_at(self.created_at)
+            .with_kind(self.kind.unwrap_or(Kind::Message))
+            .with_revision(self.revision.unwrap_or(0))
+            .with_interrupted(self.interrupted.unwrap_or(false))
+            .with_metadata(metadata)
+            .with_parts(parts)
+            .with_metrics(metrics);
+        message.external_id = self.external_id;
+        message.audio_url = self.audio_url;
+        message.content_generated = self.content_generated;
+        Ok(MessageFrame(message))
     }
 
     fn parse_token(&self) -> Result<Secret, Invalid> {

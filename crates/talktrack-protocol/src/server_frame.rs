@@ -11,6 +11,7 @@ use super::reference::FrameRef;
 
 /// A frame that the server sends.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub enum ServerFrame {
     /// The session is durable, and messages may follow.
     SessionStarted {

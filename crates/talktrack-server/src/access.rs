@@ -179,7 +179,10 @@ pub(crate) async fn to_start(
         // Random from the first character on: people tell sessions apart by their first eight characters.
         None => NewSession::new(Uuid::new_v4().into(), user_id),
     };
-    Ok(NewSession { session_id: session_id.unwrap_or(session.session_id), ..session })
+    Ok(match session_id {
+        Some(session_id) => session.with_session_id(session_id),
+        None => session,
+    })
 }
 
 /// Returns the row of a session that the caller may use, merged from the store and the journal. `None` if neither has
@@ -224,7 +227,7 @@ fn rows_for(state: &AppState, caller: &Caller) -> Arc<dyn Rows> {
     match caller.user() {
         Some(user) => {
             let claims = talktrack::JsonObject::parse(&user.claims).unwrap_or_default();
-            reader.as_user(Viewer { user_id: user.user_id.clone(), claims })
+            reader.as_user(Viewer::new(user.user_id.clone(), claims))
         }
         None => match caller.limited_to() {
             Some(users) => Arc::new(LimitedRows::new(reader, Arc::clone(users))),

@@ -179,21 +179,19 @@ impl Config {
             Database::File(path) => path.clone(),
             Database::Postgres(_) => None,
         };
-        Options {
-            database_file,
-            queue_capacity: self.queue_capacity,
-            queue_bytes: self.queue_bytes,
-            journal_max_bytes: self.journal_max_bytes,
-            resend_window: self.resend_window,
-            resend_window_max_bytes: self.resend_window_max_bytes,
-            unknown_session_wait: self.unknown_session_wait,
-            grace_period: self.grace_period,
-            idle_timeout: self.idle_timeout,
-            max_message_bytes: self.max_message_bytes,
-            search: self.search,
-            stats: self.stats,
-            ..Options::new(&self.data_dir)
-        }
+        Options::new(&self.data_dir)
+            .with_database_file(database_file)
+            .with_queue_capacity(self.queue_capacity)
+            .with_queue_bytes(self.queue_bytes)
+            .with_journal_max_bytes(self.journal_max_bytes)
+            .with_resend_window(self.resend_window)
+            .with_resend_window_max_bytes(self.resend_window_max_bytes)
+            .with_unknown_session_wait(self.unknown_session_wait)
+            .with_grace_period(self.grace_period)
+            .with_idle_timeout(self.idle_timeout)
+            .with_max_message_bytes(self.max_message_bytes)
+            .with_search(self.search)
+            .with_stats(self.stats)
     }
 
     /// Returns the path of the local SQLite file: the store, or the outbox of a remote one.

@@ -325,7 +325,7 @@ async fn sessions_of(
 /// Returns the stored sessions of a user.
 async fn sessions_in_store(state: &AppState, user_id: &UserId) -> Result<Vec<SessionId>, ReadError> {
     let reader = state.tracker().reader();
-    let filter = SessionFilter { user_id: Some(user_id.clone()), ..SessionFilter::default() };
+    let filter = SessionFilter::default().with_user_id(user_id.clone());
     let mut found = Vec::new();
     let mut after = None;
     loop {

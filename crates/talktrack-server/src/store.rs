@@ -42,7 +42,7 @@ pub(crate) async fn open_tracker_for_command(
     config: &Config,
     options: Options,
 ) -> Result<Tracker, NotOpened> {
-    let tracker = open_tracker(config, Options { redirect: Redirect::Never, ..options })?;
+    let tracker = open_tracker(config, options.with_redirect(Redirect::Never))?;
     match refuse_other_store(config).await {
         Ok(()) => Ok(tracker),
         Err(refusal) => {

@@ -57,20 +57,15 @@ pub async fn counts_and_last_events_are_those_of_the_rows(setup: Setup) {
     }
     let last = trial.now();
     // Said earlier but delivered later: one more message, but no later event.
-    let earlier = Message {
-        created_at: Some(began.plus(Duration::from_secs(1))),
-        ..Message::new(SESSION, Role::User, "x")
-    };
+    let earlier = Message::new(SESSION, Role::User, "x").with_created_at(began.plus(Duration::from_secs(1)));
     trial.track(earlier).await.expect("durable");
     trial.settled().await;
     let row = trial.session(SESSION).await;
     assert_eq!((row.message_count, row.last_event_at), (6, Some(last.into())));
     // Said in the future, by a clock that is ahead: the event is now.
     trial.wait(Duration::from_secs(10));
-    let ahead = Message {
-        created_at: Some(trial.now().plus(Duration::from_secs(900))),
-        ..Message::new(SESSION, Role::User, "y")
-    };
+    let ahead =
+        Message::new(SESSION, Role::User, "y").with_created_at(trial.now().plus(Duration::from_secs(900)));
     trial.track(ahead).await.expect("durable");
     trial.settled().await;
     let row = trial.session(SESSION).await;
@@ -81,11 +76,11 @@ pub async fn counts_and_last_events_are_those_of_the_rows(setup: Setup) {
 pub async fn what_was_said_in_the_future_stands_where_it_was_accepted(setup: Setup) {
     let mut trial = Trial::open(setup);
     trial.start(NewSession::new(SESSION, USER)).await;
-    let said = |text: &str, created_at: Timestamp| Message {
-        id: Some(Uuid::new_v5(&SESSION.as_uuid(), text.as_bytes()).into()),
-        created_at: Some(created_at),
-        extra: JsonObject::parse(r#"{"talktrack":{"created_at":"forged"},"mood":"good"}"#).ok(),
-        ..Message::new(SESSION, Role::User, text)
+    let said = |text: &str, created_at: Timestamp| {
+        Message::new(SESSION, Role::User, text)
+            .with_id(MessageId::from(Uuid::new_v5(&SESSION.as_uuid(), text.as_bytes())))
+            .with_created_at(created_at)
+            .with_extra(JsonObject::parse(r#"{"talktrack":{"created_at":"forged"},"mood":"good"}"#).ok())
     };
     let begun = trial.now();
     let day = Duration::from_secs(24 * 60 * 60);
@@ -112,10 +107,8 @@ pub async fn what_was_said_in_the_future_stands_where_it_was_accepted(setup: Set
 /// Writes records of every kind. Returns the books and the number of rows.
 async fn everything(trial: &mut Trial) -> (Books, u64) {
     let id = MessageId::from_u128(0xca);
-    let said = |content: &str, revision| Message {
-        id: Some(id),
-        revision,
-        ..Message::new(SESSION, Role::User, content)
+    let said = |content: &str, revision| {
+        Message::new(SESSION, Role::User, content).with_id(id).with_revision(revision)
     };
     trial.start(NewSession::new(SESSION, USER)).await;
     let unknown = Message::new(UNKNOWN, Role::User, "nobody's");

@@ -74,24 +74,22 @@ pub async fn a_conversation_comes_back_byte_for_byte_in_order(setup: Setup) {
 
 /// A message with every field set.
 fn complete(kind: Kind, said: Timestamp) -> Message {
-    Message {
-        created_at: Some(said),
-        external_id: Some(format!("own id of a {kind}, \u{e9}\u{1F511}")),
-        kind,
-        revision: 3,
-        interrupted: true,
-        audio_url: Some("https://example.org/a.ogg?x=1&y=%20".into()),
-        metadata: Some(object(r#"{"b":[1,2.5,-3e2,true,null,"\u00e9\n"],"a":{"deep":{"er":""}},"":0}"#)),
-        content_generated: Some("all of it, \"quoted\"\n".into()),
-        parts: Some(
+    Message::new(SESSION, Role::Tool, format!("a {kind}"))
+        .with_created_at(said)
+        .with_external_id(format!("own id of a {kind}, \u{e9}\u{1F511}"))
+        .with_kind(kind)
+        .with_revision(3)
+        .with_interrupted(true)
+        .with_audio_url("https://example.org/a.ogg?x=1&y=%20")
+        .with_metadata(object(r#"{"b":[1,2.5,-3e2,true,null,"\u00e9\n"],"a":{"deep":{"er":""}},"":0}"#))
+        .with_content_generated("all of it, \"quoted\"\n")
+        .with_parts(
             JsonArray::parse(r#"[{"type":"text","content":"x"},{"type":"tool_call","id":null}]"#)
                 .expect("an array"),
-        ),
-        metrics: Some(metrics(
+        )
+        .with_metrics(metrics(
             r#"{"stt_ms":120.5,"input_tokens":7,"model":"m","confidence":0.93,"own":"kept"}"#,
-        )),
-        ..Message::new(SESSION, Role::Tool, format!("a {kind}"))
-    }
+        ))
 }
 
 fn object(text: &str) -> JsonObject {
@@ -200,9 +198,8 @@ pub async fn order_is_when_it_was_said_then_when_it_was_accepted(setup: Setup) {
     // The texts and the seconds after the beginning at which they were said, in the order of acceptance.
     let accepted =
         [("d1", 30), ("b1", 10), ("d2", 30), ("a", 0), ("c", 20), ("b2", 10), ("b3", 10), ("e", 31)];
-    let said = |&(text, seconds): &(&str, u64)| Message {
-        created_at: Some(begin.plus(Duration::from_secs(seconds))),
-        ..Message::new(SESSION, Role::User, text)
+    let said = |&(text, seconds): &(&str, u64)| {
+        Message::new(SESSION, Role::User, text).with_created_at(begin.plus(Duration::from_secs(seconds)))
     };
     // One half in one batch, the other half one by one.
     let (together, alone) = accepted.split_at(4);

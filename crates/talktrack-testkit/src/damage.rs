@@ -133,7 +133,7 @@ async fn fill(tracker: &Tracker, first: u128) {
     for number in first..first + MESSAGES {
         let session = if number % 5 == 0 { SessionId::nil() } else { SESSION };
         let id = Some(MessageId::from_u128(0x1000 + number));
-        let message = Message { id, ..Message::new(session, Role::User, format!("message {number}")) };
+        let message = Message::new(session, Role::User, format!("message {number}")).with_id(id);
         drop(tracker.track_message(message).expect("accepted"));
     }
     within("all of it", tracker.flush()).await.expect("durable");

@@ -29,7 +29,7 @@ async fn two_sessions(setup: Setup) -> Trial {
 }
 
 fn with_id(content: &str) -> Message {
-    Message { id: Some(ID), ..Message::new(SESSION, Role::User, content) }
+    Message::new(SESSION, Role::User, content).with_id(ID)
 }
 
 fn object(text: &str) -> JsonObject {
@@ -39,12 +39,8 @@ fn object(text: &str) -> JsonObject {
 pub async fn ids_are_given_or_derived_or_minted(setup: Setup) {
     let mut trial = two_sessions(setup).await;
     trial.wait(Duration::from_millis(1_234));
-    let named = |session| Message {
-        external_id: Some("call-7/turn-1".into()),
-        ..Message::new(session, Role::User, "named")
-    };
-    let both =
-        Message { id: Some(MessageId::from_u128(0xc3)), external_id: Some("both".into()), ..with_id("both") };
+    let named = |session| Message::new(session, Role::User, "named").with_external_id("call-7/turn-1");
+    let both = with_id("both").with_id(MessageId::from_u128(0xc3)).with_external_id("both");
     let minted = || Message::new(SESSION, Role::User, "minted");
     let messages = vec![with_id("given"), named(SESSION), named(OTHER_SESSION), both, minted(), minted()];
     let outcomes = trial.track_all(messages).await;
@@ -72,14 +68,12 @@ pub async fn ids_are_given_or_derived_or_minted(setup: Setup) {
 
 /// A message with more content than its text.
 fn rich() -> Message {
-    Message {
-        metadata: Some(object(r#"{"a":1}"#)),
-        parts: Some(JsonArray::parse("[1]").expect("an array")),
-        metrics: Some(TurnMetrics::try_from(object(r#"{"stt_ms":1}"#)).expect("metrics")),
-        audio_url: Some("https://example.org/1".into()),
-        content_generated: Some("generated".into()),
-        ..with_id("the same")
-    }
+    with_id("the same")
+        .with_metadata(object(r#"{"a":1}"#))
+        .with_parts(JsonArray::parse("[1]").expect("an array"))
+        .with_metrics(TurnMetrics::try_from(object(r#"{"stt_ms":1}"#)).expect("metrics"))
+        .with_audio_url("https://example.org/1")
+        .with_content_generated("generated")
 }
 
 pub async fn the_same_message_again_changes_nothing(setup: Setup) {
@@ -92,7 +86,7 @@ pub async fn the_same_message_again_changes_nothing(setup: Setup) {
     assert_eq!(before.len(), 1);
     trial.wait(Duration::from_secs(5));
     assert_eq!(trial.track(rich()).await, Ok(ID));
-    let said_later = Message { created_at: Some(trial.now()), ..rich() };
+    let said_later = rich().with_created_at(trial.now());
     assert_eq!(trial.track(said_later).await, Ok(ID), "a retry may tell a later moment");
     let books = trial.settled().await;
 
@@ -121,17 +115,21 @@ pub async fn the_same_message_again_after_a_restart_changes_nothing(setup: Setup
 fn told_otherwise() -> [(&'static str, Message); 11] {
     let metrics = TurnMetrics::try_from(object(r#"{"stt_ms":2}"#)).expect("metrics");
     [
-        ("content", Message { content: "not the same".into(), ..rich() }),
-        ("role", Message { role: Role::Assistant, ..rich() }),
-        ("kind", Message { kind: Kind::Event, ..rich() }),
-        ("interrupted", Message { interrupted: true, ..rich() }),
-        ("audio_url", Message { audio_url: None, ..rich() }),
-        ("content_generated", Message { content_generated: Some("other".into()), ..rich() }),
-        ("metadata", Message { metadata: Some(object(r#"{"a":2}"#)), ..rich() }),
-        ("metadata left out", Message { metadata: None, ..rich() }),
-        ("parts", Message { parts: Some(JsonArray::parse("[2]").expect("an array")), ..rich() }),
-        ("metrics", Message { metrics: Some(metrics), ..rich() }),
-        ("session_id", Message { session_id: OTHER_SESSION, ..rich() }),
+        ("content", rich().with_content("not the same")),
+        ("role", rich().with_role(Role::Assistant)),
+        ("kind", rich().with_kind(Kind::Event)),
+        ("interrupted", rich().with_interrupted(true)),
+        ("audio_url", {
+            let mut other = rich();
+            other.audio_url = None;
+            other
+        }),
+        ("content_generated", rich().with_content_generated("other")),
+        ("metadata", rich().with_metadata(object(r#"{"a":2}"#))),
+        ("metadata left out", rich().with_metadata(None)),
+        ("parts", rich().with_parts(JsonArray::parse("[2]").expect("an array"))),
+        ("metrics", rich().with_metrics(metrics)),
+        ("session_id", rich().with_session_id(OTHER_SESSION)),
     ]
 }
 
@@ -165,23 +163,21 @@ pub async fn other_content_under_a_taken_id_leaves_the_original(setup: Setup) {
 
 pub async fn a_higher_revision_replaces_and_keeps_its_place(setup: Setup) {
     let mut trial = two_sessions(setup).await;
-    let first = Message { id: None, external_id: Some("turn-1".into()), ..with_id("first draft") };
+    let first = with_id("first draft").with_id(None).with_external_id("turn-1");
     let id = trial.track(first).await.expect("durable");
     trial.wait(Duration::from_secs(1));
     trial.say(SESSION, Role::Assistant, "the answer").await;
     trial.settled().await;
     let before = trial.transcript(SESSION).await;
     trial.wait(Duration::from_secs(1));
-    let revised = Message {
-        id: Some(id),
-        revision: 1,
-        interrupted: true,
-        kind: Kind::Event,
-        role: Role::Assistant,
-        content: "second draft".into(),
-        created_at: Some(trial.now()),
-        ..rich()
-    };
+    let revised = rich()
+        .with_id(id)
+        .with_revision(1)
+        .with_interrupted(true)
+        .with_kind(Kind::Event)
+        .with_role(Role::Assistant)
+        .with_content("second draft")
+        .with_created_at(trial.now());
     assert_eq!(trial.track(revised.clone()).await, Ok(id));
     assert_eq!(trial.track(revised.clone()).await, Ok(id), "a revision may be repeated");
     trial.settled().await;
@@ -210,7 +206,7 @@ pub async fn a_revision_to_a_system_message_has_no_user_and_back(setup: Setup) {
     for (revision, role, user) in
         [(0, Role::User, Some(USER)), (1, Role::System, None), (2, Role::Tool, Some(USER))]
     {
-        trial.track(Message { revision, role, ..with_id("of many roles") }).await.expect("durable");
+        trial.track(with_id("of many roles").with_revision(revision).with_role(role)).await.expect("durable");
         trial.settled().await;
         let rows = trial.transcript(SESSION).await;
         let found: Vec<_> = rows.iter().map(|row| (row.role.clone(), row.user_id.clone())).collect();
@@ -220,7 +216,7 @@ pub async fn a_revision_to_a_system_message_has_no_user_and_back(setup: Setup) {
 
 pub async fn a_lower_revision_that_comes_later_is_ignored(setup: Setup) {
     let mut trial = two_sessions(setup).await;
-    let draft = |revision, content| Message { revision, ..with_id(content) };
+    let draft = |revision, content| with_id(content).with_revision(revision);
     trial.track(draft(2, "third draft")).await.expect("durable");
     trial.settled().await;
     // Both in one batch, then one after it.
@@ -247,12 +243,12 @@ pub async fn a_lower_revision_that_comes_later_is_ignored(setup: Setup) {
 pub async fn a_revision_that_overtook_the_first_draft_goes_to_its_place(setup: Setup) {
     let mut trial = two_sessions(setup).await;
     let said_at = trial.now();
-    let draft = |revision, created_at| Message { revision, created_at: Some(created_at), ..with_id("draft") };
+    let draft = |revision, created_at| with_id("draft").with_revision(revision).with_created_at(created_at);
     trial.wait(Duration::from_secs(1));
     trial.say(SESSION, Role::Assistant, "the answer").await;
     trial.wait(Duration::from_secs(1));
     let revised_at = trial.now();
-    trial.track(Message { content: "second draft".into(), ..draft(1, revised_at) }).await.expect("durable");
+    trial.track(draft(1, revised_at).with_content("second draft")).await.expect("durable");
     trial.settled().await;
     assert_eq!(trial.contents(SESSION).await, ["the answer", "second draft"]);
     trial.track(draft(0, said_at)).await.expect("durable");
@@ -268,7 +264,7 @@ pub async fn a_revision_of_a_message_in_another_session_changes_nothing(setup: S
     trial.track(with_id("the original")).await.expect("durable");
     trial.settled().await;
     let before = trial.transcript(SESSION).await;
-    let stolen = Message { session_id: OTHER_SESSION, revision: 1, ..with_id("stolen") };
+    let stolen = with_id("stolen").with_session_id(OTHER_SESSION).with_revision(1);
     let laid_aside = must_not_take(&mut trial, stolen, "session").await;
     let books = trial.settled().await;
     assert_eq!(books.dead_lettered, laid_aside);

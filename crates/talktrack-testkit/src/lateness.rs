@@ -110,7 +110,7 @@ pub async fn a_message_long_after_an_end_that_nobody_spoke_takes_it_back(setup: 
 }
 
 fn lost(content: &str) -> Message {
-    Message { external_id: Some("lost".into()), ..Message::new(UNKNOWN, Role::User, content) }
+    Message::new(UNKNOWN, Role::User, content).with_external_id("lost")
 }
 
 pub async fn a_message_of_an_unknown_session_is_laid_aside_and_its_neighbours_are_stored(setup: Setup) {

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use talktrack::store::{MessageRow, SessionFilter, SessionRow, Viewer};
-use talktrack::{ClaimRefusal, NewSession, Options};
+use talktrack::{ClaimRefusal, NewSession};
 use talktrack_core::error::NotDurable;
 use talktrack_core::ids::{MessageId, SessionId, UserId};
 use talktrack_core::json::JsonObject;
@@ -27,7 +27,7 @@ fn mine() -> NewSession {
 /// The same session, claimed by another user.
 fn stolen() -> NewSession {
     let metadata = JsonObject::parse(r#"{"stolen":true}"#).expect("an object");
-    NewSession { metadata: Some(metadata), ..NewSession::new(SESSION, OTHER_USER) }
+    NewSession::new(SESSION, OTHER_USER).with_metadata(metadata)
 }
 
 /// An ended session of `USER` in the store, which the new process does not have in memory.
@@ -105,7 +105,7 @@ pub async fn another_users_update_and_end_do_not_wait_for_a_session(setup: Setup
     trial.say(SESSION, Role::User, "mine").await;
     trial.settled().await;
     // Longer than the patience of this check: no record may wait for a session that does not exist yet.
-    let options = Options { unknown_session_wait: Duration::from_secs(3600), ..trial.options() };
+    let options = trial.options().with_unknown_session_wait(Duration::from_secs(3600));
     let trial = trial.reopen_with(options);
     let start = trial.tracker().start_session(stolen()).expect("this process does not know the session");
     let metadata = JsonObject::parse(r#"{"stolen":"twice"}"#).expect("an object");
@@ -144,11 +144,11 @@ pub async fn a_user_who_looks_sees_own_sessions_and_every_message_in_them(setup:
     trial.say(THEIRS, Role::User, "theirs").await;
     trial.settled().await;
     let claims = JsonObject::parse(r#"{"role":"service_role","sub":"someone else"}"#).expect("an object");
-    let mine = trial.tracker().reader().as_user(Viewer { user_id: USER, claims });
+    let mine = trial.tracker().reader().as_user(Viewer::new(USER, claims));
 
     let ids = |rows: Vec<SessionRow>| rows.into_iter().map(|row| row.session_id).collect::<Vec<_>>();
     assert_eq!(ids(mine.sessions(SessionFilter::default(), None, 10).await.expect("rows").rows), [SESSION]);
-    let of_theirs = SessionFilter { user_id: Some(OTHER_USER), ..SessionFilter::default() };
+    let of_theirs = SessionFilter::default().with_user_id(OTHER_USER);
     assert_eq!(mine.sessions(of_theirs, None, 10).await.expect("rows"), []);
     assert_eq!(mine.session(THEIRS).await.expect("an answer"), None);
     assert_eq!(mine.session(SESSION).await.expect("an answer"), Some(trial.session(SESSION).await));
@@ -163,7 +163,7 @@ pub async fn a_users_token_revises_what_a_token_wrote_and_nothing_else(setup: Se
     trial.start(mine()).await;
     let said = |id, content: &str, revision| {
         let extra = JsonObject::parse(r#"{"talktrack":{"by":"forged"}}"#).ok();
-        Message { id: Some(id), revision, extra, ..Message::new(SESSION, Role::User, content) }
+        Message::new(SESSION, Role::User, content).with_id(id).with_revision(revision).with_extra(extra)
     };
     let own = trial.track_as(said(GIVEN[0], "mine", 0), Author::User(USER)).await.expect("durable");
     assert_eq!(own, user_message_id(SESSION, &USER, GivenId::Id(GIVEN[0])));
@@ -188,7 +188,7 @@ pub async fn two_users_and_a_key_never_meet_under_one_message_id(setup: Setup) {
     trial.start(mine()).await;
     trial.start(NewSession::new(THEIRS, OTHER_USER)).await;
     let id = Some(MessageId::from_u128(0xc3));
-    let said = |session, content: &str| Message { id, ..Message::new(session, Role::User, content) };
+    let said = |session, content: &str| Message::new(session, Role::User, content).with_id(id);
     trial.track_as(said(THEIRS, "used up"), Author::User(OTHER_USER)).await.expect("durable");
     trial.track_as(said(SESSION, "mine"), Author::User(USER)).await.expect("durable");
     trial.track(said(SESSION, "the agent's")).await.expect("durable");

@@ -66,9 +66,9 @@ pub async fn messages_page_by_page_come_once_each_while_more_arrive(setup: Setup
 pub async fn messages_of_one_moment_are_not_lost_between_pages(setup: Setup) {
     let mut trial = Trial::open(setup);
     trial.start(NewSession::new(SESSION, USER)).await;
-    let said = |number| Message {
-        created_at: Some("2026-01-01T00:00:00.000001Z".parse().expect("a time")),
-        ..Message::new(SESSION, Role::User, format!("message {number}"))
+    let said = |number| {
+        Message::new(SESSION, Role::User, format!("message {number}"))
+            .with_created_at("2026-01-01T00:00:00.000001Z".parse::<talktrack::Timestamp>().expect("a time"))
     };
     trial.track_all((0..11).map(said).collect()).await;
     trial.settled().await;
@@ -158,9 +158,9 @@ pub async fn sessions_can_be_filtered_by_when_they_began(setup: Setup) {
     let begun = |row: &&SessionRow| row.started_at >= since.into() && row.started_at < until.into();
     let expected: Vec<_> = all.iter().filter(begun).cloned().collect();
     assert!(!expected.is_empty() && expected.len() < newest_first.len(), "{since} {until}");
-    let filter = SessionFilter { since: Some(since), until: Some(until), ..every() };
+    let filter = every().with_since(since).with_until(until);
     assert_eq!(session_pages(&trial, &filter, async || {}).await, expected);
-    let nothing = SessionFilter { since: Some(until), until: Some(since), ..every() };
+    let nothing = every().with_since(until).with_until(since);
     assert_eq!(trial.sessions(nothing).await, []);
 }
 
@@ -176,12 +176,13 @@ pub async fn sessions_can_be_filtered_by_user_and_status(setup: Setup) {
     let mut admitted = 0;
     let users = [None, Some(USER), Some(OTHER_USER)];
     let statuses = [None, Some(Status::Active), Some(Status::Ended)];
-    for filter in users.iter().flat_map(|user_id| {
-        statuses.map(|status| SessionFilter { user_id: user_id.clone(), status, ..every() })
-    }) {
+    for filter in users
+        .iter()
+        .flat_map(|user_id| statuses.map(|status| every().with_user_id(user_id.clone()).with_status(status)))
+    {
         let wanted = |row: &&SessionRow| {
-            filter.user_id.is_none()
-                || row.user_id == filter.user_id && filter.status.is_none_or(|status| row.status == status)
+            (filter.user_id.is_none() || row.user_id == filter.user_id)
+                && filter.status.is_none_or(|status| row.status == status)
         };
         let expected: Vec<_> = all.iter().filter(wanted).cloned().collect();
         assert_eq!(session_pages(&trial, &filter, async || {}).await, expected, "{filter:?}");
@@ -189,9 +190,9 @@ pub async fn sessions_can_be_filtered_by_user_and_status(setup: Setup) {
     }
     // Each session passes four of the nine filters.
     assert_eq!(admitted, 4 * all.len());
-    let nobody = SessionFilter { user_id: Some(UserId::from_u128(1)), ..every() };
+    let nobody = every().with_user_id(UserId::from_u128(1));
     assert_eq!(trial.sessions(nobody).await, []);
-    let abandoned = SessionFilter { status: Some(Status::Abandoned), ..every() };
+    let abandoned = every().with_status(Status::Abandoned);
     assert_eq!(trial.sessions(abandoned).await, []);
 }
 
@@ -228,7 +229,7 @@ pub(super) async fn large_messages(trial: &mut Trial) -> Vec<MessageId> {
     for number in 0..24 {
         let metadata = JsonObject::parse(&format!("{{\"note\":\"{}\"}}", "x".repeat(200_000)));
         let content = format!("large {number} {}", "y".repeat(700_000));
-        let message = Message { metadata: metadata.ok(), ..Message::new(SESSION, Role::User, content) };
+        let message = Message::new(SESSION, Role::User, content).with_metadata(metadata.ok());
         ids.push(trial.track(message).await.expect("taken"));
     }
     trial.settled().await;
@@ -273,11 +274,11 @@ pub async fn sessions_at_a_glance_show_the_last_words_and_how_often_somebody_was
         trial.start(NewSession::new(session, user)).await;
     }
     trial.say(SESSION, Role::User, "Where is it?").await;
-    let cut_short = Message { interrupted: true, ..Message::new(SESSION, Role::Assistant, "It left our") };
+    let cut_short = Message::new(SESSION, Role::Assistant, "It left our").with_interrupted(true);
     trial.track(cut_short).await.expect("taken");
     let long = "\u{e4}\u{1f50a}".repeat(PREVIEW_CHARS);
     trial.say(SESSION, Role::User, &long).await;
-    let call = Message { kind: Kind::ToolCall, ..Message::new(SESSION, Role::Assistant, "look it up") };
+    let call = Message::new(SESSION, Role::Assistant, "look it up").with_kind(Kind::ToolCall);
     trial.track(call).await.expect("taken");
     trial.say(SESSION, Role::System, "be brief").await;
     trial.say(OTHERS, Role::Assistant, "Good morning").await;
@@ -297,6 +298,6 @@ pub async fn sessions_at_a_glance_show_the_last_words_and_how_often_somebody_was
     let mut seen = reader.session_previews(&ids).await.expect("the store can be read");
     seen.sort_by_key(|preview| preview.session_id);
     assert_eq!(seen, [own.clone(), others]);
-    let viewer = Viewer { user_id: USER, claims: JsonObject::default() };
+    let viewer = Viewer::new(USER, JsonObject::default());
     assert_eq!(reader.as_user(viewer).session_previews(&ids).await.expect("the store can be read"), [own]);
 }

@@ -22,7 +22,7 @@ const OTHER_USER: UserId = UserId::from_u128(0xbd);
 const MANY: usize = 100;
 
 fn wanted(query: &str) -> SearchFilter {
-    SearchFilter { query: query.parse().expect("a query"), user_id: None, session_id: None }
+    SearchFilter::new(query.parse().expect("a query"))
 }
 
 /// Returns the snippet of each hit, with the matches in brackets.
@@ -104,13 +104,13 @@ pub async fn a_user_finds_what_was_said_in_own_sessions_only(setup: Setup) {
     found(&trial, "order", 3).await;
     let reader = trial.tracker().reader();
     let claims = JsonObject::parse("{}").expect("an object");
-    let mine = reader.as_user(Viewer { user_id: USER, claims });
+    let mine = reader.as_user(Viewer::new(USER, claims));
     let ids = |hits: Vec<Hit>| {
         hits.iter().map(|hit| (hit.session_id, hit.role.known().copied())).collect::<Vec<_>>()
     };
     let own = [(SESSION, Some(Role::User)), (SESSION, Some(Role::System))];
     assert_eq!(ids(search(&*mine, &wanted("order"), None, MANY).await), own);
-    let of = |user_id, session_id| SearchFilter { user_id, session_id, ..wanted("order") };
+    let of = |user_id, session_id| wanted("order").with_user_id(user_id).with_session_id(session_id);
     for (filter, seen) in [
         (of(Some(USER), None), &own[..]),
         (of(None, Some(SESSION)), &own[..]),
@@ -153,8 +153,7 @@ pub async fn a_revised_message_is_found_by_its_new_words_only(setup: Setup) {
     let id = trial.say(SESSION, Role::User, "the first draft").await;
     trial.settled().await;
     found(&trial, "draft", 1).await;
-    let revised =
-        Message { id: Some(id), revision: 1, ..Message::new(SESSION, Role::User, "the second version") };
+    let revised = Message::new(SESSION, Role::User, "the second version").with_id(id).with_revision(1);
     trial.track(revised).await.expect("the revision becomes durable");
     trial.settled().await;
     assert_eq!(found(&trial, "version", 1).await, ["the second [version]"]);
@@ -174,7 +173,8 @@ pub async fn sessions_can_be_filtered_by_what_was_said_in_them(setup: Setup) {
     found(&trial, "order", 3).await;
     let sessions = async |query: &str, user_id| {
         let matching = Some(query.parse().expect("a query"));
-        let rows = trial.sessions(SessionFilter { matching, user_id, ..SessionFilter::default() }).await;
+        let rows =
+            trial.sessions(SessionFilter::default().with_matching(matching).with_user_id(user_id)).await;
         let mut ids: Vec<_> = rows.into_iter().map(|row| row.session_id).collect();
         ids.sort();
         ids
@@ -184,9 +184,8 @@ pub async fn sessions_can_be_filtered_by_what_was_said_in_them(setup: Setup) {
     assert_eq!(sessions("order", Some(OTHER_USER)).await, [OTHER_SESSION]);
     assert_eq!(sessions("zoe cancel", None).await.len(), 0, "not in one message");
     let claims = JsonObject::parse("{}").expect("an object");
-    let mine = trial.tracker().reader().as_user(Viewer { user_id: USER, claims });
-    let filter =
-        SessionFilter { matching: Some("order".parse().expect("a query")), ..SessionFilter::default() };
+    let mine = trial.tracker().reader().as_user(Viewer::new(USER, claims));
+    let filter = SessionFilter::default().with_matching(wanted("order").query);
     let rows = mine.sessions(filter, None, MANY).await.expect("the store can be read");
     assert_eq!(rows.into_iter().map(|row| row.session_id).collect::<Vec<_>>(), [SESSION]);
 }

@@ -34,7 +34,7 @@ fn seconds(count: u64) -> Duration {
 }
 
 async fn end_as(trial: &Trial, status: Status, reason: &str, ended_at: Timestamp) -> Ended {
-    let closing = Closing { status, reason, ended_at, known: None };
+    let closing = Closing::new(status, reason, ended_at);
     let receipt = trial.tracker().end_session_as(SESSION, closing).expect("the end is accepted");
     receipt.durable().await.expect("the session's end becomes durable")
 }
@@ -59,7 +59,7 @@ fn fresh_row(started_at: Timestamp) -> SessionRow {
 pub async fn a_session_starts_and_ends_with_its_figures(setup: Setup) {
     let mut trial = Trial::open(setup);
     let began = trial.now();
-    assert_eq!(trial.start(new()).await, Started { resumed: false });
+    assert_eq!(trial.start(new()).await, Started::new(false));
     trial.settled().await;
     assert_eq!(trial.session(SESSION).await, fresh_row(began));
 
@@ -89,8 +89,8 @@ pub async fn a_session_told_from_a_recording_keeps_its_times(setup: Setup) {
     let began: Timestamp = "2019-05-06T07:08:09.123456Z".parse().expect("a time");
     let spoken = began.plus(seconds(3));
     let ended = began.plus(Duration::from_millis(7_500));
-    trial.start(NewSession { started_at: Some(began), ..new() }).await;
-    let message = Message { created_at: Some(spoken), ..Message::new(SESSION, Role::User, "long ago") };
+    trial.start(new().with_started_at(began)).await;
+    let message = Message::new(SESSION, Role::User, "long ago").with_created_at(spoken);
     trial.track(message).await.expect("durable");
     assert_eq!(
         end_as(&trial, Status::Ended, "disconnect", ended).await,
@@ -117,7 +117,7 @@ pub async fn a_session_known_by_a_name_keeps_it(setup: Setup) {
     trial.start(named.clone()).await;
     trial.settled().await;
     assert_eq!(trial.session(session_id).await.external_id.as_deref(), Some("call \u{1F4DE} 7"));
-    assert_eq!(trial.start(named).await, Started { resumed: true }, "the same name is the same session");
+    assert_eq!(trial.start(named).await, Started::new(true), "the same name is the same session");
     trial.settled().await;
     assert_eq!(trial.audit().await.sessions, 1);
     assert_eq!(trial.session(session_id).await.external_id.as_deref(), Some("call \u{1F4DE} 7"));
@@ -176,7 +176,7 @@ pub async fn a_session_that_starts_again_goes_on(setup: Setup) {
     trial.end(SESSION, "disconnect").await;
     trial.settled().await;
     trial.wait(seconds(10));
-    assert_eq!(trial.start(new()).await, Started { resumed: true });
+    assert_eq!(trial.start(new()).await, Started::new(true));
     trial.settled().await;
     let row = trial.session(SESSION).await;
     assert_eq!((row.status, row.ended_at), (Status::Active.into(), None));
@@ -197,7 +197,7 @@ pub async fn a_session_that_starts_again_goes_on(setup: Setup) {
 pub async fn a_session_goes_on_after_a_restart(setup: Setup) {
     let mut trial = Trial::open(setup);
     let began = trial.now();
-    trial.start(NewSession { metadata: Some(object(r#"{"kept":1}"#)), ..new() }).await;
+    trial.start(new().with_metadata(object(r#"{"kept":1}"#))).await;
     trial.say(SESSION, Role::User, "before").await;
     trial.wait(seconds(10));
     let mut trial = trial.restart().await;
@@ -222,11 +222,11 @@ pub async fn a_session_goes_on_after_a_restart(setup: Setup) {
 
 pub async fn session_metadata_are_merged_key_by_key(setup: Setup) {
     let trial = Trial::open(setup);
-    trial.start(NewSession { metadata: Some(object(r#"{"a":1,"b":{"x":1},"c":"c"}"#)), ..new() }).await;
+    trial.start(new().with_metadata(object(r#"{"a":1,"b":{"x":1},"c":"c"}"#))).await;
     let update = |text| trial.tracker().update_session(SESSION, object(text)).expect("accepted");
     update(r#"{"b":{"y":2},"d":null}"#).await.expect("durable");
     update("{}").await.expect("durable");
-    trial.start(NewSession { metadata: Some(object(r#"{"c":"C","e":[1]}"#)), ..new() }).await;
+    trial.start(new().with_metadata(object(r#"{"c":"C","e":[1]}"#))).await;
     trial.settled().await;
     let found =
         trial.session(SESSION).await.metadata.and_then(Stored::into_known).map(|json| json.to_value());
@@ -241,7 +241,7 @@ pub async fn session_metadata_are_merged_key_by_key(setup: Setup) {
 pub async fn numbers_beyond_a_double_survive_a_merge_of_session_metadata(setup: Setup) {
     let trial = Trial::open(setup);
     let metadata = object(r#"{"big":12345678901234567890123}"#);
-    trial.start(NewSession { metadata: Some(metadata), ..new() }).await;
+    trial.start(new().with_metadata(metadata)).await;
     let update = trial.tracker().update_session(SESSION, object(r#"{"more":98765432109876543210987}"#));
     update.expect("accepted").await.expect("durable");
     trial.settled().await;
@@ -254,14 +254,14 @@ pub async fn numbers_beyond_a_double_survive_a_merge_of_session_metadata(setup: 
 pub async fn session_metadata_do_not_grow_without_bound(setup: Setup) {
     let mut trial = Trial::open(setup);
     let added = |key: &str, bytes: usize| object(&format!(r#"{{"{key}":"{}"}}"#, "x".repeat(bytes)));
-    trial.start(NewSession { metadata: Some(added("first", 20_000)), ..new() }).await;
+    trial.start(new().with_metadata(added("first", 20_000))).await;
     for (key, bytes) in [("second", 20_000), ("third", 20_000), ("second", 10_000), ("fourth", 10_000)] {
         let update = trial.tracker().update_session(SESSION, added(key, bytes));
         update.expect("they fit").await.expect("durable");
     }
     let refused = trial.tracker().update_session(SESSION, added("fifth", 10_000)).expect_err("too long");
     assert_eq!((refused.reason.code().as_str(), refused.returned), ("too_large", added("fifth", 10_000)));
-    let resumed = NewSession { metadata: Some(added("fifth", 10_000)), ..new() };
+    let resumed = new().with_metadata(added("fifth", 10_000));
     let refused = trial.tracker().start_session(resumed).expect_err("too long");
     assert_eq!(refused.reason.code(), "too_large");
     for round in 0..20 {

@@ -50,7 +50,7 @@ impl Setup {
     pub fn options(&self) -> Options {
         let clock = Arc::new(self.clock.clone());
         let unknown_session_wait = Duration::ZERO;
-        Options { clock, unknown_session_wait, ..Options::new(&self.data_dir) }
+        Options::new(&self.data_dir).with_clock(clock).with_unknown_session_wait(unknown_session_wait)
     }
 
     /// Opens a tracker on it.

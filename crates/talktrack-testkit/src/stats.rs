@@ -31,7 +31,7 @@ fn two_days(trial: &Trial, resolution: Resolution) -> TimeRange {
 fn measured(text: &str, metrics: &str) -> Message {
     let metrics = JsonObject::parse(metrics).expect("an object");
     let metrics = Some(TurnMetrics::try_from(metrics).expect("metrics"));
-    Message { metrics, ..Message::new(SESSION, Role::Assistant, text) }
+    Message::new(SESSION, Role::Assistant, text).with_metrics(metrics)
 }
 
 fn metric<'t>(bucket: &'t StatsBucket, key: &str) -> &'t DdSketch {
@@ -76,7 +76,7 @@ async fn two_users_talk(setup: Setup) -> Trial {
     trial.start(NewSession::new(OTHER_SESSION, OTHER_USER)).await;
     trial.say(OTHER_SESSION, Role::User, "hello").await;
     let reply = measured("hi", r#"{"e2e_ms":120,"input_tokens":7}"#);
-    trial.track(Message { interrupted: true, ..reply }).await.expect("durable");
+    trial.track(reply.with_interrupted(true)).await.expect("durable");
     trial.wait(Duration::from_secs(30));
     trial.end(OTHER_SESSION, "completed").await;
     trial
@@ -144,7 +144,7 @@ pub async fn what_was_measured_and_cut_short_by_a_revision_is_counted_once(setup
     trial.wait(BUCKET);
     for (revision, e2e) in [(1, 900), (2, 800)] {
         let revised = measured("I will", &format!(r#"{{"e2e_ms":{e2e}}}"#));
-        let revised = Message { id: Some(id), revision, interrupted: true, ..revised };
+        let revised = revised.with_id(id).with_revision(revision).with_interrupted(true);
         trial.track(revised).await.expect("durable");
     }
     let is_so = |all: &StatsBucket| metric(all, "e2e_ms").sum() == 800.0 && all.messages.interruptions == 1;
@@ -179,7 +179,7 @@ pub async fn a_late_arrival_is_counted_when_it_was_said(setup: Setup) {
     let range = two_days(&trial, Resolution::FiveMinutes);
     counted(&trial, &range, "one", |all| all.messages.total() == 1).await;
     let then = began.minus(BUCKET * 12 * 3);
-    let late = Message { created_at: Some(then), ..measured("three hours ago", r#"{"stt_ms":5}"#) };
+    let late = measured("three hours ago", r#"{"stt_ms":5}"#).with_created_at(then);
     trial.track(late).await.expect("durable");
     let stats = counted(&trial, &range, "two", |all| all.messages.total() == 2).await;
     assert_eq!(places(&stats, |bucket| bucket.messages.total()), [(then, 1), (began, 1)]);
@@ -222,7 +222,7 @@ pub async fn a_users_own_figures_tell_of_no_other_user(setup: Setup) {
     let range = two_days(&trial, Resolution::FiveMinutes);
     let reader = trial.tracker().reader();
     let claims = JsonObject::parse("{}").expect("an object");
-    let mine = reader.as_user(Viewer { user_id: USER, claims });
+    let mine = reader.as_user(Viewer::new(USER, claims));
     for rows in [mine.user_stats(&USER, &range).await, reader.user_stats(&USER, &range).await] {
         let stats = rows.expect("an answer");
         let total = stats.total();

@@ -43,7 +43,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // With an id of its own, a message can be sent again without harm: the second one changes nothing.
     for _ in 0..2 {
         let goodbye = Message::new(session, Role::Assistant, "Goodbye!");
-        let goodbye = Message { external_id: Some("turn-4".to_owned()), ..goodbye };
+        let goodbye = goodbye.with_external_id("turn-4");
         track(&tracker, goodbye).await?.await?;
     }
 

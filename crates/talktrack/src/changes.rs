@@ -22,6 +22,7 @@ const SURPLUS: u64 = 2_000;
 /// What a durable record changed. The row itself is read from the store. It may have changed again since, or may be
 /// gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Change {
     /// The change's place in the feed: the record's place in the order of acceptance.
     pub seq: Seq,

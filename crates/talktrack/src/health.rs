@@ -16,6 +16,7 @@ use crate::metric_handles::count_refusal;
 /// A snapshot of the health. `None` means that there is no problem. A text describes the problem, in the words of the
 /// log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Health {
     /// Why nothing becomes durable at present.
     pub journal: Option<String>,

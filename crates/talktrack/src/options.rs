@@ -8,6 +8,7 @@ use talktrack_core::clock::{Clock, SystemClock};
 
 /// What happens to an outbox whose noted store differs from the store that the tracker is opened with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Redirect {
     /// The outbox keeps its noted store. Records wait until the tracker is opened with that store again.
     Never,
@@ -18,8 +19,10 @@ pub enum Redirect {
     Always,
 }
 
-/// The configuration of a tracker.
+/// The configuration of a tracker. Make one with [`Options::new`], and change the defaults with the methods that begin with
+/// `with_`.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct Options {
     /// Contains `talktrack.db` and `LOCK`. Created if it does not exist.
     pub data_dir: PathBuf,
@@ -86,5 +89,95 @@ impl Options {
             redirect: Redirect::IfEmpty,
             clock: Arc::new(SystemClock),
         }
+    }
+
+    /// Sets the SQLite file, if it is not `talktrack.db` in `data_dir`.
+    #[must_use]
+    pub fn with_database_file(self, database_file: impl Into<Option<PathBuf>>) -> Self {
+        Self { database_file: database_file.into(), ..self }
+    }
+
+    /// Sets the maximum number of messages in the queue.
+    #[must_use]
+    pub fn with_queue_capacity(self, queue_capacity: usize) -> Self {
+        Self { queue_capacity, ..self }
+    }
+
+    /// Sets the maximum number of bytes of text in the queue.
+    #[must_use]
+    pub fn with_queue_bytes(self, queue_bytes: usize) -> Self {
+        Self { queue_bytes, ..self }
+    }
+
+    /// Sets the maximum number of bytes in the journal that wait for a remote store.
+    #[must_use]
+    pub fn with_journal_max_bytes(self, journal_max_bytes: u64) -> Self {
+        Self { journal_max_bytes, ..self }
+    }
+
+    /// Sets how long records stay in the journal after a remote store has confirmed them.
+    #[must_use]
+    pub fn with_resend_window(self, resend_window: Duration) -> Self {
+        Self { resend_window, ..self }
+    }
+
+    /// Sets the maximum number of bytes of confirmed records in the journal.
+    #[must_use]
+    pub fn with_resend_window_max_bytes(self, resend_window_max_bytes: u64) -> Self {
+        Self { resend_window_max_bytes, ..self }
+    }
+
+    /// Sets how long an ended session stays in memory.
+    #[must_use]
+    pub fn with_grace_period(self, grace_period: Duration) -> Self {
+        Self { grace_period, ..self }
+    }
+
+    /// Sets after how long without an event a session is abandoned.
+    #[must_use]
+    pub fn with_idle_timeout(self, idle_timeout: Duration) -> Self {
+        Self { idle_timeout, ..self }
+    }
+
+    /// Sets how long a record waits for its session if a remote store does not know that session.
+    #[must_use]
+    pub fn with_unknown_session_wait(self, unknown_session_wait: Duration) -> Self {
+        Self { unknown_session_wait, ..self }
+    }
+
+    /// Sets how often the writer asks a remote store for deletions.
+    #[must_use]
+    pub fn with_deletions_interval(self, deletions_interval: Duration) -> Self {
+        Self { deletions_interval, ..self }
+    }
+
+    /// Sets the maximum size of a message in bytes.
+    #[must_use]
+    pub fn with_max_message_bytes(self, max_message_bytes: usize) -> Self {
+        Self { max_message_bytes, ..self }
+    }
+
+    /// Sets whether the tracker maintains a full-text search index.
+    #[must_use]
+    pub fn with_search(self, search: bool) -> Self {
+        Self { search, ..self }
+    }
+
+    /// Sets whether the tracker maintains statistics over time.
+    #[must_use]
+    pub fn with_stats(self, stats: bool) -> Self {
+        Self { stats, ..self }
+    }
+
+    /// Sets what happens if the outbox notes another store.
+    #[must_use]
+    pub fn with_redirect(self, redirect: Redirect) -> Self {
+        Self { redirect, ..self }
+    }
+
+    /// Sets the source of the time.
+    #[must_use]
+    pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
+        Self { clock, ..self }
     }
 }

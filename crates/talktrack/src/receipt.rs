@@ -271,9 +271,17 @@ impl IntoFuture for Receipt {
 
 /// The result of a session's start that became durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Started {
     /// True if the session existed before and was resumed.
     pub resumed: bool,
+}
+
+impl Started {
+    /// Creates the result of a start.
+    pub fn new(resumed: bool) -> Self {
+        Self { resumed }
+    }
 }
 
 /// A receipt that resolves with what the journal found: [`Started`], [`Ended`] or [`DeletionCounts`].

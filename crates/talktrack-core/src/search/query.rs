@@ -28,6 +28,7 @@ pub(super) struct Phrase {
 
 /// A text that is not a valid query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum InvalidQuery {
     /// The text contains no word.
     #[error("must contain a letter or a digit")]

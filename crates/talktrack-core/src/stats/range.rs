@@ -85,6 +85,7 @@ pub struct TimeRange {
 
 /// A range that cannot be answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum InvalidRange {
     /// The range ends before it begins, or is empty.
     #[error("since: must be before until")]

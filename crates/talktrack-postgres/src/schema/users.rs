@@ -9,6 +9,7 @@ use super::tables::{MESSAGES, SESSIONS};
 /// The access that the database gives users to their own conversations. `migrate` notes it in
 /// `conversation_store`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum UserAccess {
     /// Users may read them.
     Read,

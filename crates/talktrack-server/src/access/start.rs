@@ -34,7 +34,7 @@ pub(crate) async fn check_store(
         // the user.
         Some(deleted) if caller.user().is_some() => Err(Denied::Deleted(deleted).into()),
         Some(deleted) => Err(proof::deny_absent(caller, Some(deleted)).into()),
-        None => Ok(NewSession { said_until: said_until.ok().flatten(), ..session }),
+        None => Ok(session.with_said_until(said_until.ok().flatten())),
     }
 }
 

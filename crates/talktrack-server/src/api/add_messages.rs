@@ -216,7 +216,8 @@ fn with_derived_id(message: Message, key: Option<(&[u8], usize)>) -> Message {
         let name = [b"idempotency-key:", key, format!(":{place}").as_bytes()].concat();
         Uuid::new_v5(&message.session_id.as_uuid(), &name).into()
     });
-    Message { id: message.id.or(derived), ..message }
+    let id = message.id.or(derived);
+    message.with_id(id)
 }
 
 /// Waits until the message is durable, and until it is stored if the request asked for that.
@@ -285,9 +286,9 @@ mod tests {
         assert_eq!(id(message(), "k", 0), id(message(), "k", 0));
         let all = [id(message(), "k", 0), id(message(), "k", 1), id(message(), "l", 0), None];
         assert!(all.iter().enumerate().all(|(place, id)| !all[..place].contains(id)), "{all:?}");
-        let own = Message { id: Some(MessageId::from_u128(7)), ..message() };
+        let own = message().with_id(MessageId::from_u128(7));
         assert_eq!(id(own, "k", 0), Some(MessageId::from_u128(7)));
-        let named = Message { external_id: Some("mine".into()), ..message() };
+        let named = message().with_external_id("mine");
         assert_eq!(id(named, "k", 0), None);
         assert_eq!(with_derived_id(message(), None).id, None);
     }

@@ -53,7 +53,7 @@ pub(crate) async fn end_session(
     let ended_at = ended_at.map(|claimed| state.tracker().session_time("ended_at", claimed)).transpose()?;
     let ended_at = ended_at.unwrap_or_else(|| SystemClock.now());
     let known = read_totals(&state, &caller, &granted, ended_at).await;
-    let closing = Closing { status: status.unwrap_or(Status::Ended), reason: &reason, ended_at, known };
+    let closing = Closing::new(status.unwrap_or(Status::Ended), &reason, ended_at).with_known(known);
     let receipt = state.tracker().end_session_as(granted.session(), closing)?;
     let ended = match receipt.durable().await {
         Ok(ended) => Some(ended),

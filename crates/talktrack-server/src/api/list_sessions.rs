@@ -73,7 +73,12 @@ pub(crate) async fn list_sessions(
 ) -> Result<Json<Sessions>, Problem> {
     let rows = access::open_rows(&state, &caller)?;
     let ListSessionsQuery { user_id, status, since, until, q, limit: Limit(limit), cursor } = query;
-    let filter = SessionFilter { user_id: caller.resolve_user(user_id)?, status, since, until, matching: q };
+    let filter = SessionFilter::default()
+        .with_user_id(caller.resolve_user(user_id)?)
+        .with_status(status)
+        .with_since(since)
+        .with_until(until)
+        .with_matching(q);
     let found = rows.sessions(filter, cursor.map(|Cursor(place)| place), limit).await;
     let found = found.map_err(|error| Problem::store_unavailable(&error))?;
     let next_cursor = found.last_before_more().map(SessionRow::cursor).map(Cursor);

@@ -103,7 +103,7 @@ pub(crate) async fn search_messages(
 ) -> Result<Json<SearchResults>, Problem> {
     let rows = access::open_rows(&state, &caller)?;
     let SearchQuery { q, user_id, session_id, limit: Limit(limit), cursor } = wanted;
-    let filter = SearchFilter { query: q, user_id: caller.resolve_user(user_id)?, session_id };
+    let filter = SearchFilter::new(q).with_user_id(caller.resolve_user(user_id)?).with_session_id(session_id);
     let found = rows
         .search(filter, cursor.map(|Cursor(place)| place), limit)
         .await

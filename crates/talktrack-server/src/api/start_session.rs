@@ -67,5 +67,5 @@ async fn new_session(state: &AppState, caller: &Caller, frame: Frame) -> Result<
     };
     let name = frame.session_id.map(SessionName::from);
     let session = access::to_start(state, caller, user_id, name.as_ref(), external_id).await?;
-    Ok(NewSession { metadata, started_at, ..session })
+    Ok(session.with_metadata(metadata).with_started_at(started_at))
 }

@@ -207,7 +207,7 @@ impl From<Step> for Resolution {
 
 impl Statistics {
     fn new(stats: &Stats, letters: Option<&[u64]>) -> Self {
-        let Lag { messages, changes, stale_buckets: slices } = stats.lag;
+        let Lag { messages, changes, stale_buckets: slices, .. } = stats.lag;
         let letters_at = |place| letters.map(|letters| letters.get(place).copied().unwrap_or(0));
         let bucket = |(place, (at, tally))| Bucket { at, figures: Figures::new(tally, letters_at(place)) };
         Self {
@@ -222,7 +222,7 @@ impl Statistics {
 }
 
 impl Figures {
-    fn new(StatsBucket { sessions, messages }: &StatsBucket, dead_letters: Option<u64>) -> Self {
+    fn new(StatsBucket { sessions, messages, .. }: &StatsBucket, dead_letters: Option<u64>) -> Self {
         let measured = messages.metrics().filter(|(_, numbers)| !numbers.is_empty());
         Self {
             sessions: SessionFigures {

@@ -103,7 +103,7 @@ async fn export_every_session(
     document: &mut dyn TranscriptWriter,
     output: &mut Output,
 ) -> Result<usize, Stop> {
-    let filter = SessionFilter { user_id: args.user.clone(), ..SessionFilter::default() };
+    let filter = SessionFilter::default().with_user_id(args.user.clone());
     let mut cursor = None;
     let mut count = 0;
     loop {

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::json;
 use talktrack::store::Store as _;
 use talktrack::store::postgres::{Address, PostgresStore};
-use talktrack::{NotedStore, OpenError, Options, Redirect};
+use talktrack::{NotedStore, OpenError, Redirect};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
@@ -177,7 +177,7 @@ impl Target {
 
 async fn redirect_to_file(config: &Config, waiting: u64) -> Outcome {
     let config = Config { database: Database::File(None), ..config.clone() };
-    let options = Options { redirect: Redirect::Always, ..config.options() };
+    let options = config.options().with_redirect(Redirect::Always);
     let opened = store::open_tracker(&config, options).map_err(|error| match error {
         OpenError::Locked { .. } => {
             Failure::new(format_args!("{error}; stop the server before using --local"))
@@ -192,7 +192,7 @@ async fn redirect_to_file(config: &Config, waiting: u64) -> Outcome {
 }
 
 async fn redirect_to_postgres(config: &Config, address: &Address, id: Uuid) -> Outcome {
-    let options = Options { redirect: Redirect::Always, ..config.options() };
+    let options = config.options().with_redirect(Redirect::Always);
     let tracker = match store::open_tracker(config, options) {
         Ok(tracker) => tracker,
         Err(locked @ OpenError::Locked { .. }) => return redirect_through_server(config, &locked).await,

@@ -69,8 +69,7 @@ async fn list_sessions(args: SessionsArgs) -> Result<(), Stop> {
 async fn read_newest(args: &SessionsArgs) -> Result<Vec<SessionRow>, Failure> {
     let stored = lookup::open_store(&args.location)?;
     let reader = stored.rows();
-    let filter =
-        SessionFilter { user_id: args.user.clone(), status: args.status, ..SessionFilter::default() };
+    let filter = SessionFilter::default().with_user_id(args.user.clone()).with_status(args.status);
     let wanted = if args.json { args.limit } else { args.limit.saturating_add(1) };
     let mut rows: Vec<SessionRow> = Vec::new();
     loop {

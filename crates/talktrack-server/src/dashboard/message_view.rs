@@ -143,7 +143,7 @@ fn message_title<'r>(kind: &'r Stored<Kind>, role: &'r Stored<Role>) -> &'r str 
         Some(Kind::ToolCall) => "Tool call",
         Some(Kind::ToolResult) => "Tool result",
         Some(Kind::Event) => "Event",
-        None => kind.as_str(),
+        _ => kind.as_str(),
     }
 }
 

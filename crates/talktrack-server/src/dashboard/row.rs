@@ -91,6 +91,6 @@ pub(super) fn speaker_name(role: &Stored<Role>) -> &str {
         Some(Role::System) => "System",
         Some(Role::Developer) => "Developer",
         Some(Role::Tool) => "Tool",
-        None => role.as_str(),
+        _ => role.as_str(),
     }
 }

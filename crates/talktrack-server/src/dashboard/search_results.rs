@@ -44,7 +44,7 @@ pub(super) async fn search_sessions(
     mut after: Option<SearchCursor>,
     limit: usize,
 ) -> Result<(Vec<FoundSession>, Option<String>), Problem> {
-    let wanted = SearchFilter { query, user_id: filter.user_id.clone(), session_id: None };
+    let wanted = SearchFilter::new(query).with_user_id(filter.user_id.clone());
     let mut hits = Vec::new();
     let mut sessions = HashMap::new();
     for _ in 0..LOOKS {

@@ -102,13 +102,11 @@ impl SessionsQuery {
                 Some(Status::parse(word).ok_or_else(|| Problem::invalid("Status: no such status"))?)
             }
         };
-        Ok(SessionFilter {
-            user_id: caller.resolve_user(user)?,
-            status,
-            since: parse_day(&self.from, "From")?,
-            until: parse_day(&self.to, "To")?.map(|day| day.plus(DAY)),
-            matching: None,
-        })
+        Ok(SessionFilter::default()
+            .with_user_id(caller.resolve_user(user)?)
+            .with_status(status)
+            .with_since(parse_day(&self.from, "From")?)
+            .with_until(parse_day(&self.to, "To")?.map(|day| day.plus(DAY))))
     }
 
     fn query_words(&self) -> Result<Option<talktrack::search::Query>, Problem> {

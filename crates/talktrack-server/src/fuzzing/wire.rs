@@ -44,9 +44,7 @@ fn reads_back(text: &str, frame: &Frame) {
 /// compared.
 fn without_notes(body: ClientFrame) -> (Option<Message>, Option<ClientFrame>) {
     match body {
-        ClientFrame::Message(message) => {
-            (Some(Message { extra: None, ..message.in_session(SessionId::nil()) }), None)
-        }
+        ClientFrame::Message(message) => (Some(message.in_session(SessionId::nil()).with_extra(None)), None),
         other => (None, Some(other)),
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::extract::ws::close_code;
 use talktrack::error::Reason;
-use talktrack::{ClaimRefusal, Durability, ErrorCode, NewSession, NotDurable, Started};
+use talktrack::{ClaimRefusal, Durability, ErrorCode, NewSession, NotDurable};
 use talktrack_protocol::{FrameRef, ServerFrame};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
@@ -63,7 +63,7 @@ impl Conversation {
         let session_id = session.session_id;
         let user_id = session.user_id.clone();
         let (guard, resumed) = match ConnectionGuard::start(state, &caller, session).await {
-            Ok((guard, Started { resumed })) => (guard, resumed),
+            Ok((guard, started)) => (guard, started.resumed),
             Err((code, why)) => {
                 reject_connection(peer, code, why).await;
                 return None;

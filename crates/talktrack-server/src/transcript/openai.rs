@@ -47,8 +47,8 @@ impl OpenAiTranscript {
             Some(Kind::Message) => vec![json!({"role": row.role, "content": row.content})],
             Some(Kind::ToolCall) => vec![self.tool_call(row, &parts)],
             Some(Kind::ToolResult) => self.tool_results(row, &parts),
-            // The meaning of a kind that another program defined is unknown, so the message is left out.
-            Some(Kind::Event) | None => Vec::new(),
+            // An event says nothing, and the meaning of a kind that another program defined is unknown.
+            _ => Vec::new(),
         }
     }
 

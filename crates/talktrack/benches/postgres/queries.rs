@@ -67,7 +67,7 @@ async fn ask(
 ) -> Outcome<()> {
     let user_id = Some(UserId::from_u128((n * 7 % USERS) as u128 + 1));
     let began = Instant::now();
-    let sessions = store.sessions(SessionFilter { user_id, ..SessionFilter::default() }, None, 50).await?;
+    let sessions = store.sessions(SessionFilter::default().with_user_id(user_id), None, 50).await?;
     lists.record(u64::try_from(began.elapsed().as_micros())?)?;
     assert_eq!(sessions.len(), 50);
     let began = Instant::now();

@@ -8,8 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use talktrack::search::SearchFilter;
-use talktrack::store::Read;
+use talktrack::search::{Query, SearchFilter};
+use talktrack::store::{Read, SessionFilter};
 use talktrack::{Message, NewSession, Options, Role, SessionId, Tracker, UserId};
 use tokio::runtime::Runtime;
 
@@ -72,7 +72,7 @@ fn word(rank: usize) -> String {
 }
 
 fn open(dir: &Path, search: bool) -> Outcome<Tracker> {
-    Ok(Tracker::open(Options { search, ..Options::new(dir) })?)
+    Ok(Tracker::open(Options::new(dir).with_search(search))?)
 }
 
 fn write(runtime: &Runtime, tracker: &Tracker, numbers: std::ops::Range<usize>) -> Outcome<()> {
@@ -128,10 +128,7 @@ fn sqlite(runtime: &Runtime, dir: &Path, messages: usize) -> Outcome<()> {
     println!("SQLite: {messages} messages written in {:.0} s", began.elapsed().as_secs_f64());
     let began = Instant::now();
     let tracker = open(dir, true)?;
-    let last = SearchFilter {
-        session_id: Some(said(messages - 1).1),
-        ..wanted(&first_words(&said(messages - 1).2))
-    };
+    let last = wanted(&first_words(&said(messages - 1).2)).with_session_id(said(messages - 1).1);
     let reader = tracker.reader();
     while runtime.block_on(reader.search(last.clone(), None, 1)).map_or(true, |hits| hits.is_empty()) {
         std::thread::sleep(Duration::from_millis(200));
@@ -151,19 +148,15 @@ fn first_words(text: &str) -> String {
 }
 
 fn wanted(query: &str) -> SearchFilter {
-    SearchFilter {
-        query: query.parse().unwrap_or_else(|_| std::process::abort()),
-        user_id: None,
-        session_id: None,
-    }
+    SearchFilter::new(query.parse().unwrap_or_else(|_| std::process::abort()))
 }
 
 /// Measures a search for 50 hits, after everything that it needs has been read once.
 fn latencies(runtime: &Runtime, reader: &Arc<dyn Read>, messages: usize) -> Outcome<()> {
     let (user, session, _) = said(messages / 2);
-    let of_user = |query: &str| SearchFilter { user_id: Some(user.clone()), ..wanted(query) };
+    let of_user = |query: &str| wanted(query).with_user_id(user.clone());
     let common = word(1);
-    let viewer = talktrack::store::Viewer { user_id: user.clone(), claims: talktrack::JsonObject::default() };
+    let viewer = talktrack::store::Viewer::new(user.clone(), talktrack::JsonObject::default());
     let theirs = reader.as_user(viewer);
     for (what, filter) in [
         ("a rare word", wanted("needle")),
@@ -176,7 +169,7 @@ fn latencies(runtime: &Runtime, reader: &Arc<dyn Read>, messages: usize) -> Outc
         ("a beginning", wanted(&format!("{}*", &word(300)[..5]))),
         ("a common word of one user", of_user(&common)),
         ("a rare word of one user", of_user(&word(3_000))),
-        ("a common word of one session", SearchFilter { session_id: Some(session), ..wanted(&common) }),
+        ("a common word of one session", wanted(&common).with_session_id(session)),
     ] {
         let (times, hits) =
             timed(runtime, async || Ok(reader.search(filter.clone(), None, 50).await?.len()))?;
@@ -185,7 +178,8 @@ fn latencies(runtime: &Runtime, reader: &Arc<dyn Read>, messages: usize) -> Outc
     let (times, hits) = timed(runtime, async || Ok(theirs.search(wanted(&common), None, 50).await?.len()))?;
     print("a common word, by its user", &times, hits);
     for query in ["needle", common.as_str()] {
-        let filter = talktrack::store::SessionFilter { matching: query.parse().ok(), ..Default::default() };
+        let filter = talktrack::store::SessionFilter::default()
+            .with_matching(query.parse::<talktrack::search::Query>().ok());
         let (times, hits) =
             timed(runtime, async || Ok(reader.sessions(filter.clone(), None, 50).await?.len()))?;
         print(

@@ -49,7 +49,7 @@ pub(crate) fn ingestion(runtime: &Runtime) -> Outcome<()> {
             let (dir, (database, address)) = (tempfile::tempdir()?, place(runtime)?);
             let store: Arc<dyn Store> =
                 runtime.block_on(async { PostgresStore::new(&address) }).map(Arc::new)?;
-            let options = Options { search, stats: false, ..Options::new(dir.path()) };
+            let options = Options::new(dir.path()).with_search(search).with_stats(false);
             let tracker = Tracker::open_with_store(options, &store)?;
             let began = Instant::now();
             write(runtime, &tracker, 0..MESSAGES)?;

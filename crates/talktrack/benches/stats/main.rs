@@ -53,7 +53,7 @@ fn year() -> Outcome<TimeRange> {
 }
 
 fn open(dir: &Path, stats: bool) -> Outcome<Tracker> {
-    Ok(Tracker::open(Options { search: false, stats, ..Options::new(dir) })?)
+    Ok(Tracker::open(Options::new(dir).with_search(false).with_stats(stats))?)
 }
 
 /// Interleaves the messages of ten sessions at a time.
@@ -76,7 +76,7 @@ fn said(n: usize, at: Option<Timestamp>) -> Message {
     };
     let metrics = JsonObject::parse(&metrics).ok().and_then(|json| TurnMetrics::try_from(json).ok());
     let session = SessionId::from_u128(session_of(n) as u128 + 1);
-    Message { created_at: at, metrics, ..Message::new(session, role, "x".repeat(BYTES)) }
+    Message::new(session, role, "x".repeat(BYTES)).with_created_at(at).with_metrics(metrics)
 }
 
 fn write(
@@ -91,7 +91,7 @@ fn write(
         if started.insert(session) {
             let user = UserId::from_u128((session / OF_A_USER) as u128 + 1);
             let session = SessionId::from_u128(session as u128 + 1);
-            let mut new = NewSession { started_at: at(n), ..NewSession::new(session, user) };
+            let mut new = NewSession::new(session, user).with_started_at(at(n));
             while let Err(refused) = tracker.start_session(new) {
                 new = refused.returned;
                 std::thread::sleep(Duration::from_micros(500));

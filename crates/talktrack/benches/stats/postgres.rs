@@ -63,7 +63,7 @@ pub(crate) fn ingestion(runtime: &Runtime) -> Outcome<()> {
                 database.psql(WITHOUT);
             }
             database.psql("CHECKPOINT");
-            let options = Options { search: false, stats, ..Options::new(dir.path()) };
+            let options = Options::new(dir.path()).with_search(false).with_stats(stats);
             let store: Arc<dyn Store> = store;
             let tracker = Tracker::open_with_store(options, &store)?;
             let began = Instant::now();

@@ -7,6 +7,7 @@ use talktrack_core::message;
 
 /// A session for [`Tracker::start_session`](crate::Tracker::start_session).
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct NewSession {
     /// The session's id.
     pub session_id: SessionId,
@@ -42,6 +43,36 @@ impl NewSession {
         let external_id = external_id.into();
         let session_id = message::user_session_id(&user_id, &external_id);
         Self { external_id: Some(external_id), ..Self::new(session_id, user_id) }
+    }
+
+    /// Sets the session's id.
+    #[must_use]
+    pub fn with_session_id(self, session_id: SessionId) -> Self {
+        Self { session_id, ..self }
+    }
+
+    /// Sets the caller's own id. The session's id stays as it is: [`Self::named`] derives it from the name.
+    #[must_use]
+    pub fn with_external_id(self, external_id: impl Into<String>) -> Self {
+        Self { external_id: Some(external_id.into()), ..self }
+    }
+
+    /// Sets the caller's own data.
+    #[must_use]
+    pub fn with_metadata(self, metadata: impl Into<Option<JsonObject>>) -> Self {
+        Self { metadata: metadata.into(), ..self }
+    }
+
+    /// Sets when the session started.
+    #[must_use]
+    pub fn with_started_at(self, started_at: impl Into<Option<Timestamp>>) -> Self {
+        Self { started_at: started_at.into(), ..self }
+    }
+
+    /// Sets the time of the last message on another node.
+    #[must_use]
+    pub fn with_said_until(self, said_until: impl Into<Option<Timestamp>>) -> Self {
+        Self { said_until: said_until.into(), ..self }
     }
 
     pub(super) fn heap_bytes(&self) -> usize {

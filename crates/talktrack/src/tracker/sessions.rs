@@ -24,6 +24,7 @@ const MOST_AHEAD: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How a session ended, for [`Tracker::end_session_as`].
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct Closing<'a> {
     /// [`Status::Ended`], or [`Status::Abandoned`], which puts the end at the session's last event.
     pub status: Status,
@@ -34,6 +35,19 @@ pub struct Closing<'a> {
     /// The duration and the message count, if the caller knows them. The receipt returns them if this process does not
     /// know the session and the remote store has not answered yet.
     pub known: Option<Ended>,
+}
+
+impl<'a> Closing<'a> {
+    /// Creates the end of a session at this time.
+    pub fn new(status: Status, reason: &'a str, ended_at: Timestamp) -> Self {
+        Self { status, reason, ended_at, known: None }
+    }
+
+    /// Sets the duration and the message count, if the caller knows them.
+    #[must_use]
+    pub fn with_known(self, known: impl Into<Option<Ended>>) -> Self {
+        Self { known: known.into(), ..self }
+    }
 }
 
 impl Tracker {

@@ -42,7 +42,7 @@ fn kinds(changes: &[Change]) -> Vec<ChangeKind> {
 }
 
 fn numbered(number: u128, content: &str) -> Message {
-    Message { id: Some(MessageId::from_u128(number)), ..message(content) }
+    message(content).with_id(MessageId::from_u128(number))
 }
 
 async fn start(tracker: &Tracker) {
@@ -53,7 +53,7 @@ async fn start(tracker: &Tracker) {
 async fn converse(tracker: &Tracker) {
     start(tracker).await;
     within(accept(tracker, numbered(1, "hello"))).await.unwrap();
-    within(accept(tracker, Message { revision: 1, ..numbered(1, "hello!") })).await.unwrap();
+    within(accept(tracker, numbered(1, "hello!").with_revision(1))).await.unwrap();
     let metadata = JsonObject::parse(r#"{"topic":"tea"}"#).unwrap();
     within(tracker.update_session(SESSION, metadata).unwrap().durable()).await.unwrap();
     within(tracker.end_session(SESSION, "completed").unwrap().durable()).await.unwrap();
@@ -91,7 +91,7 @@ async fn with_a_remote_store_they_are_told_when_they_are_durable_and_once() {
     let tracker = setup.open(setup.options()).unwrap();
     converse(&tracker).await;
     of_the_conversation(&all(&dir).await);
-    within(accept(&tracker, Message { revision: 1, ..numbered(1, "hello!") })).await.unwrap();
+    within(accept(&tracker, numbered(1, "hello!").with_revision(1))).await.unwrap();
     store.fix();
     within(tracker.flush_to_store()).await.unwrap();
     of_the_conversation(&all(&dir).await);
@@ -104,8 +104,8 @@ async fn what_changes_nothing_is_not_told() {
     let tracker = setup.open(setup.options()).unwrap();
     converse(&tracker).await;
     let told = all(&dir).await;
-    within(accept(&tracker, Message { revision: 1, ..numbered(1, "hello!") })).await.unwrap();
-    within(accept(&tracker, Message { revision: 1, ..numbered(1, "a conflict") })).await.unwrap_err();
+    within(accept(&tracker, numbered(1, "hello!").with_revision(1))).await.unwrap();
+    within(accept(&tracker, numbered(1, "a conflict").with_revision(1))).await.unwrap_err();
     let nowhere = Message::new(SessionId::from_u128(0xdead), Role::User, "is anybody here?");
     within(accept(&tracker, nowhere)).await.unwrap();
     assert_eq!(tracker.health().books.dead_lettered, 1);
@@ -181,7 +181,7 @@ async fn what_comes_home_from_an_outbox_is_not_told_a_second_time() {
     within(tracker.shutdown(Duration::from_secs(120))).await.unwrap();
     drop(tracker);
     let setup = Setup::sqlite(dir.path());
-    let tracker = setup.open(Options { redirect: Redirect::Always, ..setup.options() }).unwrap();
+    let tracker = setup.open(setup.options().with_redirect(Redirect::Always)).unwrap();
     assert_eq!(value::<u64>(dir.path(), "SELECT count(*) FROM conversation_messages"), 1);
     of_the_conversation(&all(&dir).await);
     drop(tracker);

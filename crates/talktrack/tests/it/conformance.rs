@@ -67,23 +67,22 @@ impl Script {
     fn message(&mut self, trial: &Trial) -> Message {
         let random = &mut self.0;
         let choose = |word: bool, text: &str| word.then(|| text.to_owned());
-        Message {
-            id: random.bool().then(|| MessageId::from_u128(random.u128(100..115))),
-            external_id: choose(random.u8(..4) == 0, ["x", "y"][random.usize(..2)]),
-            created_at: (random.u8(..4) == 0).then(|| {
-                let back = i64::from(random.u8(..4)) * 1_000_000;
-                talktrack::Timestamp::from_micros(trial.now().as_micros() - back).expect("a time")
-            }),
-            kind: [Kind::Message, Kind::Event][random.usize(..2)],
-            revision: random.u32(..3),
-            interrupted: random.u8(..8) == 0,
-            audio_url: choose(random.u8(..8) == 0, "https://example.org/a"),
-            ..Message::new(
-                SessionId::from_u128(random.u128(1..6)),
-                [Role::User, Role::Assistant, Role::System][random.usize(..3)],
-                ["yes", "no"][random.usize(..2)],
-            )
-        }
+        let mut message = Message::new(
+            SessionId::from_u128(random.u128(1..6)),
+            [Role::User, Role::Assistant, Role::System][random.usize(..3)],
+            ["yes", "no"][random.usize(..2)],
+        )
+        .with_id(random.bool().then(|| MessageId::from_u128(random.u128(100..115))))
+        .with_created_at((random.u8(..4) == 0).then(|| {
+            let back = i64::from(random.u8(..4)) * 1_000_000;
+            talktrack::Timestamp::from_micros(trial.now().as_micros() - back).expect("a time")
+        }))
+        .with_kind([Kind::Message, Kind::Event][random.usize(..2)])
+        .with_revision(random.u32(..3))
+        .with_interrupted(random.u8(..8) == 0);
+        message.external_id = choose(random.u8(..4) == 0, ["x", "y"][random.usize(..2)]);
+        message.audio_url = choose(random.u8(..8) == 0, "https://example.org/a");
+        message
     }
 
     async fn step(&mut self, trial: &mut Trial) {
@@ -99,7 +98,7 @@ impl Script {
                 let user = UserId::from_u128(7 + session.as_uuid().as_u128() % 2);
                 let metadata = self.0.bool().then(|| self.metadata());
                 let start =
-                    trial.tracker().start_session(NewSession { metadata, ..NewSession::new(session, user) });
+                    trial.tracker().start_session(NewSession::new(session, user).with_metadata(metadata));
                 if let Ok(receipt) = start {
                     let _ = receipt.durable().await;
                 }

@@ -15,7 +15,7 @@ use crate::support::{
 };
 
 fn numbered(number: u128) -> Message {
-    Message { id: Some(MessageId::from_u128(number)), ..message(format!("message {number}")) }
+    message(format!("message {number}")).with_id(MessageId::from_u128(number))
 }
 
 /// Fills a journal with `count` messages that wait for the store, and closes the data directory.

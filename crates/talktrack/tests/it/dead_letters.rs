@@ -7,8 +7,7 @@ use talktrack::record::{Body, Record};
 use talktrack::store::sqlite::{DeadLetter, Replayed, SqliteReader};
 use talktrack::store::{ErrorClass, MessageRow, Read as _, Rows as _};
 use talktrack::{
-    Books, DATABASE_FILE, Message, MessageId, NotDurable, Options, Reason, RecordReceipt, SessionId, Tracker,
-    UserId,
+    Books, DATABASE_FILE, MessageId, NotDurable, Reason, RecordReceipt, SessionId, Tracker, UserId,
 };
 use talktrack_testkit::Setup;
 use tempfile::TempDir;
@@ -206,7 +205,7 @@ async fn letters_are_listed_in_pages_from_the_oldest_on() {
 async fn a_replay_never_replaces_what_was_stored_under_its_id_meanwhile() {
     let dir = dir();
     let tracker = open(&Setup::sqlite(dir.path()));
-    let said = |text: &str| Message { id: Some(MessageId::from_u128(1)), ..message(text) };
+    let said = |text: &str| message(text).with_id(MessageId::from_u128(1));
     drop(accept(&tracker, said("the first")));
     within(tracker.flush()).await.unwrap();
     start(&tracker).await;
@@ -232,7 +231,7 @@ async fn a_whole_session_that_died_comes_back_in_its_order() {
     // The store accepts rows of another user, which shows that the refused rows themselves are bad.
     let other = SessionId::from_u128(0xa9);
     drop(tracker.start_session(talktrack::NewSession::new(other, UserId::from_u128(0xb9))).unwrap());
-    drop(accept(&tracker, Message { session_id: other, ..message("hello") }));
+    drop(accept(&tracker, message("hello").with_session_id(other)));
     let metadata = talktrack::JsonObject::parse(r#"{"a":1}"#).unwrap();
     drop(tracker.update_session(SESSION, metadata.clone()).unwrap());
     drop(tracker.end_session(SESSION, "completed").unwrap());
@@ -299,7 +298,7 @@ async fn a_record_that_cannot_be_taken_now_is_handed_back() {
     let letter = lay_aside(&dir, &tracker, &["too long for what is allowed now"]).await.remove(0);
     let record = letter.intact().unwrap();
     drop(tracker);
-    let tracker = setup.open(Options { max_message_bytes: 10, ..setup.options() }).unwrap();
+    let tracker = setup.open(setup.options().with_max_message_bytes(10)).unwrap();
     let refused = tracker.replay_record(record.clone()).expect_err("refused");
     assert_eq!((refused.reason.code().as_str(), &refused.returned), ("too_large", &record));
     tracker.refuse_new_work();

@@ -61,10 +61,8 @@ fn files_with(words: &str, dir: &Path) -> Vec<String> {
 
 /// Tracks short and long messages, revises some, and sends some that are refused.
 async fn talk(tracker: &Tracker) {
-    let said = |number: u32, revision: u32, text: String| Message {
-        external_id: Some(number.to_string()),
-        revision,
-        ..message(text)
+    let said = |number: u32, revision: u32, text: String| {
+        message(text).with_external_id(number.to_string()).with_revision(revision)
     };
     for number in 0..40 {
         drop(accept(tracker, said(number, 0, if number % 2 == 0 { SECRET.into() } else { long(number) })));
@@ -137,11 +135,9 @@ async fn many_sessions(tracker: &Tracker, sessions: &[SessionId], random: &mut f
                     continue;
                 }
                 let text = secret(number).repeat(random.usize(1..=(1 << (revision + 1))) * 2);
-                let message = Message {
-                    external_id: Some(turn.to_string()),
-                    revision,
-                    ..Message::new(*session, Role::User, text)
-                };
+                let message = Message::new(*session, Role::User, text)
+                    .with_external_id(turn.to_string())
+                    .with_revision(revision);
                 drop(accept(tracker, message));
             }
         }
@@ -298,7 +294,7 @@ async fn a_file_that_becomes_the_store_itself_honours_what_was_deleted() {
     assert_eq!(within(here.durable()).await.map(|removed| removed.journal), Ok(50));
     drop(tracker);
     let home = Setup::sqlite(dir.path());
-    let home = home.open(Options { redirect: Redirect::Always, ..home.options() }).unwrap();
+    let home = home.open(home.options().with_redirect(Redirect::Always)).unwrap();
     assert_eq!((contents(&home, SESSION).await.len(), contents(&home, OTHER_SESSION).await.len()), (0, 40));
     assert_eq!(within(accept(&home, message("late"))).await, Err(NotDurable::Deleted));
     assert_eq!(within(home.reader().audit()).await.unwrap().problems, [""; 0]);

@@ -46,10 +46,7 @@ fn two_data_directories_cannot_share_one_database_file() {
     let home = dir();
     let other = dir();
     let first = Tracker::open(Options::new(home.path())).unwrap();
-    let elsewhere = Options {
-        database_file: Some(home.path().join(talktrack::DATABASE_FILE)),
-        ..Options::new(other.path())
-    };
+    let elsewhere = Options::new(other.path()).with_database_file(home.path().join(talktrack::DATABASE_FILE));
     let refused = Tracker::open(elsewhere.clone()).err().expect("the file is taken");
     assert!(matches!(refused, OpenError::Locked { .. }), "{refused}");
     drop(first);
@@ -109,7 +106,7 @@ fn a_file_of_somebody_elses_that_is_no_database_is_refused_by_its_name_and_left_
     let dir = dir();
     let file = dir.path().join("holiday.jpg");
     std::fs::write(&file, "not a database ".repeat(1_000)).unwrap();
-    let options = Options { database_file: Some(file.clone()), ..Options::new(dir.path()) };
+    let options = Options::new(dir.path()).with_database_file(file.clone());
     let error = Tracker::open(options).err().expect("it is refused");
     assert!(matches!(&error, OpenError::Salvage { path, .. } if *path == file), "{error}");
     assert!(error.to_string().contains("holiday.jpg"), "{error}");

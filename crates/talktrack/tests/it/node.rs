@@ -18,7 +18,7 @@ const ALL: usize = 1_000_000;
 /// By default a node learns of deletions only from its own writes, not by polling, so that the test
 /// decides what the node knows.
 fn patient(dir: &std::path::Path) -> Options {
-    Options { deletions_interval: Duration::from_secs(60 * 60), ..Options::new(dir) }
+    Options::new(dir).with_deletions_interval(Duration::from_secs(60 * 60))
 }
 
 /// A tracker with a separate data directory.

@@ -55,7 +55,7 @@ impl Shared {
 
     fn options(&self) -> impl FnOnce(Options) -> Options + use<> {
         let clock = Arc::new(self.clock.clone());
-        move |options| Options { clock, ..options }
+        move |options| options.with_clock(clock)
     }
 
     /// Starts both nodes.
@@ -68,7 +68,7 @@ impl Shared {
     fn impatient_node(&self) -> Node {
         let options = self.options();
         let idle_timeout = IMPATIENCE;
-        Node::with(&self.ways[1], |defaults| Options { idle_timeout, ..options(defaults) })
+        Node::with(&self.ways[1], |defaults| options(defaults).with_idle_timeout(idle_timeout))
     }
 
     /// Starts the first node again, on its data directory.

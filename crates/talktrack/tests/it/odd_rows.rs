@@ -260,7 +260,7 @@ async fn background_ends(reader: &dyn Read) -> Result<(), String> {
 async fn every_hit(reader: &dyn Read) -> Result<usize, SearchError> {
     let (mut after, mut count): (Option<SearchCursor>, usize) = (None, 0);
     loop {
-        let filter = SearchFilter { query: "words".parse().unwrap(), user_id: None, session_id: None };
+        let filter = SearchFilter::new("words".parse().unwrap());
         let hits = reader.search(filter, after, 5).await?;
         count += hits.len();
         after = hits.last().map(talktrack::search::Hit::cursor);

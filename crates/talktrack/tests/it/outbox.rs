@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use talktrack::store::{ErrorClass, Rows as _};
 use talktrack::{
-    JsonObject, Message, MessageId, NewSession, NotDurable, Options, Reason, Redirect, Role, SessionId,
-    Status, Tracker,
+    JsonObject, Message, MessageId, NewSession, NotDurable, Reason, Redirect, Role, SessionId, Status,
+    Tracker,
 };
 use talktrack_testkit::memory::MemoryStore;
 use talktrack_testkit::{Setup, eventually};
@@ -238,7 +238,7 @@ async fn an_outbox_that_has_grown_to_its_limit_refuses_until_there_is_room() {
     let dir = dir();
     let (setup, store) = remote(&dir);
     store.fail_when(|_| Some(store_error(ErrorClass::Transient, "away")));
-    let options = Options { journal_max_bytes: 20_000, ..setup.options() };
+    let options = setup.options().with_journal_max_bytes(20_000);
     let tracker = setup.open(options).unwrap();
     within(tracker.start_session(new_session()).unwrap().durable()).await.unwrap();
     let text = |number: usize| format!("message {number} {}", "x".repeat(1_000));
@@ -280,7 +280,7 @@ async fn an_outbox_that_has_grown_to_its_limit_refuses_until_there_is_room() {
 async fn ids_are_kept_apart_while_their_messages_still_wait() {
     let dir = dir();
     let (setup, tracker, store) = with_store_away(&dir, ErrorClass::Transient).await;
-    let draft = |revision, text| Message { id: Some(MessageId::from_u128(1)), revision, ..message(text) };
+    let draft = |revision, text| message(text).with_id(MessageId::from_u128(1)).with_revision(revision);
     let track = async |tracker: &Tracker, said| within(accept(tracker, said)).await;
     assert_eq!(track(&tracker, draft(0, "first")).await, Ok(()));
     assert_eq!(track(&tracker, draft(0, "first")).await, Ok(()), "a repetition");
@@ -363,15 +363,15 @@ async fn what_waits_for_a_remote_store_goes_into_the_file_where_the_file_becomes
     // One session exists only in the remote store, the other only in the journal. Together they need
     // more than one transaction.
     let other = SessionId::from_u128(0xc0);
-    let named = NewSession { external_id: Some("call-7".into()), ..NewSession::new(other, USER) };
+    let named = NewSession::new(other, USER).with_external_id("call-7");
     within(tracker.start_session(named).unwrap().durable()).await.unwrap();
     let id = Some(MessageId::from_u128(1));
     for text in numbers(0..1_100) {
         drop(accept(&tracker, message(&text)));
         drop(accept(&tracker, Message::new(other, Role::User, text)));
     }
-    drop(accept(&tracker, Message { id, ..message("as first said") }));
-    drop(accept(&tracker, Message { id, revision: 1, ..message("as revised") }));
+    drop(accept(&tracker, message("as first said").with_id(id)));
+    drop(accept(&tracker, message("as revised").with_id(id).with_revision(1)));
     drop(accept(&tracker, Message::new(SessionId::from_u128(99), Role::User, "nobody's")));
     drop(accept(&tracker, message("damaged on the disk")));
     within(tracker.end_session(other, "completed").unwrap().durable()).await.unwrap();
@@ -380,7 +380,7 @@ async fn what_waits_for_a_remote_store_goes_into_the_file_where_the_file_becomes
     assert_eq!(sqlite(dir.path()).execute(damage, []).unwrap(), 1);
 
     let local = Setup::sqlite(dir.path());
-    let tracker = local.open(Options { redirect: Redirect::Always, ..local.options() }).unwrap();
+    let tracker = local.open(local.options().with_redirect(Redirect::Always)).unwrap();
     let said = async |session| {
         let rows = tracker.reader().messages(session, None, 100_000).await.unwrap();
         rows.into_iter().map(|row| row.content).collect::<Vec<_>>()

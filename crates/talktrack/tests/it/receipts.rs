@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use talktrack::{Message, MessageId, NotDurable, Options, SessionId, Tracker};
+use talktrack::{MessageId, NotDurable, Options, SessionId, Tracker};
 use talktrack_testkit::eventually;
 
 use crate::support::{SESSION, StuckDisk, accept, assert_pending, dir, message, new_session, value, within};
@@ -64,8 +64,7 @@ async fn receipts_that_nobody_asks_change_nothing() {
 async fn a_receipt_says_which_message_was_refused_and_why() {
     let dir = dir();
     let tracker = open(&dir).await;
-    let with_id =
-        |number, content: &str| Message { id: Some(MessageId::from_u128(number)), ..message(content) };
+    let with_id = |number, content: &str| message(content).with_id(MessageId::from_u128(number));
     // The disk is stuck until the last message is accepted, so that all four are in one batch.
     let stuck = StuckDisk::of(dir.path());
     let receipts = [

@@ -26,24 +26,21 @@ async fn stuck(dir: &tempfile::TempDir, options: Options) -> (Tracker, StuckDisk
 #[tokio::test]
 async fn a_full_queue_refuses_and_hands_the_very_message_back() {
     let dir = dir();
-    let options = Options { queue_capacity: 10, ..Options::new(dir.path()) };
+    let options = Options::new(dir.path()).with_queue_capacity(10);
     let (tracker, stuck) = stuck(&dir, options).await;
     let receipts: Vec<_> = (0..10).map(|n| accept(&tracker, message(format!("message {n}")))).collect();
     assert_eq!(tracker.queue_depth(), 10);
-    let one_more = Message {
-        id: Some(MessageId::from_u128(7)),
-        external_id: Some("own".into()),
-        metadata: Some(JsonObject::parse(r#"{ "spelled" : "so" }"#).unwrap()),
-        created_at: Some("2026-01-02T03:04:05Z".parse().unwrap()),
-        ..message("one more")
-    };
+    let one_more = message("one more")
+        .with_id(MessageId::from_u128(7))
+        .with_external_id("own")
+        .with_metadata(JsonObject::parse(r#"{ "spelled" : "so" }"#).unwrap())
+        .with_created_at("2026-01-02T03:04:05Z".parse::<talktrack::Timestamp>().unwrap());
     for _ in 0..3 {
         let refused = refusal(&tracker, one_more.clone());
         assert_eq!(refused, Refused { reason: Reason::QueueFull, returned: one_more.clone() });
         assert_eq!(refused.reason.code(), "queue_full");
     }
-    let session =
-        NewSession { metadata: one_more.metadata.clone(), ..NewSession::new(SessionId::from_u128(8), USER) };
+    let session = NewSession::new(SessionId::from_u128(8), USER).with_metadata(one_more.metadata.clone());
     let refused = tracker.start_session(session.clone()).expect_err("a session's start is refused too");
     assert_eq!(refused, Refused { reason: Reason::QueueFull, returned: session });
     let keys = JsonObject::parse(r#"{"a":1}"#).unwrap();
@@ -67,7 +64,7 @@ async fn a_full_queue_refuses_and_hands_the_very_message_back() {
 #[tokio::test]
 async fn a_session_can_be_ended_although_the_queue_is_full() {
     let dir = dir();
-    let (tracker, stuck) = stuck(&dir, Options { queue_capacity: 2, ..Options::new(dir.path()) }).await;
+    let (tracker, stuck) = stuck(&dir, Options::new(dir.path()).with_queue_capacity(2)).await;
     let receipts = [accept(&tracker, message("one")), accept(&tracker, message("two"))];
     assert_eq!(refusal(&tracker, message("three")).reason, Reason::QueueFull);
     let end = tracker.end_session(SESSION, "completed").expect("an end is never turned away");
@@ -81,15 +78,15 @@ async fn a_session_can_be_ended_although_the_queue_is_full() {
 #[tokio::test]
 async fn a_queue_full_of_bytes_refuses_what_does_not_fit() {
     let dir = dir();
-    let (tracker, stuck) = stuck(&dir, Options { queue_bytes: 1_000, ..Options::new(dir.path()) }).await;
+    let (tracker, stuck) = stuck(&dir, Options::new(dir.path()).with_queue_bytes(1_000)).await;
     let text = |bytes| message("x".repeat(bytes));
     let mut receipts = vec![accept(&tracker, text(600)), accept(&tracker, text(300))];
-    let too_much = Message { audio_url: Some("y".repeat(51)), ..text(50) };
+    let too_much = text(50).with_audio_url("y".repeat(51));
     assert_eq!(
         refusal(&tracker, too_much.clone()),
         Refused { reason: Reason::QueueFull, returned: too_much }
     );
-    let just_fits = Message { audio_url: Some("y".repeat(50)), ..text(50) };
+    let just_fits = text(50).with_audio_url("y".repeat(50));
     receipts.push(accept(&tracker, just_fits));
     assert_eq!(refusal(&tracker, text(1)).reason, Reason::QueueFull);
     drop(stuck);
@@ -102,14 +99,14 @@ async fn a_queue_full_of_bytes_refuses_what_does_not_fit() {
 #[tokio::test]
 async fn a_message_over_the_limit_is_refused_all_its_text_together() {
     let dir = dir();
-    let tracker = Tracker::open(Options { max_message_bytes: 100, ..Options::new(dir.path()) }).unwrap();
+    let tracker = Tracker::open(Options::new(dir.path()).with_max_message_bytes(100)).unwrap();
     within(tracker.start_session(new_session()).unwrap().durable()).await.unwrap();
-    let limit = |extra| Message {
-        external_id: Some("e".repeat(10)),
-        audio_url: Some("a".repeat(10)),
-        content_generated: Some("g".repeat(10)),
-        metadata: Some(JsonObject::parse(&format!("{{\"k\":\"{}\"}}", "m".repeat(12))).unwrap()),
-        ..message("\u{e9}".repeat(25) + extra)
+    let limit = |extra| {
+        message("\u{e9}".repeat(25) + extra)
+            .with_external_id("e".repeat(10))
+            .with_audio_url("a".repeat(10))
+            .with_content_generated("g".repeat(10))
+            .with_metadata(JsonObject::parse(&format!("{{\"k\":\"{}\"}}", "m".repeat(12))).unwrap())
     };
     within(accept(&tracker, limit(""))).await.expect("100 bytes are at the limit");
     let refused = refusal(&tracker, limit("x"));
@@ -126,12 +123,9 @@ async fn an_invalid_message_is_refused_with_the_name_of_its_field() {
     within(tracker.start_session(new_session()).unwrap().durable()).await.unwrap();
     let invalid = [
         ("content: must not be empty", message("")),
-        ("external_id: must not be empty", Message { external_id: Some(String::new()), ..message("x") }),
-        (
-            "external_id: must be at most 256 bytes",
-            Message { external_id: Some("x".repeat(257)), ..message("x") },
-        ),
-        ("revision: must be at most 2147483647", Message { revision: 1 << 31, ..message("x") }),
+        ("external_id: must not be empty", message("x").with_external_id(String::new())),
+        ("external_id: must be at most 256 bytes", message("x").with_external_id("x".repeat(257))),
+        ("revision: must be at most 2147483647", message("x").with_revision(1 << 31)),
     ];
     for (problem, message) in invalid {
         let refused = refusal(&tracker, message.clone());
@@ -142,12 +136,12 @@ async fn an_invalid_message_is_refused_with_the_name_of_its_field() {
         assert_eq!(refused.returned, message, "{problem}");
     }
     let valid = [
-        Message { external_id: Some("x".repeat(256)), ..message("a long name") },
-        Message { revision: i32::MAX.unsigned_abs(), ..message("many revisions") },
-        Message { kind: Kind::Event, ..message("") },
-        Message { content_generated: Some("never spoken".into()), ..message("") },
-        Message { parts: Some(talktrack::JsonArray::parse("[]").unwrap()), ..message("") },
-        Message { role: Role::Tool, kind: Kind::ToolResult, ..message("") },
+        message("a long name").with_external_id("x".repeat(256)),
+        message("many revisions").with_revision(i32::MAX.unsigned_abs()),
+        message("").with_kind(Kind::Event),
+        message("").with_content_generated("never spoken"),
+        message("").with_parts(talktrack::JsonArray::parse("[]").unwrap()),
+        message("").with_role(Role::Tool).with_kind(Kind::ToolResult),
     ];
     for message in valid {
         within(accept(&tracker, message)).await.expect("at the limit is within it");
@@ -173,9 +167,9 @@ async fn a_session_with_a_bad_name_is_refused_and_comes_back() {
 #[tokio::test]
 async fn what_is_told_of_a_session_has_the_same_limit_and_comes_back_too() {
     let dir = dir();
-    let tracker = Tracker::open(Options { max_message_bytes: 100, ..Options::new(dir.path()) }).unwrap();
+    let tracker = Tracker::open(Options::new(dir.path()).with_max_message_bytes(100)).unwrap();
     let told = |bytes: usize| JsonObject::parse(&format!("{{\"k\":\"{}\"}}", "m".repeat(bytes - 8))).unwrap();
-    let session = |bytes| NewSession { metadata: Some(told(bytes)), ..new_session() };
+    let session = |bytes| new_session().with_metadata(told(bytes));
     let too_large = Reason::TooLarge { size: 101, limit: 100 };
     let refused = tracker.start_session(session(101)).expect_err("one byte too many");
     assert_eq!(refused, Refused { reason: too_large.clone(), returned: session(101) });
@@ -188,7 +182,7 @@ async fn what_is_told_of_a_session_has_the_same_limit_and_comes_back_too() {
 #[tokio::test]
 async fn a_refused_session_leaves_nothing_in_memory() {
     let dir = dir();
-    let (tracker, stuck) = stuck(&dir, Options { queue_capacity: 1, ..Options::new(dir.path()) }).await;
+    let (tracker, stuck) = stuck(&dir, Options::new(dir.path()).with_queue_capacity(1)).await;
     let receipt = accept(&tracker, message("fills the queue"));
     let refused =
         tracker.start_session(NewSession::new(SessionId::from_u128(9), USER)).expect_err("the queue is full");

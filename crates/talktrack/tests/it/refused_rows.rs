@@ -7,7 +7,7 @@ mod sessions;
 mod triggers;
 mod waiting;
 
-use talktrack::{Message, MessageId};
+use talktrack::MessageId;
 
 use crate::node::{DeadLetter, Node};
 use crate::postgres::migrated;
@@ -116,8 +116,7 @@ async fn a_revision_that_breaks_a_check_is_laid_aside_and_what_was_said_before_s
     database.psql("ALTER TABLE conversation_messages ADD CONSTRAINT short CHECK (length(content) < 20)");
     let node = Node::at(&database.url());
     node.start(SESSION).await;
-    let draft =
-        |revision, text: &str| Message { id: Some(MessageId::from_u128(1)), revision, ..message(text) };
+    let draft = |revision, text: &str| message(text).with_id(MessageId::from_u128(1)).with_revision(revision);
     node.track(draft(0, "first")).await;
     node.settled().await;
     node.track(draft(1, "second, and longer than that")).await;

@@ -179,7 +179,7 @@ async fn a_store_that_forgets_again_and_again_loses_and_doubles_nothing() {
 async fn records_leave_the_window_when_their_time_is_over_and_deletions_stay() {
     let dir = dir();
     let store = MemoryStore::new();
-    let options = Options { resend_window: Duration::from_millis(1), ..Options::new(dir.path()) };
+    let options = Options::new(dir.path()).with_resend_window(Duration::from_millis(1));
     let tracker =
         talktrack::Tracker::open_with_store(options, &(Arc::new(store.clone()) as Arc<dyn Store>)).unwrap();
     drop(tracker.start_session(crate::support::new_session()).unwrap());
@@ -200,7 +200,7 @@ async fn records_leave_the_window_when_their_time_is_over_and_deletions_stay() {
 async fn the_window_keeps_no_more_bytes_than_it_may() {
     let dir = dir();
     let store = MemoryStore::new();
-    let options = Options { resend_window_max_bytes: 1_000_000, ..Options::new(dir.path()) };
+    let options = Options::new(dir.path()).with_resend_window_max_bytes(1_000_000);
     let tracker =
         talktrack::Tracker::open_with_store(options, &(Arc::new(store.clone()) as Arc<dyn Store>)).unwrap();
     drop(tracker.start_session(crate::support::new_session()).unwrap());

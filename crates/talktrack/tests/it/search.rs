@@ -33,7 +33,7 @@ async fn say(tracker: &Tracker, texts: &[&str]) {
 
 /// Waits until a search finds exactly this many messages.
 async fn finds(tracker: &Tracker, query: &str, count: usize) {
-    let wanted = SearchFilter { query: query.parse().unwrap(), user_id: None, session_id: None };
+    let wanted = SearchFilter::new(query.parse().unwrap());
     let deadline = Instant::now() + PATIENCE;
     loop {
         let found = tracker.reader().search(wanted.clone(), None, 1_000).await;
@@ -186,9 +186,9 @@ async fn of_a_very_long_message_the_first_words_are_found() {
 #[tokio::test]
 async fn without_an_index_nothing_is_found_and_everything_is_written() {
     let dir = dir();
-    let tracker = Tracker::open(Options { search: false, ..Options::new(dir.path()) }).unwrap();
+    let tracker = Tracker::open(Options::new(dir.path()).with_search(false)).unwrap();
     say(&tracker, &["a needle"]).await;
-    let wanted = SearchFilter { query: "needle".parse().unwrap(), user_id: None, session_id: None };
+    let wanted = SearchFilter::new("needle".parse().unwrap());
     let refused = tracker.reader().search(wanted, None, 10).await.unwrap_err().to_string();
     assert!(refused.contains("the search index is not there"), "{refused}");
     assert!(!index_of(dir.path()).exists());

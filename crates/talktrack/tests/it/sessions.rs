@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use talktrack::clock::Clock as _;
 use talktrack::{
-    Closing, JsonObject, Message, NewSession, NotDurable, Options, Role, SessionId, Started, Status,
-    StoredTime, Timestamp, UserId,
+    Closing, JsonObject, Message, NewSession, NotDurable, Role, SessionId, Started, Status, StoredTime,
+    Timestamp, UserId,
 };
 use talktrack_testkit::{Setup, Trial};
 
@@ -21,8 +21,8 @@ fn trial(dir: &tempfile::TempDir) -> Trial {
 async fn a_session_with_two_connections_ends_with_the_last_of_them() {
     let dir = dir();
     let mut trial = trial(&dir);
-    assert_eq!(trial.start(new_session()).await, Started { resumed: false });
-    assert_eq!(trial.start(new_session()).await, Started { resumed: true });
+    assert_eq!(trial.start(new_session()).await, Started::new(false));
+    assert_eq!(trial.start(new_session()).await, Started::new(true));
     trial.say(SESSION, Role::User, "hello").await;
     assert!(trial.tracker().disconnect(SESSION).unwrap().is_none(), "one connection is left");
     trial.settled().await;
@@ -148,8 +148,7 @@ async fn what_is_said_after_the_calendar_stepped_back_comes_after_what_was_said_
     trial.say(SESSION, Role::User, "one").await;
     trial.clock().set(noon.minus(MINUTE * 60));
     trial.say(SESSION, Role::User, "two").await;
-    let earlier =
-        Message { created_at: Some(noon.minus(MINUTE)), ..Message::new(SESSION, Role::User, "said earlier") };
+    let earlier = Message::new(SESSION, Role::User, "said earlier").with_created_at(noon.minus(MINUTE));
     trial.track(earlier).await.unwrap();
     trial.clock().set(noon.plus(MINUTE));
     trial.say(SESSION, Role::User, "three").await;
@@ -164,8 +163,7 @@ async fn a_moment_that_the_data_directory_has_seen_is_no_future_however_far_the_
     trial.start(new_session()).await;
     let noon = trial.now();
     trial.clock().set(noon.minus(MINUTE * 60 * 24 * 7));
-    let at =
-        |created_at| Message { created_at: Some(created_at), ..Message::new(SESSION, Role::User, "when?") };
+    let at = |created_at| Message::new(SESSION, Role::User, "when?").with_created_at(created_at);
     trial.track(at(noon.plus(MINUTE))).await.unwrap();
     trial.track(at(noon.plus(MINUTE * 60 * 25))).await.unwrap();
     trial.settled().await;
@@ -182,7 +180,7 @@ async fn sessions_are_swept_without_being_asked() {
     let setup = Setup::sqlite(dir.path());
     let grace_period = Duration::from_millis(80);
     let idle_timeout = 10 * MINUTE;
-    let options = Options { grace_period, idle_timeout, ..setup.options() };
+    let options = setup.options().with_grace_period(grace_period).with_idle_timeout(idle_timeout);
     let trial = Trial::open_with(setup, options);
     trial.start(new_session()).await;
     trial.wait(10 * MINUTE);
@@ -230,17 +228,13 @@ async fn a_session_of_an_earlier_run_is_resumed_and_says_so() {
     trial.start(new_session()).await;
     trial.say(SESSION, Role::User, "one").await;
     let mut trial = trial.restart().await;
-    assert_eq!(trial.start(new_session()).await, Started { resumed: true });
+    assert_eq!(trial.start(new_session()).await, Started::new(true));
     trial.say(SESSION, Role::User, "two").await;
     assert_eq!(trial.end(SESSION, "completed").await.message_count, 2, "the count goes on");
     trial.wait(2 * MINUTE);
     trial.tracker().sweep();
     assert_eq!(trial.tracker().sessions_in_memory(), 0);
-    assert_eq!(
-        trial.start(new_session()).await,
-        Started { resumed: true },
-        "and when memory has forgotten it"
-    );
+    assert_eq!(trial.start(new_session()).await, Started::new(true), "and when memory has forgotten it");
 }
 
 #[tokio::test]
@@ -248,8 +242,7 @@ async fn u0000_in_what_is_told_of_a_session_is_replaced() {
     let dir = dir();
     let trial = trial(&dir);
     let object = |text| JsonObject::parse(text).unwrap();
-    let session =
-        NewSession { metadata: Some(object(r#"{"a":"x\u0000y"}"#)), ..NewSession::named("n\0n", USER) };
+    let session = NewSession::named("n\0n", USER).with_metadata(object(r#"{"a":"x\u0000y"}"#));
     let session_id = session.session_id;
     trial.start(session).await;
     within(trial.tracker().update_session(session_id, object(r#"{"b":["\u0000"]}"#)).unwrap()).await.unwrap();
@@ -272,10 +265,9 @@ async fn times_of_a_session_that_lie_ahead_are_replaced_by_the_moment_of_accepta
     let far = "9999-12-31T23:59:59.999999Z".parse().unwrap();
     for (claimed, stored) in [(ahead(60), ahead(60)), (ahead(61), Some(now)), (Some(far), Some(now))] {
         let session = SessionId::new(uuid::Uuid::new_v4());
-        let new = NewSession { started_at: claimed, ..NewSession::new(session, USER) };
+        let new = NewSession::new(session, USER).with_started_at(claimed);
         within(tracker.start_session(new).unwrap().durable()).await.unwrap();
-        let closing =
-            Closing { status: Status::Ended, reason: "over", ended_at: claimed.unwrap(), known: None };
+        let closing = Closing::new(Status::Ended, "over", claimed.unwrap());
         within(tracker.end_session_as(session, closing).unwrap().durable()).await.unwrap();
         let row = within(tracker.reader().session(session)).await.unwrap().unwrap();
         assert_eq!(Some(row.started_at), stored.map(StoredTime::Known), "{claimed:?}");
@@ -289,12 +281,12 @@ async fn times_of_a_session_before_1970_are_refused_by_name() {
     let setup = Setup::sqlite(dir.path());
     let tracker = setup.open(setup.options()).unwrap();
     let long_ago: Timestamp = "0001-01-01T00:00:00Z".parse().unwrap();
-    let new = NewSession { started_at: Some(long_ago), ..NewSession::new(SESSION, USER) };
+    let new = NewSession::new(SESSION, USER).with_started_at(long_ago);
     let refused = tracker.start_session(new.clone()).unwrap_err();
     assert_eq!(refused.reason.to_string(), "started_at: must not be before 1970-01-01T00:00:00Z");
     assert_eq!(refused.returned, new);
     drop(tracker.start_session(NewSession::new(SESSION, USER)).unwrap());
-    let closing = Closing { status: Status::Ended, reason: "over", ended_at: long_ago, known: None };
+    let closing = Closing::new(Status::Ended, "over", long_ago);
     let refused = tracker.end_session_as(SESSION, closing).unwrap_err();
     assert_eq!(refused.to_string(), "ended_at: must not be before 1970-01-01T00:00:00Z");
 }

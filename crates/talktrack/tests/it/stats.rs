@@ -19,7 +19,7 @@ fn tallies_of(data_dir: &Path) -> PathBuf {
 }
 
 fn open(dir: &TempDir) -> Tracker {
-    Tracker::open(Options { search: false, ..Options::new(dir.path()) }).expect("the tracker opens")
+    Tracker::open(Options::new(dir.path()).with_search(false)).expect("the tracker opens")
 }
 
 fn moment(text: &str) -> Timestamp {
@@ -34,7 +34,7 @@ fn day() -> TimeRange {
 }
 
 fn new(session: SessionId) -> NewSession {
-    NewSession { started_at: Some(moment("2026-01-01T00:00:00Z")), ..NewSession::new(session, USER) }
+    NewSession::new(session, USER).with_started_at(moment("2026-01-01T00:00:00Z"))
 }
 
 /// Builds a message at this many minutes after midnight, with this latency in milliseconds.
@@ -43,7 +43,7 @@ fn said(session: SessionId, minute: u32, e2e_ms: u32) -> Message {
     let metrics: Option<TurnMetrics> =
         metrics.map(|json: serde_json::Value| serde_json::from_value(json).unwrap());
     let created_at = moment(&format!("2026-01-01T{:02}:{:02}:00Z", minute / 60, minute % 60));
-    Message { metrics, created_at: Some(created_at), ..Message::new(session, Role::Assistant, "said") }
+    Message::new(session, Role::Assistant, "said").with_metrics(metrics).with_created_at(created_at)
 }
 
 async fn say(tracker: &Tracker, messages: impl IntoIterator<Item = Message>) {
@@ -56,7 +56,7 @@ async fn say(tracker: &Tracker, messages: impl IntoIterator<Item = Message>) {
 /// Returns all figures that must match exactly. The sum of the durations is left out: the rollup adds
 /// them in another order, which can change the last digit.
 fn figures(stats: &Stats) -> Vec<(u64, u64, u64, u64, &MessageStats)> {
-    let figures = stats.buckets.iter().map(|StatsBucket { sessions, messages }| {
+    let figures = stats.buckets.iter().map(|StatsBucket { sessions, messages, .. }| {
         (sessions.begun, sessions.ended, sessions.abandoned, sessions.duration_seconds.len(), messages)
     });
     figures.collect()
@@ -139,9 +139,9 @@ async fn messages_in_slices_without_end_are_counted_with_all_others() {
     let until =
         talktrack::clock::Clock::now(&talktrack::clock::SystemClock).plus(Duration::from_secs(23 * 3_600));
     let step = Duration::from_secs(300);
-    let flood = |number: usize| Message {
-        created_at: Some(until.minus(step * u32::try_from(number).unwrap())),
-        ..Message::new(SESSION, Role::User, "flood")
+    let flood = |number: usize| {
+        Message::new(SESSION, Role::User, "flood")
+            .with_created_at(until.minus(step * u32::try_from(number).unwrap()))
     };
     say(&tracker, (0..FLOOD).map(flood).chain([said(SESSION, 1, 10), said(SESSION, 2, 20)])).await;
     counts(&tracker, 2).await;
@@ -238,7 +238,7 @@ async fn rows_that_get_the_numbers_of_deleted_ones_are_counted_in_their_place() 
     // While the rollup is off, the last rows are deleted and new rows get their rowids: fewer, as many, and more.
     close(tracker).await;
     for more in [1, 3, 5_u32] {
-        let quiet = Options { search: false, stats: false, ..Options::new(dir.path()) };
+        let quiet = Options::new(dir.path()).with_search(false).with_stats(false);
         let tracker = Tracker::open(quiet).unwrap();
         let last = if more == 1 { goes } else { SessionId::from_u128(u128::from(more)) };
         let deletion = tracker.delete_session(last, None).expect("accepted");
@@ -259,11 +259,11 @@ async fn a_slice_of_many_rows_is_counted_anew_in_steps_while_more_arrive() {
     let dir = dir();
     let tracker = open(&dir);
     drop(tracker.start_session(new(SESSION)).expect("accepted"));
-    let first = Message { id: Some(MessageId::from_u128(7)), ..said(SESSION, 10, 5) };
+    let first = said(SESSION, 10, 5).with_id(MessageId::from_u128(7));
     say(&tracker, [first.clone()]).await;
     say(&tracker, (0..9_000).map(|number| said(SESSION, 10 + number % 4, number))).await;
     counts(&tracker, 9_001).await;
-    let revised = |revision| Message { revision, interrupted: true, ..first.clone() };
+    let revised = |revision| first.clone().with_revision(revision).with_interrupted(true);
     for round in 1..=5 {
         say(&tracker, [revised(round)]).await;
         say(&tracker, (0..500).map(|number| said(SESSION, 9 + number % 6, number))).await;
@@ -280,13 +280,13 @@ async fn a_row_that_moved_is_counted_where_it_is_once_its_slice_is_looked_at() {
     drop(tracker.start_session(new(SESSION)).expect("accepted"));
     let id = Some(MessageId::from_u128(7));
     let neighbour = Some(MessageId::from_u128(8));
-    let later = Message { id, revision: 1, ..said(SESSION, 20, 2) };
-    say(&tracker, [said(SESSION, 20, 1), later, Message { id: neighbour, ..said(SESSION, 21, 3) }]).await;
+    let later = said(SESSION, 20, 2).with_id(id).with_revision(1);
+    say(&tracker, [said(SESSION, 20, 1), later, said(SESSION, 21, 3).with_id(neighbour)]).await;
     counts(&tracker, 3).await;
     // The earlier revision comes late, and moves the stored message to its place. The rollup does not
     // notice this until a message next to the old place is revised.
-    say(&tracker, [Message { id, ..said(SESSION, 10, 9) }]).await;
-    say(&tracker, [Message { id: neighbour, revision: 1, ..said(SESSION, 21, 4) }]).await;
+    say(&tracker, [said(SESSION, 10, 9).with_id(id)]).await;
+    say(&tracker, [said(SESSION, 21, 4).with_id(neighbour).with_revision(1)]).await;
     counts(&tracker, 3).await;
     close(tracker).await;
 }
@@ -294,7 +294,7 @@ async fn a_row_that_moved_is_counted_where_it_is_once_its_slice_is_looked_at() {
 #[tokio::test]
 async fn without_counting_everything_is_written_and_nothing_is_told() {
     let dir = dir();
-    let tracker = Tracker::open(Options { stats: false, ..Options::new(dir.path()) }).unwrap();
+    let tracker = Tracker::open(Options::new(dir.path()).with_stats(false)).unwrap();
     drop(tracker.start_session(new_session()).expect("accepted"));
     say(&tracker, [said(SESSION, 1, 1)]).await;
     let refused = tracker.reader().stats(&day()).await.unwrap_err().to_string();

@@ -1,7 +1,7 @@
 //! U+0000, which PostgreSQL cannot store, is replaced on entry, and the message is flagged.
 
 use talktrack::message::{NUL_REPLACED, TurnMetrics};
-use talktrack::{JsonArray, JsonObject, Message, Stored};
+use talktrack::{JsonArray, JsonObject, Stored};
 use talktrack_testkit::{Setup, Trial};
 
 use crate::support::{SESSION, dir, message, new_session, value};
@@ -21,15 +21,15 @@ async fn u0000_is_replaced_in_every_field_and_flagged_in_the_metadata() {
     let dir = dir();
     let mut trial = trial(&dir).await;
     let metrics = |text| TurnMetrics::try_from(object(text)).unwrap();
-    let id = trial.track(Message {
-        external_id: Some("own\0id".into()),
-        audio_url: Some("a\0".into()),
-        content_generated: Some("\0g".into()),
-        metadata: Some(object(r#"{"k\u0000":{"deep":["\u0000",1]}}"#)),
-        parts: Some(JsonArray::parse(r#"["p\u0000"]"#).unwrap()),
-        metrics: Some(metrics(r#"{"model":"m\u0000"}"#)),
-        ..message("\0nul\0\0")
-    });
+    let id = trial.track(
+        message("\0nul\0\0")
+            .with_external_id("own\0id")
+            .with_audio_url("a\0")
+            .with_content_generated("\0g")
+            .with_metadata(object(r#"{"k\u0000":{"deep":["\u0000",1]}}"#))
+            .with_parts(JsonArray::parse(r#"["p\u0000"]"#).unwrap())
+            .with_metrics(metrics(r#"{"model":"m\u0000"}"#)),
+    );
     let id = id.await.unwrap();
     let row = trial.transcript(SESSION).await.remove(0);
     assert_eq!(row.content, "\u{fffd}nul\u{fffd}\u{fffd}");
@@ -53,12 +53,12 @@ async fn u0000_in_any_one_field_is_enough_for_the_flag() {
     let metrics = TurnMetrics::try_from(object(r#"{"own":["\u0000"]}"#)).unwrap();
     let messages = vec![
         message("\0"),
-        Message { external_id: Some("\0".into()), ..message("external_id") },
-        Message { audio_url: Some("\0".into()), ..message("audio_url") },
-        Message { content_generated: Some("\0".into()), ..message("content_generated") },
-        Message { metadata: Some(object(r#"{"a":"\u0000"}"#)), ..message("metadata") },
-        Message { parts: Some(JsonArray::parse(r#"["\u0000"]"#).unwrap()), ..message("parts") },
-        Message { metrics: Some(metrics), ..message("metrics") },
+        message("external_id").with_external_id("\0"),
+        message("audio_url").with_audio_url("\0"),
+        message("content_generated").with_content_generated("\0"),
+        message("metadata").with_metadata(object(r#"{"a":"\u0000"}"#)),
+        message("parts").with_parts(JsonArray::parse(r#"["\u0000"]"#).unwrap()),
+        message("metrics").with_metrics(metrics),
     ];
     let count = messages.len();
     trial.track_all(messages).await;
@@ -78,7 +78,7 @@ async fn text_without_u0000_is_left_alone_byte_for_byte() {
     // With a second backslash in front, the escape is six literal characters. And JSON keeps the caller's spelling.
     let spelled =
         r#"{ "text" : "\\u0000 \u00e9 \/", "n" : 1.50e+02, "big" : 123456789012345678901234567890 }"#;
-    let said = Message { metadata: Some(object(spelled)), ..message("\\u0000 \\0 \u{fffd} \u{2400}") };
+    let said = message("\\u0000 \\0 \u{fffd} \u{2400}").with_metadata(object(spelled));
     trial.track(said.clone()).await.unwrap();
     let row = trial.transcript(SESSION).await.remove(0);
     assert_eq!((row.content, row.metadata), (said.content, said.metadata.map(Stored::Known)));
@@ -89,8 +89,7 @@ async fn text_without_u0000_is_left_alone_byte_for_byte() {
 async fn a_message_with_u0000_may_be_repeated() {
     let dir = dir();
     let mut trial = trial(&dir).await;
-    let said =
-        || Message { external_id: Some("x\0".into()), metadata: Some(object("{}")), ..message("a\0b") };
+    let said = || message("a\0b").with_external_id("x\0").with_metadata(object("{}"));
     let first = trial.track(said()).await.unwrap();
     assert_eq!(trial.track(said()).await, Ok(first));
     let books = trial.settled().await;
@@ -102,7 +101,7 @@ async fn replacing_u0000_changes_nothing_else_in_the_json() {
     let dir = dir();
     let mut trial = trial(&dir).await;
     let spelled = r#"[ "\\u0000", "\u0000\\\u0000", 1e400, 1.50, "\u00e9\ud83d\ude00" ]"#;
-    trial.track(Message { parts: Some(JsonArray::parse(spelled).unwrap()), ..message("x") }).await.unwrap();
+    trial.track(message("x").with_parts(JsonArray::parse(spelled).unwrap())).await.unwrap();
     let row = trial.transcript(SESSION).await.remove(0);
     let expected = r#"[ "\\u0000", "\ufffd\\\ufffd", 1e400, 1.50, "\u00e9\ud83d\ude00" ]"#;
     assert_eq!(row.parts.unwrap().as_str(), expected);

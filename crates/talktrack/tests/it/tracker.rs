@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use talktrack::{Message, Timestamp, Tracker};
+use talktrack::{Timestamp, Tracker};
 use talktrack_testkit::ManualClock;
 use talktrack_testkit::Setup;
 
@@ -143,12 +143,12 @@ async fn tracking_never_waits_for_the_disk() {
 async fn the_clock_of_the_options_stamps_everything() {
     let dir = dir();
     let clock = ManualClock::at("2001-02-03T04:05:06.789012Z".parse().unwrap());
-    let options = talktrack::Options { clock: Arc::new(clock), ..talktrack::Options::new(dir.path()) };
+    let options = talktrack::Options::new(dir.path()).with_clock(Arc::new(clock));
     let tracker = Tracker::open(options).unwrap();
     drop(tracker.start_session(new_session()).unwrap());
     within(accept(&tracker, message("hello"))).await.unwrap();
-    let said = "1999-12-31T23:59:59Z".parse().unwrap();
-    within(accept(&tracker, Message { created_at: Some(said), ..message("earlier") })).await.unwrap();
+    let said: Timestamp = "1999-12-31T23:59:59Z".parse().unwrap();
+    within(accept(&tracker, message("earlier").with_created_at(said))).await.unwrap();
     let rows = within(tracker.reader().messages(SESSION, None, 10)).await.unwrap();
     let times: Vec<_> = rows.iter().map(|row| row.created_at.to_string()).collect();
     assert_eq!(times, ["1999-12-31T23:59:59.000000Z", "2001-02-03T04:05:06.789012Z"]);

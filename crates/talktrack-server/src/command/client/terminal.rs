@@ -178,7 +178,8 @@ impl TerminalChat {
                     format!("the token expires at {expires_at}; the server closes the connection then");
                 self.print_line(&self.view.dim(&told))
             }
-            ServerFrame::Pong { .. } => Ok(()),
+            // A pong, or a frame of a newer server, shows nothing.
+            _ => Ok(()),
         }
     }
 

@@ -120,7 +120,8 @@ impl Importer {
         let user_id = user.ok_or_else(|| line_error("user_id: missing"))?;
         let SessionStartFrame { external_id, metadata, started_at } = start;
         let session = match (id, external_id) {
-            (Some(id), external_id) => NewSession { external_id, ..NewSession::new(id, user_id.clone()) },
+            (Some(id), None) => NewSession::new(id, user_id.clone()),
+            (Some(id), Some(name)) => NewSession::new(id, user_id.clone()).with_external_id(name),
             (None, Some(name)) => NewSession::named(name, user_id.clone()),
             (None, None) => return Err(line_error("session_id: missing")),
         };
@@ -135,7 +136,7 @@ impl Importer {
         if let Some(row) = stored {
             return self.resume_session(&row, metadata).await;
         }
-        let session = NewSession { metadata, started_at, ..session };
+        let session = session.with_metadata(metadata).with_started_at(started_at);
         drop(self.handover.hand_over_with_retry(session, Tracker::start_session).await?);
         self.handover.tally.sessions += u64::from(started.is_none());
         self.sessions.entry(session_id).or_insert_with(|| ImportedSession::new(user_id, true, started_at));
@@ -211,7 +212,7 @@ impl Importer {
         }
         let last = session.last;
         let ended_at = ended_at.or(last).unwrap_or_else(|| SystemClock.now());
-        let closing = Closing { status, reason: reason.unwrap_or("completed"), ended_at, known: None };
+        let closing = Closing::new(status, reason.unwrap_or("completed"), ended_at);
         self.handover.hand_over_once(|tracker| tracker.end_session_as(session_id, closing)).map(drop)
     }
 }

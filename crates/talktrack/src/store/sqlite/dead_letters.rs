@@ -59,6 +59,7 @@ pub enum Replayed {
 
 /// The books of the file and the counted rows, all of one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct BooksCheck {
     /// The totals that talktrack keeps.
     pub books: Books,

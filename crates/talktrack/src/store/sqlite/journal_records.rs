@@ -76,6 +76,7 @@ impl SqliteReader {
 
 /// A record of the journal: pending for a remote store, or kept for the re-send window.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct JournalRecord {
     /// The record.
     pub record: Record,

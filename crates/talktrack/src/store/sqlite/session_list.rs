@@ -143,15 +143,15 @@ mod tests {
         for (filter, index) in [
             (SessionFilter::default(), "SCAN conversation_sessions USING INDEX conversation_sessions_newest"),
             (
-                SessionFilter { status, ..SessionFilter::default() },
+                SessionFilter::default().with_status(status),
                 "SEARCH conversation_sessions USING INDEX conversation_sessions_of_status (status=?)",
             ),
             (
-                SessionFilter { user_id: user_id.clone(), ..SessionFilter::default() },
+                SessionFilter::default().with_user_id(user_id.clone()),
                 "SEARCH conversation_sessions USING INDEX conversation_sessions_of_user (user_id=?)",
             ),
             (
-                SessionFilter { user_id, status, ..SessionFilter::default() },
+                SessionFilter::default().with_user_id(user_id).with_status(status),
                 "SEARCH conversation_sessions USING INDEX conversation_sessions_of_user (user_id=?)",
             ),
         ] {

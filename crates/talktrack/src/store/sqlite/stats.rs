@@ -83,7 +83,7 @@ impl SqliteReader {
             changes::count_kinds_since(connection, &rollup::RECOMPUTED_KINDS, checkpoint.change, MOST_CHANGES)
         };
         let changes = self.run_query(since).await?;
-        Ok(Stats::from_buckets(range, found, Lag { messages, changes, stale_buckets }))
+        Ok(Stats::from_buckets(range, found, Lag::new(messages, changes, stale_buckets)))
     }
 
     /// Returns statistics for a range of time about the sessions of this user.

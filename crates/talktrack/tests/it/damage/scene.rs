@@ -193,7 +193,7 @@ async fn talk(tracker: &Tracker, random: &mut fastrand::Rng) -> Vec<(MessageId, 
         let repeated = if number % 23 == 0 { random.usize(200..700) } else { random.usize(1..12) };
         let content = format!("{} ", id.as_uuid().simple()).repeat(repeated);
         let session = sessions[random.usize(0..sessions.len())];
-        let message = Message { id: Some(id), ..Message::new(session, Role::User, content) };
+        let message = Message::new(session, Role::User, content).with_id(id);
         drop(accept(tracker, message.clone()));
         said.push((id, message));
         if number % 40 == 0 {

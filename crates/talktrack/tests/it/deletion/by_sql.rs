@@ -2,7 +2,7 @@
 
 use talktrack::options::Redirect;
 use talktrack::store::postgres::schema::{self, UserAccess};
-use talktrack::{Message, NotDurable, Options, Role};
+use talktrack::{Message, MessageId, NotDurable, Role};
 use talktrack_testbed::{Database, Postgres, like_supabase};
 use talktrack_testkit::Setup;
 
@@ -14,7 +14,7 @@ use crate::schema::{connect, differences};
 use crate::support::{SESSION, accept, dir, message, sqlite, value, within};
 
 fn numbered(number: u32, text: &str) -> Message {
-    Message { external_id: Some(number.to_string()), ..message(text) }
+    message(text).with_external_id(number.to_string())
 }
 
 /// Returns the number of rows in each of these tables.
@@ -39,7 +39,7 @@ async fn a_message_that_somebody_deleted_by_sql_does_not_come_back_and_its_sessi
     // The same message comes again over another node, as after a lost answer. A revision of it is the
     // same message, so it must stay deleted too.
     other.track(numbered(1, &format!("1 {SECRET}"))).await;
-    other.track(Message { revision: 1, ..numbered(1, "revised") }).await;
+    other.track(numbered(1, "revised").with_revision(1)).await;
     other.track(numbered(2, &format!("2 {SECRET}"))).await;
     let books = other.settled().await;
     assert_eq!((books.stored, books.dead_lettered), (3, 0), "it counts as stored");
@@ -52,8 +52,9 @@ async fn a_message_that_somebody_deleted_by_sql_does_not_come_back_and_its_sessi
     assert!(other.dead_letters().is_empty());
     // The tombstone of a message applies only within its session.
     other.start(OTHER_SESSION).await;
-    let id = database.psql("SELECT message_id FROM conversation_message_deletions").trim().parse().unwrap();
-    other.track(Message { id: Some(id), ..Message::new(OTHER_SESSION, Role::User, "another") }).await;
+    let id: MessageId =
+        database.psql("SELECT message_id FROM conversation_message_deletions").trim().parse().unwrap();
+    other.track(Message::new(OTHER_SESSION, Role::User, "another").with_id(id)).await;
     other.settled().await;
     assert_eq!(other.contents(OTHER_SESSION).await, ["another"]);
     delete(&node.tracker).await;
@@ -163,7 +164,7 @@ async fn a_message_that_was_deleted_in_sqlite_is_refused_until_its_session_goes_
     let setup = Setup::sqlite(dir.path());
     let tracker = setup.open(setup.options()).unwrap();
     two_sessions(&tracker).await;
-    let deleted = Message { external_id: Some("x".into()), ..message("to be deleted") };
+    let deleted = message("to be deleted").with_external_id("x");
     within(accept(&tracker, deleted.clone())).await.unwrap();
     tombstone(dir.path(), "to be deleted");
     assert_eq!(within(accept(&tracker, deleted.clone())).await, Err(NotDurable::Deleted));
@@ -174,7 +175,7 @@ async fn a_message_that_was_deleted_in_sqlite_is_refused_until_its_session_goes_
     // Overwrites the beginning of the schema's first page, so that no table can be found by its name.
     bytes[100..108].fill(0xff);
     std::fs::write(&file, bytes).unwrap();
-    let tracker = setup.open(Options { redirect: Redirect::Never, ..setup.options() }).unwrap();
+    let tracker = setup.open(setup.options().with_redirect(Redirect::Never)).unwrap();
     assert_eq!(talktrack::quarantines(&file).len(), 1);
     assert_eq!(within(accept(&tracker, deleted)).await, Err(NotDurable::Deleted));
     let count = "SELECT count(*) FROM conversation_message_deletions";

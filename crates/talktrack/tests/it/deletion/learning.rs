@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use talktrack::store::Store;
-use talktrack::{Deletion, JsonObject, Message, NotDurable, Options, SessionId};
+use talktrack::{Deletion, JsonObject, NotDurable, SessionId};
 use talktrack_testbed::Database;
 use talktrack_testkit::eventually;
 use uuid::Uuid;
@@ -19,7 +19,7 @@ use crate::support::{SESSION, USER, accept, message, sqlite, value, within};
 fn curious(database: &Database) -> Node {
     let store = Arc::new(store_at(&database.url())) as Arc<dyn Store>;
     let deletions_interval = Duration::from_millis(20);
-    Node::with(&store, |options| Options { deletions_interval, ..options })
+    Node::with(&store, |options| options.with_deletions_interval(deletions_interval))
 }
 
 async fn done(Deletion { here, in_store }: Deletion) {
@@ -87,7 +87,7 @@ async fn a_message_that_was_deleted_by_sql_leaves_the_window_and_its_session_goe
     let database = migrated().await;
     let node = curious(&database);
     talk(&node).await;
-    let deleted = Message { external_id: Some("x".into()), ..message("to be deleted by itself") };
+    let deleted = message("to be deleted by itself").with_external_id("x");
     node.track(deleted.clone()).await;
     node.settled().await;
     database.psql("DELETE FROM conversation_messages WHERE content LIKE 'to be deleted%'");
@@ -148,13 +148,13 @@ async fn a_row_that_is_restored_while_its_user_is_being_deleted_does_not_come_ba
 async fn tombstones_of_messages_go_when_retention_removes_their_session() {
     let database = migrated().await;
     let store = Arc::new(store_at(&database.url())) as Arc<dyn Store>;
-    let node = Node::with(&store, |options| Options { grace_period: Duration::ZERO, ..options });
+    let node = Node::with(&store, |options| options.with_grace_period(Duration::ZERO));
     node.start(SESSION).await;
-    let deleted = Message { external_id: Some("x".into()), ..message(SECRET) };
+    let deleted = message(SECRET).with_external_id("x");
     node.track(deleted.clone()).await;
     node.settled().await;
     database.psql("DELETE FROM conversation_messages");
-    node.track(Message { revision: 1, ..deleted }).await;
+    node.track(deleted.with_revision(1)).await;
     within(node.tracker.end_session(SESSION, "completed").unwrap().durable()).await.unwrap();
     node.settled().await;
     let tombstones = "SELECT count(*) FROM conversation_message_deletions";

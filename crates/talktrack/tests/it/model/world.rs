@@ -9,8 +9,8 @@ use std::time::Duration;
 use talktrack::clock::Clock as _;
 use talktrack::store::ErrorClass;
 use talktrack::{
-    DATABASE_FILE, Ended, Message, NewSession, NotDurable, Options, Receipt, Role, SessionReceipt, Started,
-    Status, Timestamp, Tracker,
+    DATABASE_FILE, Ended, Message, NewSession, NotDurable, Receipt, Role, SessionReceipt, Started, Status,
+    Timestamp, Tracker,
 };
 use talktrack_testkit::memory::MemoryStore;
 use talktrack_testkit::{PATIENCE, Setup};
@@ -122,12 +122,10 @@ impl World {
         let Said { session, number, revision, text, ago } = *said;
         let at = self.now().minus(Duration::from_secs(ago));
         let turn = Turn { number: Some(number), revision, text: text.into(), at };
-        let message = Message {
-            id: Some(session.message(number)),
-            created_at: (ago > 0).then_some(at),
-            revision,
-            ..Message::new(session.id(), Role::User, text)
-        };
+        let message = Message::new(session.id(), Role::User, text)
+            .with_id(session.message(number))
+            .with_created_at((ago > 0).then_some(at))
+            .with_revision(revision);
         self.message(session, turn, message);
         Ok(())
     }
@@ -235,7 +233,7 @@ impl World {
     fn open(&mut self) {
         // With this timeout no session becomes idle, so a background sweep finds nothing that the
         // explicit sweeps have left.
-        let options = Options { idle_timeout: Duration::from_secs(1 << 30), ..self.setup.options() };
+        let options = self.setup.options().with_idle_timeout(Duration::from_secs(1 << 30));
         self.tracker = Some(self.setup.open(options).expect("the tracker opens"));
     }
 

@@ -104,6 +104,6 @@ async fn metadata_of_a_start_that_are_too_long_become_a_dead_letter(shared: &Sha
 async fn start_with(node: &Node, metadata: &str) {
     use talktrack::{JsonObject, NewSession};
     let metadata = Some(JsonObject::parse(metadata).unwrap());
-    let session = NewSession { metadata, ..NewSession::new(SESSION, crate::support::USER) };
+    let session = NewSession::new(SESSION, crate::support::USER).with_metadata(metadata);
     crate::support::within(node.tracker.start_session(session).unwrap().durable()).await.unwrap();
 }

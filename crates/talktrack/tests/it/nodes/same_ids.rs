@@ -23,7 +23,7 @@ over_both_stores! {
 }
 
 fn said(session: SessionId, id: u128, revision: u32, text: &str) -> Message {
-    Message { id: Some(MessageId::from_u128(id)), revision, ..Message::new(session, Role::User, text) }
+    Message::new(session, Role::User, text).with_id(MessageId::from_u128(id)).with_revision(revision)
 }
 
 async fn the_same_message_sent_to_both_nodes_is_stored_once(shared: &Shared) {

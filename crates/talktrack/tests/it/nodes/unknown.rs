@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use talktrack::{JsonObject, Options, SessionId, Status};
+use talktrack::{JsonObject, SessionId, Status};
 use talktrack_testkit::PATIENCE;
 
 use super::{Shared, over_both_stores};
@@ -118,7 +118,7 @@ async fn a_start_on_the_same_node_ends_the_wait(shared: &Shared) {
 fn hasty(shared: &Shared) -> Node {
     let options = shared.options();
     let unknown_session_wait = Duration::from_millis(600);
-    Node::with(&shared.ways[0], |defaults| Options { unknown_session_wait, ..options(defaults) })
+    Node::with(&shared.ways[0], |defaults| options(defaults).with_unknown_session_wait(unknown_session_wait))
 }
 
 async fn a_session_that_does_not_appear_in_time_makes_dead_letters(shared: &Shared) {

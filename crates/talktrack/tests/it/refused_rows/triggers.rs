@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use talktrack::MessageId;
 use talktrack::clock::Timestamp;
 use talktrack::record::{Body, DeadReason, Record, StampedMessage, Verdict};
 use talktrack::store::{Delivery, Store as _};
-use talktrack::{Message, MessageId};
 use uuid::Uuid;
 
 use crate::node::Node;
@@ -62,7 +62,7 @@ fn revision(revision: u32, second: i64) -> Record {
         created_at,
         takes_back: None,
         by_user: false,
-        message: Message { revision, ..message("hush") },
+        message: message("hush").with_revision(revision),
     };
     Record::new(created_at.as_micros(), Body::Message(stamped))
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use talktrack::clock::Clock as _;
 use talktrack::store::Store;
-use talktrack::{Closing, Deletion, Message, NewSession, Options, SessionId, Status, Timestamp};
+use talktrack::{Closing, Deletion, NewSession, SessionId, Status, Timestamp};
 use talktrack_testkit::ManualClock;
 use talktrack_testkit::Setup;
 use talktrack_testkit::memory::MemoryStore;
@@ -23,13 +23,13 @@ const LONG: Duration = Duration::from_secs(60 * 60);
 
 /// Imports an old recording, with the same ids and times every time.
 async fn import(node: &Node, texts: &[String], at: Timestamp) {
-    let session = NewSession { started_at: Some(at), ..NewSession::new(SESSION, USER) };
+    let session = NewSession::new(SESSION, USER).with_started_at(at);
     within(node.tracker.start_session(session).unwrap().durable()).await.unwrap();
     for text in texts {
         let created_at = Some(at);
-        node.track(Message { external_id: Some(text.clone()), created_at, ..message(text.clone()) }).await;
+        node.track(message(text.clone()).with_external_id(text.clone()).with_created_at(created_at)).await;
     }
-    let closing = Closing { status: Status::Ended, reason: "completed", ended_at: at, known: None };
+    let closing = Closing::new(Status::Ended, "completed", at);
     within(node.tracker.end_session_as(SESSION, closing).unwrap().durable()).await.unwrap();
     node.settled().await;
 }
@@ -37,7 +37,7 @@ async fn import(node: &Node, texts: &[String], at: Timestamp) {
 async fn retention_is_repeated_as_it_was(store: Arc<dyn Store>, forget: impl AsyncFn(bool)) {
     let clock: ManualClock = Setup::sqlite("").clock().clone();
     let shared = Arc::new(clock.clone());
-    let node = Node::with(&store, |options| Options { clock: shared, ..options });
+    let node = Node::with(&store, |options| options.with_clock(shared));
     let long_ago = clock.now();
     import(&node, &texts(0..10), long_ago).await;
     node.start(NEIGHBOUR).await;

@@ -48,11 +48,11 @@ async fn trial(database: &Database, dir: &tempfile::TempDir) -> Trial {
 
 fn viewer(trial: &Trial) -> Arc<dyn Rows> {
     let claims = JsonObject::parse("{}").unwrap();
-    trial.tracker().reader().as_user(Viewer { user_id: USER, claims })
+    trial.tracker().reader().as_user(Viewer::new(USER, claims))
 }
 
 fn wanted(user_id: Option<UserId>, session_id: Option<SessionId>) -> SearchFilter {
-    SearchFilter { query: "order".parse().unwrap(), user_id, session_id }
+    SearchFilter::new("order".parse().unwrap()).with_user_id(user_id).with_session_id(session_id)
 }
 
 fn contents(hits: &[Hit]) -> Vec<String> {
@@ -90,7 +90,8 @@ async fn a_session_is_found_by_words_that_the_user_may_see_and_by_no_others() {
     let trial = trial(&database, &dir).await;
     let mine = viewer(&trial);
     let sessions = async |query: &str, limit| {
-        let filter = SessionFilter { matching: Some(query.parse().unwrap()), ..SessionFilter::default() };
+        let filter =
+            SessionFilter::default().with_matching(query.parse::<talktrack::search::Query>().unwrap());
         let rows = mine.sessions(filter, None, limit).await.unwrap();
         rows.into_iter().map(|row| row.session_id).collect::<Vec<_>>()
     };

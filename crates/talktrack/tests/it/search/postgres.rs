@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use talktrack::search::SearchFilter;
 use talktrack::store::postgres::PostgresStore;
 use talktrack::store::{Projection, Rows as _, Step, Store};
-use talktrack::{Message, Options, Role, SessionId};
+use talktrack::{Message, MessageId, Role, SessionId};
 use talktrack_testbed::Database;
 use talktrack_testkit::PATIENCE;
 
@@ -28,7 +28,7 @@ impl Indexed {
     fn at(database: &Database) -> Self {
         let store = store_at(&database.url());
         let as_store: Arc<dyn Store> = Arc::new(store.clone());
-        let node = Node::with(&as_store, |options| Options { search: false, ..options });
+        let node = Node::with(&as_store, |options| options.with_search(false));
         let indexer = store.search_indexer().expect("the store has an index");
         Self { node, store, indexer }
     }
@@ -41,7 +41,7 @@ impl Indexed {
     }
 
     async fn finds(&self, query: &str) -> usize {
-        let wanted = SearchFilter { query: query.parse().unwrap(), user_id: None, session_id: None };
+        let wanted = SearchFilter::new(query.parse().unwrap());
         self.store.search(wanted, None, 1_000).await.expect("the index is there").len()
     }
 }
@@ -87,11 +87,9 @@ async fn what_is_stored_in_room_that_a_vacuum_has_freed_is_found_at_once() {
 
     // A revision writes a new row version too.
     let id = database.psql("SELECT id FROM conversation_messages WHERE content LIKE 'the last row%'");
-    let revised = Message {
-        id: Some(id.trim().parse().unwrap()),
-        revision: 1,
-        ..Message::new(SESSION, Role::User, "revised")
-    };
+    let revised = Message::new(SESSION, Role::User, "revised")
+        .with_id(id.trim().parse::<MessageId>().unwrap())
+        .with_revision(1);
     indexed.node.track(revised).await;
     indexed.node.settled().await;
     indexed.indexer.step().await.expect("a step");

@@ -1,0 +1,72 @@
+//! Who reads, and which sessions.
+
+use crate::clock::Timestamp;
+use crate::ids::UserId;
+use crate::json::JsonObject;
+use crate::record::Status;
+use crate::search::Query;
+
+/// A user who reads. Users see their own sessions and every message in them.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Viewer {
+    /// The user.
+    pub user_id: UserId,
+    /// The claims of the user's token, for row-level policies of the database.
+    pub claims: JsonObject,
+}
+
+impl Viewer {
+    /// Creates a viewer: the user, and the claims of the user's token.
+    pub fn new(user_id: UserId, claims: JsonObject) -> Self {
+        Self { user_id, claims }
+    }
+}
+
+/// Selects the sessions of a list. A field that is `None` does not restrict the list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SessionFilter {
+    /// Only sessions of this user.
+    pub user_id: Option<UserId>,
+    /// Only sessions with this status.
+    pub status: Option<Status>,
+    /// Only sessions that started at this moment or later.
+    pub since: Option<Timestamp>,
+    /// Only sessions that started before this moment.
+    pub until: Option<Timestamp>,
+    /// Only sessions with at least one message that matches this query.
+    pub matching: Option<Query>,
+}
+
+impl SessionFilter {
+    /// Selects only sessions of this user.
+    #[must_use]
+    pub fn with_user_id(self, user_id: impl Into<Option<UserId>>) -> Self {
+        Self { user_id: user_id.into(), ..self }
+    }
+
+    /// Selects only sessions with this status.
+    #[must_use]
+    pub fn with_status(self, status: impl Into<Option<Status>>) -> Self {
+        Self { status: status.into(), ..self }
+    }
+
+    /// Selects only sessions that started at this moment or later.
+    #[must_use]
+    pub fn with_since(self, since: impl Into<Option<Timestamp>>) -> Self {
+        Self { since: since.into(), ..self }
+    }
+
+    /// Selects only sessions that started before this moment.
+    #[must_use]
+    pub fn with_until(self, until: impl Into<Option<Timestamp>>) -> Self {
+        Self { until: until.into(), ..self }
+    }
+
+    /// Selects only sessions with at least one message that matches this query.
+    #[must_use]
+    pub fn with_matching(self, matching: impl Into<Option<Query>>) -> Self {
+        Self { matching: matching.into(), ..self }
+    }
+}
