@@ -46,14 +46,19 @@ pub(crate) struct HealthState {
     refused: Mutex<BTreeMap<&'static str, u64>>,
 }
 
-/// The reporter number of the health check, which runs in the background.
-pub(crate) const WATCH: usize = usize::MAX;
-
-/// The reporter number of the journal, which reads the backlog back for the lanes.
-pub(crate) const BACKLOG: usize = usize::MAX - 1;
-
-/// The reporter number of the circuit breaker, when it is open for the rows of several users.
-pub(crate) const BREAKER: usize = usize::MAX - 2;
+/// Who reports on the store. If several report a problem, [`Health::store`] is that of the one that is listed first
+/// here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Reporter {
+    /// A lane of the writer, by its number.
+    Lane(usize),
+    /// The circuit breaker, when it is open for the rows of several users.
+    Breaker,
+    /// The journal, which reads the backlog back for the lanes.
+    Backlog,
+    /// The health check, which runs in the background.
+    HealthCheck,
+}
 
 /// The journal has no room.
 const FULL: u8 = 1;
@@ -67,8 +72,8 @@ struct Causes {
     journal: Option<String>,
     /// The file or directory whose path leads elsewhere.
     files: Option<String>,
-    /// By the lane of the writer or another reporter: one lane may be stuck while the others are not.
-    store: BTreeMap<usize, String>,
+    /// By reporter: one lane may be stuck while the others are not.
+    store: BTreeMap<Reporter, String>,
     warning: Option<String>,
 }
 
@@ -124,20 +129,21 @@ impl HealthState {
     }
 
     /// Notes that a lane cannot write. Returns true if no lane has reported this cause before.
-    pub(crate) fn report_store_failure(&self, lane: usize, cause: &str) -> bool {
+    pub(crate) fn report_store_failure(&self, reporter: Reporter, cause: &str) -> bool {
         let mut causes = self.causes.lock();
         // The text in brackets comes from the operating system and may differ between attempts.
         let head = |cause: &str| cause.split(" (").next().map(str::to_owned);
         // The health check uses its own words, and is compared only with itself.
-        let mut told = causes.store.iter().filter(|(teller, _)| (**teller == WATCH) == (lane == WATCH));
+        let is_check = |reporter: Reporter| reporter == Reporter::HealthCheck;
+        let mut told = causes.store.iter().filter(|(teller, _)| is_check(**teller) == is_check(reporter));
         let news = told.all(|(_, known)| head(known) != head(cause));
-        causes.store.insert(lane, cause.to_owned());
+        causes.store.insert(reporter, cause.to_owned());
         news
     }
 
     /// Notes that a lane can write. Returns true if it could not before.
-    pub(crate) fn report_store_success(&self, lane: usize) -> bool {
-        self.causes.lock().store.remove(&lane).is_some()
+    pub(crate) fn report_store_success(&self, reporter: Reporter) -> bool {
+        self.causes.lock().store.remove(&reporter).is_some()
     }
 
     /// Sets or clears the problem that affects one user only. Returns true if it changed.

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::changes;
 use crate::database::{self, column_or_null, parse_uuid};
 use crate::event_log;
-use crate::health::{BACKLOG, HealthState};
+use crate::health::{HealthState, Reporter};
 use crate::journal::append::append;
 use crate::journal::purged::PurgedRecords;
 use crate::journal::window::{self, Window, WindowChange};
@@ -211,12 +211,12 @@ impl Outbox {
     /// call tries again.
     fn read_back(&mut self, connection: &Connection) {
         let Err(error) = self.feed_from_table(connection) else {
-            self.health.report_store_success(BACKLOG);
+            self.health.report_store_success(Reporter::Backlog);
             return;
         };
         let cause = database::describe_damage(connection, &error)
             .unwrap_or_else(|| format!("cannot read the backlog in the journal; trying again: {error}"));
-        if self.health.report_store_failure(BACKLOG, &cause) {
+        if self.health.report_store_failure(Reporter::Backlog, &cause) {
             event_log::log_failure(&cause);
         }
     }
