@@ -157,7 +157,7 @@ fn check_schema(connection: &Connection) -> rusqlite::Result<Option<String>> {
     // No version is negative, but a damaged header can contain a negative one.
     if version <= 0 {
         // A database of another program, or a new one: talktrack's tables always come with a version.
-        let newest = database::schema_of_version(i64::MAX)?;
+        let newest = database::schema_of_version(database::newest_version())?;
         let has_ours = newest.iter().any(|object| found.contains(object));
         return Ok(has_ours.then(|| "its schema version is missing".into()));
     }

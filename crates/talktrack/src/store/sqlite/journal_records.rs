@@ -127,5 +127,5 @@ pub(super) fn sessions_by_id(connection: &Connection, ids: &[Uuid]) -> rusqlite:
 
 /// Returns the messages with these ids that exist.
 pub(super) fn messages_by_id(connection: &Connection, ids: &[Uuid]) -> rusqlite::Result<Page<MessageRow>> {
-    Page::fill(ids.iter().filter_map(|id| read_message(connection, *id).transpose()), usize::MAX)
+    Page::fill(ids.iter().filter_map(|id| read_message(connection, *id).transpose()), None)
 }
