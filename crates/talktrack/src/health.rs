@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use talktrack_core::books::Books;
+use talktrack_core::clock::Seq;
 use talktrack_core::error::Reason;
 use talktrack_core::error_code::ErrorCode;
 use tokio::sync::watch;
@@ -34,6 +35,8 @@ pub struct Health {
 pub(crate) struct HealthState {
     causes: Mutex<Causes>,
     books: watch::Sender<Books>,
+    /// No record up to this `seq` waits for the remote store. The journal raises it only while a caller watches.
+    store_watermark: watch::Sender<Seq>,
     /// Why new work is refused: the bits [`FULL`] and [`LOST`].
     refusing: AtomicU8,
     /// True if deleted data may still be in the files.
@@ -83,10 +86,20 @@ impl HealthState {
         let refusing = AtomicU8::new(0);
         let needs_scrub = watch::Sender::new(false);
         let books = watch::Sender::new(books);
+        let store_watermark = watch::Sender::new(0);
         let refused = Mutex::default();
         let is_outbox = AtomicBool::new(false);
         let letter_bytes = AtomicU64::new(0);
-        Arc::new(Self { causes, books, refusing, needs_scrub, is_outbox, letter_bytes, refused })
+        Arc::new(Self {
+            causes,
+            books,
+            store_watermark,
+            refusing,
+            needs_scrub,
+            is_outbox,
+            letter_bytes,
+            refused,
+        })
     }
 
     /// Counts a refusal by the code of its reason, in [`Health`] and in the exported metrics.
@@ -162,8 +175,30 @@ impl HealthState {
         self.books.send_replace(books);
     }
 
+    pub(crate) fn books(&self) -> Books {
+        *self.books.borrow()
+    }
+
     pub(crate) fn watch_books(&self) -> watch::Receiver<Books> {
         self.books.subscribe()
+    }
+
+    /// Publishes that no record up to this `seq` waits for the remote store.
+    pub(crate) fn set_store_watermark(&self, up_to: Seq) {
+        self.store_watermark.send_replace(up_to);
+    }
+
+    pub(crate) fn store_watermark(&self) -> Seq {
+        *self.store_watermark.borrow()
+    }
+
+    pub(crate) fn watch_store_watermark(&self) -> watch::Receiver<Seq> {
+        self.store_watermark.subscribe()
+    }
+
+    /// True if a caller waits for records to reach the store.
+    pub(crate) fn is_store_watermark_watched(&self) -> bool {
+        self.store_watermark.receiver_count() > 0
     }
 
     /// Sets or clears the state that the journal is full. While it is full, the tracker refuses new work.
@@ -211,6 +246,6 @@ impl HealthState {
         let store = causes.store.values().next().cloned();
         let warning = causes.warning.clone();
         drop(causes);
-        Health { journal, store, warning, books: *self.books.borrow(), refused: self.refused.lock().clone() }
+        Health { journal, store, warning, books: self.books(), refused: self.refused.lock().clone() }
     }
 }

@@ -4,6 +4,7 @@
 mod open;
 mod dead_letters;
 mod outbox;
+mod store_watermark;
 mod append;
 mod parking;
 mod adopt_outbox;
