@@ -81,7 +81,7 @@ async fn read_stored(
     let mut stored = HashMap::new();
     loop {
         let rows = Statement::new(MESSAGES_BY_ID).uuids(ids.iter().copied()).query(client).await?;
-        let page = message_page(&rows, usize::MAX).map_err(|error| Failure::unreadable(&error))?;
+        let page = message_page(&rows, None).map_err(|error| Failure::unreadable(&error))?;
         let last = page.last_before_more().map(|row| row.id);
         stored.extend(page.into_iter().map(|row| (row.id, row)));
         let Some(last) = last.and_then(|last| ids.iter().rposition(|id| *id == last)) else {

@@ -53,7 +53,7 @@ impl PostgresStore {
             after = listed.last_before_more().map(SessionRow::cursor);
             let is_shown = |row: &SessionRow| seen.contains(&row.session_id);
             rows.extend(listed.into_iter().filter(is_shown).map(Ok));
-            let page = Page::fill(rows, limit)?;
+            let page = Page::fill(rows, Some(limit))?;
             if page.more || after.is_none() {
                 return Ok(page);
             }
@@ -84,7 +84,7 @@ impl Rows for PostgresStore {
                 let words = query.to_tsquery();
                 let newest = session_page_query(NEWEST_MATCHING_SESSIONS, &filter, after, limit);
                 let newest = self.query_index(newest.with(words.clone(), Type::TEXT)).await?;
-                if is_full(&newest, limit, SESSION_COLUMNS)? {
+                if is_full(&newest, Some(limit), SESSION_COLUMNS)? {
                     newest
                 } else {
                     let words = with_ids(words, filter.user_id.as_ref(), None);
@@ -122,7 +122,7 @@ impl Rows for PostgresStore {
         let about = |sql| Statement::new(sql).uuid(session_id);
         let Some(cursor) = after else {
             let first = about(FIRST_MESSAGES).with(row_limit(limit), Type::INT8);
-            return message_page(&self.run_query(first).await?, limit);
+            return message_page(&self.run_query(first).await?, Some(limit));
         };
         let mut found = Page::default();
         let place = time_param(cursor.created_at);
@@ -132,7 +132,7 @@ impl Rows for PostgresStore {
                 .with(cursor.seq, Type::INT8)
                 .uuid(cursor.id)
                 .with(row_limit(limit), Type::INT8);
-            found = message_page(&self.run_query(next).await?, limit)?;
+            found = message_page(&self.run_query(next).await?, Some(limit))?;
         }
         if !found.more {
             let limit = limit - found.len();
@@ -140,7 +140,7 @@ impl Rows for PostgresStore {
                 .with(cursor.seq, Type::INT8)
                 .uuid_or_null(place.is_none().then_some(cursor.id))
                 .with(row_limit(limit), Type::INT8);
-            let last = message_page(&self.run_query(last).await?, limit)?;
+            let last = message_page(&self.run_query(last).await?, Some(limit))?;
             found.more = last.more;
             found.rows.extend(last);
         }
@@ -203,7 +203,7 @@ impl Read for PostgresStore {
 
     async fn messages_by_id(&self, ids: &[MessageId]) -> Result<Page<MessageRow>, ReadError> {
         let statement = Statement::new(MESSAGES_BY_ID).uuids(ids.iter().copied());
-        message_page(&self.run_query(statement).await?, usize::MAX)
+        message_page(&self.run_query(statement).await?, None)
     }
 
     async fn last_said_at(&self, session_id: SessionId) -> Result<Option<Timestamp>, ReadError> {

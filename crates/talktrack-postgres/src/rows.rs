@@ -67,21 +67,22 @@ const MESSAGE_COLUMNS: usize = 17;
 
 /// Reads a page of sessions.
 pub(super) fn session_page(rows: &[Row], limit: usize) -> Result<Page<SessionRow>, ReadError> {
-    let more = is_full(rows, limit, SESSION_COLUMNS)?;
+    let more = is_full(rows, Some(limit), SESSION_COLUMNS)?;
     Ok(Page { rows: rows.iter().map(session_row).collect::<Result<_, _>>()?, more })
 }
 
-/// Reads a page of messages.
-pub(super) fn message_page(rows: &[Row], limit: usize) -> Result<Page<MessageRow>, ReadError> {
+/// Reads a page of messages. Without a limit, only the bound in bytes ends the page.
+pub(super) fn message_page(rows: &[Row], limit: Option<usize>) -> Result<Page<MessageRow>, ReadError> {
     let more = is_full(rows, limit, MESSAGE_COLUMNS)?;
     Ok(Page { rows: rows.iter().map(message_row).collect::<Result<_, _>>()?, more })
 }
 
 /// True if the page is full, in rows or in bytes. The column after all others holds the number of rows
 /// found before the bound in bytes applied.
-pub(super) fn is_full(rows: &[Row], limit: usize, column: usize) -> Result<bool, ReadError> {
+pub(super) fn is_full(rows: &[Row], limit: Option<usize>, column: usize) -> Result<bool, ReadError> {
     let found = rows.first().map_or(Ok(0), |row| get::<i64>(row, column))?;
-    Ok(rows.len() >= limit || usize::try_from(found).is_ok_and(|found| found > rows.len()))
+    let reaches_limit = limit.is_some_and(|limit| rows.len() >= limit);
+    Ok(reaches_limit || usize::try_from(found).is_ok_and(|found| found > rows.len()))
 }
 
 pub(super) fn get<'r, T: FromSql<'r>>(row: &'r Row, column: usize) -> Result<T, ReadError> {

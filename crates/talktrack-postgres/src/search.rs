@@ -143,7 +143,7 @@ impl PostgresStore {
                 place: place.place,
             });
         }
-        if !is_full(&rows, limit, HIT_COLUMNS)? {
+        if !is_full(&rows, Some(limit), HIT_COLUMNS)? {
             found.last = None;
         }
         Ok(found)
@@ -189,7 +189,7 @@ impl PostgresStore {
             };
             seen.insert(message_id, hit);
         }
-        let last = if is_full(&rows, usize::MAX, VIEWER_COLUMNS)? {
+        let last = if is_full(&rows, None, VIEWER_COLUMNS)? {
             places.iter().find(|place| Some(place.id) == last_read)
         } else {
             places.last().filter(|_| places.len() == limit)
@@ -237,7 +237,7 @@ impl PostgresStore {
         if wanted.user_id.is_none() && wanted.session_id.is_none() {
             let newest =
                 self.query_index(hits_query(NEWEST, words.clone(), wanted, after, limit, None)).await?;
-            if is_full(&newest, limit, HIT_COLUMNS)? {
+            if is_full(&newest, Some(limit), HIT_COLUMNS)? {
                 return Ok(newest);
             }
         }

@@ -225,7 +225,7 @@ impl Rows for MemoryStore {
         };
         let mut rows: Vec<_> = tables.sessions.values().filter(wanted).filter(finds).cloned().collect();
         rows.sort_by_key(|row| std::cmp::Reverse(place(row)));
-        Page::fill(rows.into_iter().map(Ok), limit)
+        Page::fill(rows.into_iter().map(Ok), Some(limit))
     }
 
     async fn session_by_external_id(
@@ -268,7 +268,7 @@ impl Rows for MemoryStore {
             return Ok(Page::default());
         };
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        Page::fill(transcript.range((from, Bound::Unbounded)).map(|(_, row)| Ok(row.clone())), limit)
+        Page::fill(transcript.range((from, Bound::Unbounded)).map(|(_, row)| Ok(row.clone())), Some(limit))
     }
 
     async fn session_previews(&self, ids: &[SessionId]) -> Result<Vec<SessionPreview>, ReadError> {
@@ -346,7 +346,7 @@ impl Read for MemoryStore {
             let (place, stamped) = tables.messages.get(id)?;
             tables.transcripts.get(&stamped.message.session_id)?.get(place)
         };
-        Page::fill(ids.iter().filter_map(row).cloned().map(Ok), usize::MAX)
+        Page::fill(ids.iter().filter_map(row).cloned().map(Ok), None)
     }
 
     async fn last_said_at(&self, session_id: SessionId) -> Result<Option<Timestamp>, ReadError> {

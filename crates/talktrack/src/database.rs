@@ -126,7 +126,7 @@ pub(crate) fn create_draft(path: &Path) -> rusqlite::Result<Connection> {
     connection.pragma_update(None, "journal_mode", "MEMORY")?;
     connection.pragma_update(None, "synchronous", "OFF")?;
     connection.pragma_update(None, "foreign_keys", false)?;
-    migrate_schema(&mut connection, 0, i64::MAX)?;
+    migrate_schema(&mut connection, 0, newest_version())?;
     Ok(connection)
 }
 

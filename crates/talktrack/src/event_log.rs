@@ -88,6 +88,11 @@ pub(crate) fn log_failure(cause: &str) {
     tracing::error!(target: TARGET, event = "save_failed", cause, "❌ Failed to save message: {cause}");
 }
 
+/// Logs that something other than a message cannot be written at present. The write will be retried.
+pub(crate) fn log_failed_maintenance(task: &str, cause: &str) {
+    tracing::error!(target: TARGET, event = "maintenance_failed", task, cause, "❌ Failed to {task}: {cause}");
+}
+
 /// Logs that the database file is damaged. Salvaging its readable content takes a while if there is much.
 pub(crate) fn log_damage(file: &Path, damage: &str) {
     tracing::error!(target: TARGET, event = "database_damaged", file = %file.display(), damage,

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use talktrack_core::books::Books;
+use talktrack_core::clock::Seq;
 use talktrack_core::error::Reason;
 use talktrack_core::error_code::ErrorCode;
 use tokio::sync::watch;
@@ -35,6 +36,8 @@ pub struct Health {
 pub(crate) struct HealthState {
     causes: Mutex<Causes>,
     books: watch::Sender<Books>,
+    /// No record up to this `seq` waits for the remote store. The journal raises it only while a caller watches.
+    store_watermark: watch::Sender<Seq>,
     /// Why new work is refused: the bits [`FULL`] and [`LOST`].
     refusing: AtomicU8,
     /// True if deleted data may still be in the files.
@@ -47,14 +50,19 @@ pub(crate) struct HealthState {
     refused: Mutex<BTreeMap<&'static str, u64>>,
 }
 
-/// The reporter number of the health check, which runs in the background.
-pub(crate) const WATCH: usize = usize::MAX;
-
-/// The reporter number of the journal, which reads the backlog back for the lanes.
-pub(crate) const BACKLOG: usize = usize::MAX - 1;
-
-/// The reporter number of the circuit breaker, when it is open for the rows of several users.
-pub(crate) const BREAKER: usize = usize::MAX - 2;
+/// Who reports on the store. If several report a problem, [`Health::store`] is that of the one that is listed first
+/// here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Reporter {
+    /// A lane of the writer, by its number.
+    Lane(usize),
+    /// The circuit breaker, when it is open for the rows of several users.
+    Breaker,
+    /// The journal, which reads the backlog back for the lanes.
+    Backlog,
+    /// The health check, which runs in the background.
+    HealthCheck,
+}
 
 /// The journal has no room.
 const FULL: u8 = 1;
@@ -68,8 +76,8 @@ struct Causes {
     journal: Option<String>,
     /// The file or directory whose path leads elsewhere.
     files: Option<String>,
-    /// By the lane of the writer or another reporter: one lane may be stuck while the others are not.
-    store: BTreeMap<usize, String>,
+    /// By reporter: one lane may be stuck while the others are not.
+    store: BTreeMap<Reporter, String>,
     warning: Option<String>,
 }
 
@@ -79,10 +87,20 @@ impl HealthState {
         let refusing = AtomicU8::new(0);
         let needs_scrub = watch::Sender::new(false);
         let books = watch::Sender::new(books);
+        let store_watermark = watch::Sender::new(0);
         let refused = Mutex::default();
         let is_outbox = AtomicBool::new(false);
         let letter_bytes = AtomicU64::new(0);
-        Arc::new(Self { causes, books, refusing, needs_scrub, is_outbox, letter_bytes, refused })
+        Arc::new(Self {
+            causes,
+            books,
+            store_watermark,
+            refusing,
+            needs_scrub,
+            is_outbox,
+            letter_bytes,
+            refused,
+        })
     }
 
     /// Counts a refusal by the code of its reason, in [`Health`] and in the exported metrics.
@@ -125,20 +143,21 @@ impl HealthState {
     }
 
     /// Notes that a lane cannot write. Returns true if no lane has reported this cause before.
-    pub(crate) fn report_store_failure(&self, lane: usize, cause: &str) -> bool {
+    pub(crate) fn report_store_failure(&self, reporter: Reporter, cause: &str) -> bool {
         let mut causes = self.causes.lock();
         // The text in brackets comes from the operating system and may differ between attempts.
         let head = |cause: &str| cause.split(" (").next().map(str::to_owned);
         // The health check uses its own words, and is compared only with itself.
-        let mut told = causes.store.iter().filter(|(teller, _)| (**teller == WATCH) == (lane == WATCH));
+        let is_check = |reporter: Reporter| reporter == Reporter::HealthCheck;
+        let mut told = causes.store.iter().filter(|(teller, _)| is_check(**teller) == is_check(reporter));
         let news = told.all(|(_, known)| head(known) != head(cause));
-        causes.store.insert(lane, cause.to_owned());
+        causes.store.insert(reporter, cause.to_owned());
         news
     }
 
     /// Notes that a lane can write. Returns true if it could not before.
-    pub(crate) fn report_store_success(&self, lane: usize) -> bool {
-        self.causes.lock().store.remove(&lane).is_some()
+    pub(crate) fn report_store_success(&self, reporter: Reporter) -> bool {
+        self.causes.lock().store.remove(&reporter).is_some()
     }
 
     /// Sets or clears the problem that affects one user only. Returns true if it changed.
@@ -157,8 +176,30 @@ impl HealthState {
         self.books.send_replace(books);
     }
 
+    pub(crate) fn books(&self) -> Books {
+        *self.books.borrow()
+    }
+
     pub(crate) fn watch_books(&self) -> watch::Receiver<Books> {
         self.books.subscribe()
+    }
+
+    /// Publishes that no record up to this `seq` waits for the remote store.
+    pub(crate) fn set_store_watermark(&self, up_to: Seq) {
+        self.store_watermark.send_replace(up_to);
+    }
+
+    pub(crate) fn store_watermark(&self) -> Seq {
+        *self.store_watermark.borrow()
+    }
+
+    pub(crate) fn watch_store_watermark(&self) -> watch::Receiver<Seq> {
+        self.store_watermark.subscribe()
+    }
+
+    /// True if a caller waits for records to reach the store.
+    pub(crate) fn is_store_watermark_watched(&self) -> bool {
+        self.store_watermark.receiver_count() > 0
     }
 
     /// Sets or clears the state that the journal is full. While it is full, the tracker refuses new work.
@@ -206,6 +247,6 @@ impl HealthState {
         let store = causes.store.values().next().cloned();
         let warning = causes.warning.clone();
         drop(causes);
-        Health { journal, store, warning, books: *self.books.borrow(), refused: self.refused.lock().clone() }
+        Health { journal, store, warning, books: self.books(), refused: self.refused.lock().clone() }
     }
 }

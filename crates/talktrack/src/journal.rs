@@ -4,6 +4,7 @@
 mod open;
 mod dead_letters;
 mod outbox;
+mod store_watermark;
 mod append;
 mod parking;
 mod adopt_outbox;
@@ -32,6 +33,7 @@ use crate::changes::{self, Change};
 use crate::database;
 use crate::error::OpenError;
 use crate::health::HealthState;
+use crate::journal::condition::FailedWork;
 use crate::journal::open::OpenedFile;
 use crate::journal::outbox::Outbox;
 use crate::journal::purge::Scrubber;
@@ -254,7 +256,7 @@ impl Journal {
     ) -> rusqlite::Result<Vec<Verdict>> {
         let mut written = self.write_and_announce(batch, tasks, Unwritten::Nothing);
         if let Err(error) = &written {
-            self.report_failure(error);
+            self.report_failure(FailedWork::new(batch, tasks), error);
             let makes_room = !self.settled.is_empty() || !tasks.is_empty() || self.has_window();
             // Another process may take the released space. So the reserve is released only if the commit can free space.
             if database::is_disk_full(error) && (makes_room || database::has_free_pages(&self.connection)?) {

@@ -3,7 +3,7 @@
 //! Nothing is deleted, and every known loss is reported.
 //!
 //! The broken file is read page by page, without SQLite, so that rows are found even if the tree above them
-//! is broken.
+//! is broken: the crate `sqlite_salvage` does that. These modules know what the rows mean.
 
 mod check;
 mod quarantine;
@@ -11,20 +11,17 @@ mod rebuild;
 mod totals;
 mod report;
 mod tables;
-mod cells;
-mod pages;
-mod wal;
-mod bytes;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
+use sqlite_salvage::{Database, Options};
 
 use crate::database;
 use crate::error::OpenError;
 use crate::event_log;
-use crate::salvage::pages::Pages;
+use crate::salvage::check::Finding;
 use crate::salvage::quarantine::Quarantine;
 
 /// Opens the file for the one connection that writes. A damaged file is repaired first.
@@ -34,10 +31,10 @@ pub(crate) fn open(path: &Path) -> Result<Connection, OpenError> {
     let resumed = quarantine::finish_interrupted(path).map_err(unusable)?;
     resumed.iter().for_each(|report| event_log::log_salvage(report));
     match check::find_damage(path).map_err(unusable)? {
-        Ok(None) if path.exists() => {}
-        Ok(None) => database::create_file(path)?,
-        Ok(Some(damage)) => replace_damaged(path, &damage)?,
-        Err(source) => return Err(OpenError::Database { path: path.to_owned(), source }),
+        Finding::Sound if path.exists() => {}
+        Finding::Sound => database::create_file(path)?,
+        Finding::Damaged(damage) => replace_damaged(path, &damage)?,
+        Finding::Unusable(source) => return Err(OpenError::Database { path: path.to_owned(), source }),
     }
     database::clear_suspicion(path);
     database::open_to_write(path)
@@ -63,7 +60,7 @@ fn replace_damaged(path: &Path, damage: &str) -> Result<(), OpenError> {
 
 /// Builds the new file, complete and synced to disk.
 fn build_file(path: &Path, damage: &str, quarantine: &Quarantine) -> io::Result<()> {
-    let saved = rebuild::rebuild(&Pages::open(path)?, &quarantine.draft_path()).map_err(io::Error::other)?;
+    let saved = rebuild::rebuild(&read_damaged(path)?, &quarantine.draft_path()).map_err(io::Error::other)?;
     if !saved.is_ours() && path.file_name().is_none_or(|name| name != database::FILE_NAME) {
         return Err(io::Error::other("it holds no rows of talktrack; is it the right file?"));
     }
@@ -71,4 +68,9 @@ fn build_file(path: &Path, damage: &str, quarantine: &Quarantine) -> io::Result<
         std::fs::set_permissions(quarantine.draft_path(), broken.permissions())?;
     }
     quarantine.seal(&saved.write_report(damage, &quarantine.dir))
+}
+
+/// Opens a file that may be damaged. talktrack reserves no bytes on a page, so a header that says so is damaged.
+fn read_damaged(path: &Path) -> io::Result<Database> {
+    Ok(Database::open_with(path, &Options::new().reserved_bytes(0))?)
 }

@@ -29,18 +29,18 @@ pub trait Weigh {
 }
 
 impl<T: Weigh> Page<T> {
-    /// Takes rows until the page is full.
+    /// Takes rows until the page is full. Without a limit, only [`PAGE_BYTES`] bounds the page.
     ///
     /// # Errors
     /// The error of the first row that cannot be read.
-    pub fn fill<E>(rows: impl IntoIterator<Item = Result<T, E>>, limit: usize) -> Result<Self, E> {
+    pub fn fill<E>(rows: impl IntoIterator<Item = Result<T, E>>, limit: Option<usize>) -> Result<Self, E> {
         let mut page = Self::default();
         let mut bytes = 0;
         for row in rows {
             let row = row?;
             bytes += row.text_bytes();
             page.rows.push(row);
-            page.more = page.rows.len() >= limit || bytes >= PAGE_BYTES;
+            page.more = limit.is_some_and(|limit| page.rows.len() >= limit) || bytes >= PAGE_BYTES;
             if page.more {
                 break;
             }

@@ -104,7 +104,7 @@ impl SessionView {
         };
         page.rows.extend(waiting.into_values().filter(is_wanted));
         page.rows.sort_by_key(MessageRow::cursor);
-        let merged = Page::fill::<ReadError>(page.rows.into_iter().map(Ok), limit)?;
+        let merged = Page::fill::<ReadError>(page.rows.into_iter().map(Ok), Some(limit))?;
         Ok(Page { more: merged.more || end.is_some(), ..merged })
     }
 

@@ -238,6 +238,24 @@ async fn a_server_killed_before_a_replay_is_durable_leaves_the_letter() {
 }
 
 #[tokio::test]
+async fn a_drop_that_waits_for_the_disk_is_not_logged_as_a_message() {
+    let (home, server, _client) = with_letters(&["poison"]).await;
+    let letter = seq(&listed(&home).await[0]);
+    let disk = home.database().block();
+    let data_dir = home.data_dir();
+    let command = home.command(&["dead-letters", "drop", &letter, "--data-dir", data_dir.to_str().unwrap()]);
+    let asking = tokio::spawn(Output::of(command));
+    server.logged("❌ Failed to delete dead letters: the journal cannot write").await;
+    drop(disk);
+    asking.await.unwrap().succeeded();
+    assert_eq!(listed(&home).await, [Value::Null; 0]);
+    let log = server.log();
+    assert!(!log.contains("Failed to save message: the journal cannot write"), "no message waited: {log}");
+    server.stop().await;
+    home.verify().await;
+}
+
+#[tokio::test]
 async fn what_cannot_be_replayed_stays_and_says_why() {
     let (home, server, mut client) = with_letters(&["poison 1"]).await;
     let id = Uuid::new_v4();

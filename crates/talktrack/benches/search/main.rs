@@ -178,8 +178,7 @@ fn latencies(runtime: &Runtime, reader: &Arc<dyn Read>, messages: usize) -> Outc
     let (times, hits) = timed(runtime, async || Ok(theirs.search(wanted(&common), None, 50).await?.len()))?;
     print("a common word, by its user", &times, hits);
     for query in ["needle", common.as_str()] {
-        let filter = talktrack::store::SessionFilter::default()
-            .with_matching(query.parse::<talktrack::search::Query>().ok());
+        let filter = SessionFilter::default().with_matching(query.parse::<Query>().ok());
         let (times, hits) =
             timed(runtime, async || Ok(reader.sessions(filter.clone(), None, 50).await?.len()))?;
         print(

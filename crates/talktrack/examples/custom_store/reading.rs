@@ -40,7 +40,7 @@ impl Rows for ToyStore {
         let mut rows: Vec<_> = tables.messages.values().filter(|row| row.session_id == session_id).collect();
         rows.sort_by_key(|row| row.cursor());
         let rest = rows.into_iter().filter(|row| after.is_none_or(|after| row.cursor() > after));
-        Page::fill(rest.map(|row| Ok(row.clone())), limit)
+        Page::fill(rest.map(|row| Ok(row.clone())), Some(limit))
     }
 
     async fn sessions(

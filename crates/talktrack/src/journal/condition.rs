@@ -8,10 +8,31 @@ use rusqlite::ffi;
 
 use crate::database;
 use crate::event_log;
-use crate::journal::{Journal, Unwritten};
+use crate::journal::{DeleteDeadLetters, Entry, Journal, Unwritten};
 
 /// The interval at which the journal checks whether a path has been restored.
 const FILES_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a transaction that failed was for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FailedWork {
+    /// Records that are not durable yet. It may have been for the others as well.
+    Records,
+    /// The deletion of dead letters.
+    DeadLetters,
+    /// The store's answers about records that are durable.
+    Answers,
+}
+
+impl FailedWork {
+    pub(super) fn new(batch: &[Entry], tasks: &[DeleteDeadLetters]) -> Self {
+        match (batch, tasks) {
+            ([_, ..], _) => Self::Records,
+            ([], [_, ..]) => Self::DeadLetters,
+            ([], []) => Self::Answers,
+        }
+    }
+}
 
 impl Journal {
     /// Waits right after a commit while a path leads to another file: the commit is durable only if the next start
@@ -64,7 +85,7 @@ impl Journal {
         }
     }
 
-    pub(super) fn report_failure(&mut self, error: &rusqlite::Error) {
+    pub(super) fn report_failure(&mut self, work: FailedWork, error: &rusqlite::Error) {
         self.failing = true;
         let is_full = database::is_disk_full(error);
         let cause = if is_full {
@@ -74,7 +95,11 @@ impl Journal {
         } else {
             format!("the journal cannot write: {error}")
         };
-        event_log::log_failure(&cause);
+        match work {
+            FailedWork::Records => event_log::log_failure(&cause),
+            FailedWork::DeadLetters => event_log::log_failed_maintenance("delete dead letters", &cause),
+            FailedWork::Answers => event_log::log_failed_maintenance("note the answers of the store", &cause),
+        }
         self.shared.health.set_journal_problem(Some(cause));
         if is_full {
             // Until a commit succeeds again, every caller is refused at once and keeps its message. This is set after

@@ -13,7 +13,7 @@ use talktrack_core::record::{Body, DeadReason, Record, SessionEnd, Verdict};
 use crate::changes;
 use crate::database::{self, column_or_null, parse_id};
 use crate::event_log;
-use crate::health::{BACKLOG, HealthState};
+use crate::health::{HealthState, Reporter};
 use crate::journal::append::append;
 use crate::journal::purged::PurgedRecords;
 use crate::journal::window::{self, Window, WindowChange};
@@ -139,6 +139,7 @@ impl Outbox {
         self.window.apply_change(&change);
         self.purged = purged.into_seqs();
         for (lane, rewound) in change.rewound {
+            self.health.set_store_watermark(0);
             // All pending records are handed over again, from the oldest on.
             self.fed[lane] = 0;
             self.handed[lane].clear();
@@ -193,6 +194,7 @@ impl Outbox {
         }
         self.feed_parked(connection);
         (0..LANES).for_each(|lane| self.writer.expect_more(lane, self.fed[lane] < self.newest));
+        self.publish_store_watermark(connection);
     }
 
     fn feed_batch(&mut self, batch: &mut Vec<Entry>, verdicts: &[Verdict], before: Seq) {
@@ -211,12 +213,12 @@ impl Outbox {
     /// call tries again.
     fn read_back(&mut self, connection: &Connection) {
         let Err(error) = self.feed_from_table(connection) else {
-            self.health.report_store_success(BACKLOG);
+            self.health.report_store_success(Reporter::Backlog);
             return;
         };
         let cause = database::describe_damage(connection, &error)
             .unwrap_or_else(|| format!("cannot read the backlog in the journal; trying again: {error}"));
-        if self.health.report_store_failure(BACKLOG, &cause) {
+        if self.health.report_store_failure(Reporter::Backlog, &cause) {
             event_log::log_failure(&cause);
         }
     }
@@ -259,6 +261,20 @@ impl Outbox {
     pub(super) fn answer_now(&self, seq: Seq, verdict: Verdict) {
         let records = vec![Settled { seq, deletes: false, is_message: false, verdict, removed: None }];
         self.answers.post(LaneReport::Settled { lane: 0, delivery: 0, records });
+    }
+
+    pub(super) fn health(&self) -> &HealthState {
+        &self.health
+    }
+
+    /// Returns the newest record in the journal.
+    pub(super) fn newest(&self) -> Seq {
+        self.newest
+    }
+
+    /// Asks for another round of the journal.
+    pub(super) fn wake(&self) {
+        self.answers.post(LaneReport::Wake);
     }
 
     pub(super) fn writer(&self) -> &Writer {

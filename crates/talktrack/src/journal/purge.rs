@@ -112,10 +112,9 @@ pub(super) fn apply_store_deletion(
     purged: &mut PurgedRecords,
 ) -> rusqlite::Result<()> {
     let sql = "SELECT session_id FROM journal WHERE seq = ?1";
-    let session_id: Option<Option<String>> =
-        tx.prepare_cached(sql)?.query_row(params![seq], |row| row.get(0)).optional()?;
-    // The row was removed together with another record of its session.
-    let Some(session_id) = session_id else { return Ok(()) };
+    let named = tx.prepare_cached(sql)?.query_row(params![seq], |row| row.get::<_, Option<String>>(0));
+    // There is no row if it was removed together with another record of its session.
+    let session_id = named.optional()?.flatten();
     if let Some(session_id) = session_id.and_then(|text| parse_id(&text)) {
         forget_session(tx, session_id, None, books, purged)?;
         purged.add_claim(session_id, None);

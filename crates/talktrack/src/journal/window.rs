@@ -107,15 +107,12 @@ impl Window {
         }
         self.idle_since = None;
         let tx = connection.transaction()?;
-        let mut step = remove_ranges(&tx, until.as_micros(), false, 0)?;
+        let mut step = remove_ranges(&tx, Some(until), false, None)?;
         if step.bytes < excess && !step.is_full() {
-            step += remove_ranges(&tx, i64::MAX, false, excess - step.bytes)?;
+            step += remove_ranges(&tx, None, false, Some(excess - step.bytes))?;
         }
-        let deletions = if step.is_full() {
-            RemovalStep::default()
-        } else {
-            remove_ranges(&tx, long.as_micros(), true, 0)?
-        };
+        let deletions =
+            if step.is_full() { RemovalStep::default() } else { remove_ranges(&tx, Some(long), true, None)? };
         tx.commit()?;
         self.bytes = self.bytes.saturating_sub(step.bytes);
         Ok(step.is_full() || deletions.is_full())
@@ -124,7 +121,7 @@ impl Window {
     /// Removes the oldest records because the disk is full. Returns true if there were any.
     pub(super) fn evict_oldest(&mut self, connection: &mut Connection) -> rusqlite::Result<bool> {
         let tx = connection.transaction()?;
-        let step = remove_ranges(&tx, i64::MAX, false, REMOVED_BYTES)?;
+        let step = remove_ranges(&tx, None, false, Some(REMOVED_BYTES))?;
         tx.commit()?;
         self.bytes = self.bytes.saturating_sub(step.bytes);
         Ok(step.rows > 0)
@@ -158,17 +155,18 @@ fn is_due(connection: &Connection, until: Timestamp, long: Timestamp) -> rusqlit
     connection.prepare_cached(sql)?.query_row(until, |row| row.get(0))
 }
 
-/// Removes the oldest ranges that were stored before `before`, in order, until the step is full. If `bytes` is not 0,
-/// stops once that many bytes are removed.
+/// Removes the oldest ranges, in order, until the step is full: those that were stored before `before`, or of any age.
+/// Stops once as many bytes are removed as `bytes` says, if it says so.
 fn remove_ranges(
     tx: &Transaction<'_>,
-    before: i64,
+    before: Option<Timestamp>,
     deletes: bool,
-    bytes: u64,
+    bytes: Option<u64>,
 ) -> rusqlite::Result<RemovalStep> {
     let sql = "SELECT lane, first, last, bytes FROM resend_window WHERE deletes = ?1 AND stored_at < ?2 \
                ORDER BY stored_at LIMIT ?3";
     let mut oldest = tx.prepare_cached(sql)?;
+    let before = before.map_or(i64::MAX, Timestamp::as_micros);
     let oldest = oldest.query_map(params![deletes, before, REMOVED_AT_ONCE], |row| {
         Ok((row.get::<_, i64>(0)?, row.get::<_, Seq>(1)?, row.get::<_, Seq>(2)?, row.get::<_, u64>(3)?))
     })?;
@@ -181,7 +179,7 @@ fn remove_ranges(
         range.execute(params![lane, first])?;
         // A range without rows is counted as well, because removing it is work.
         step += RemovalStep { rows: rows.max(1) as u64, bytes: size };
-        if step.is_full() || (bytes > 0 && step.bytes >= bytes) {
+        if step.is_full() || bytes.is_some_and(|bytes| step.bytes >= bytes) {
             break;
         }
     }

@@ -10,46 +10,86 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::database::{self, kept_open};
-use crate::salvage::bytes::read_be32;
-use crate::salvage::pages::FILE_HEADER;
-use crate::salvage::totals;
-use crate::salvage::wal::Wal;
+use crate::salvage::{read_damaged, totals};
 
 /// The largest file that is checked completely at each start: half a second on the slow machine used for
 /// the measurement (115 MB/s). A larger file is checked completely after a write, a read or
 /// `talktrack verify` has met damage.
 const SMALL: u64 = 64 << 20;
 
-/// Describes the damage; `None` if the file is sound or does not exist yet.
-pub(super) fn find_damage(path: &Path) -> io::Result<Result<Option<String>, rusqlite::Error>> {
-    if is_open_here(path) {
-        return Ok(Ok(None));
+/// The bytes of the file's header.
+const FILE_HEADER: usize = 100;
+
+/// The result of a check.
+#[derive(Debug)]
+pub(super) enum Finding {
+    /// The file is sound, or does not exist yet.
+    Sound,
+    /// The file is damaged, with a description of the damage.
+    Damaged(String),
+    /// SQLite cannot open the file, and damage is not the reason.
+    Unusable(rusqlite::Error),
+}
+
+impl Finding {
+    fn new(damage: Option<String>) -> Self {
+        damage.map_or(Self::Sound, Self::Damaged)
     }
-    let log = Wal::read(path)?;
+}
+
+/// Checks the file and its write-ahead log.
+pub(super) fn find_damage(path: &Path) -> io::Result<Finding> {
+    if is_open_here(path) {
+        return Ok(Finding::Sound);
+    }
+    let log = examine_log(path)?;
     let length = match std::fs::metadata(path) {
         Ok(metadata) => metadata.len(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let left = log.has_pages();
-            return Ok(Ok(left
-                .then(|| "the file is missing, only its write-ahead log exists".into())
-                .or(log.damage)));
+            let left = log.has_pages;
+            return Ok(Finding::new(
+                left.then(|| "the file is missing, only its write-ahead log exists".into()).or(log.damage),
+            ));
         }
         Err(error) => return Err(error),
     };
     let named = path.file_name().is_some_and(|name| name == database::FILE_NAME);
-    if length == 0 && log.damage.is_none() && !log.has_pages() && !named {
+    if length == 0 && log.damage.is_none() && !log.has_pages && !named {
         // An empty file that someone created to be filled. A file with talktrack's own name is never empty.
-        return Ok(Ok(None));
+        return Ok(Finding::Sound);
     }
-    let found = log.damage.or(check_header(path)?);
-    if found.is_some() {
-        return Ok(Ok(found));
+    if let Some(damage) = log.damage.or(check_header(path)?) {
+        return Ok(Finding::Damaged(damage));
     }
     let thorough = length <= SMALL || database::is_suspect(path);
     Ok(match check_database(path, thorough) {
-        Err(error) if database::is_damage(&error) => Ok(Some(error.to_string())),
-        examined => examined,
+        Ok(damage) => Finding::new(damage),
+        Err(error) if database::is_damage(&error) => Finding::Damaged(error.to_string()),
+        Err(error) => Finding::Unusable(error),
     })
+}
+
+/// What the write-ahead log has.
+#[derive(Debug, Default)]
+struct LogState {
+    has_pages: bool,
+    /// Damage because of which SQLite would lose acknowledged messages.
+    damage: Option<String>,
+}
+
+fn examine_log(path: &Path) -> io::Result<LogState> {
+    let database = match read_damaged(path) {
+        Ok(database) => database,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(LogState::default()),
+        Err(error) => return Err(error),
+    };
+    let wal = database.wal();
+    let torn = wal.torn_frames();
+    if torn > 0 {
+        tracing::warn!("the write-ahead log ends in {torn} frames of a transaction that was never completed");
+    }
+    let damage = wal.damage().map(|damage| damage.to_string());
+    Ok(LogState { has_pages: wal.page_count() > 0, damage })
 }
 
 /// True if this process already has the file open for a reader. Then the file is not checked: closing any
@@ -78,8 +118,8 @@ fn check_header(path: &Path) -> io::Result<Option<String>> {
     let format = header[18] <= 2 && header[19] <= 2 && header[20] == 0 && header[21..24] == [64, 32, 32];
     let sound = header.starts_with(b"SQLite format 3\0")
         && format
-        && read_be32(&header, 44) <= 4
-        && read_be32(&header, 56) == 1;
+        && matches!(header[44..48], [0, 0, 0, 0..=4])
+        && header[56..60] == [0, 0, 0, 1];
     Ok((!sound).then(|| "its header is broken".into()))
 }
 
@@ -117,7 +157,7 @@ fn check_schema(connection: &Connection) -> rusqlite::Result<Option<String>> {
     // No version is negative, but a damaged header can contain a negative one.
     if version <= 0 {
         // A database of another program, or a new one: talktrack's tables always come with a version.
-        let newest = database::schema_of_version(i64::MAX)?;
+        let newest = database::schema_of_version(database::newest_version())?;
         let has_ours = newest.iter().any(|object| found.contains(object));
         return Ok(has_ours.then(|| "its schema version is missing".into()));
     }

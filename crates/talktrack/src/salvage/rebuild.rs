@@ -4,15 +4,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::{CachedStatement, Transaction, params};
+use sqlite_salvage::{Database, Record as FoundRecord, Unreadable, Value};
 use talktrack_core::clock::{Clock as _, Seq, SystemClock, Timestamp};
 use talktrack_core::ids::{SessionId, UserId};
 use talktrack_core::record::{Record, SessionStart};
 
 use crate::database::{self, column, column_or_null, parse_id, parse_time};
-use crate::salvage::cells::{FoundRecord, Value, read_records};
-use crate::salvage::pages::Pages;
 use crate::salvage::report::{IncompleteSession, Salvaged};
-use crate::salvage::tables::SalvagedTable;
+use crate::salvage::tables::{SalvagedTable, SqlValue};
 use crate::salvage::totals;
 use crate::store::sqlite;
 use crate::writer::Writer;
@@ -21,7 +20,7 @@ use crate::writer::Writer;
 const FUTURE: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
 /// Builds the new file at `draft`, and returns what it contains. The caller must sync it to disk.
-pub(super) fn rebuild(pages: &Pages, draft: &Path) -> rusqlite::Result<Salvaged> {
+pub(super) fn rebuild(damaged: &Database, draft: &Path) -> rusqlite::Result<Salvaged> {
     let mut connection = database::create_draft(draft)?;
     // Other programs write words that talktrack does not know, despite the checks of the tables: these rows
     // stay unchanged.
@@ -30,7 +29,7 @@ pub(super) fn rebuild(pages: &Pages, draft: &Path) -> rusqlite::Result<Salvaged>
     let horizon = SystemClock.now().plus(FUTURE).as_micros();
     let mut rebuilder = Rebuilder { tx: &tx, books: None, broken: 0, horizon, renumbered: 0 };
     tx.execute_batch("CREATE TEMP TABLE session_index (user_id, started_at, session_id)")?;
-    rebuilder.copy_rows(pages)?;
+    rebuilder.copy_rows(damaged)?;
     let books = rebuilder.books;
     let broken = rebuilder.broken;
     remove_deleted(&tx)?;
@@ -55,15 +54,15 @@ struct Rebuilder<'t> {
 }
 
 impl Rebuilder<'_> {
-    fn copy_rows(&mut self, pages: &Pages) -> rusqlite::Result<()> {
-        let free = pages.free_pages();
-        for number in pages.page_numbers().filter(|number| !free.contains(number)) {
-            let Some(page) = pages.read(number) else { continue };
-            let on_page = read_records(pages, number, &page);
-            self.broken += on_page.broken;
-            on_page.records.into_iter().try_for_each(|found| self.copy_row(found))?;
-        }
-        Ok(())
+    fn copy_rows(&mut self, damaged: &Database) -> rusqlite::Result<()> {
+        damaged.records().try_for_each(|found| match found {
+            Ok(found) => self.copy_row(found),
+            // Index entries are in the rows as well.
+            Err(unreadable) => {
+                self.broken += u64::from(matches!(unreadable, Unreadable::Record { is_row: true, .. }));
+                Ok(())
+            }
+        })
     }
 
     fn copy_row(&mut self, mut found: FoundRecord) -> rusqlite::Result<()> {
@@ -88,7 +87,7 @@ impl Rebuilder<'_> {
         }
         if table == SalvagedTable::Directory {
             let note = "UPDATE directory SET store = ?1, store_address = ?2";
-            return self.tx.execute(note, params![found.values[2], found.values[3]]).map(drop);
+            return self.tx.execute(note, [&found.values[2], &found.values[3]].map(SqlValue)).map(drop);
         }
         let Some(mut insert) = self.prepare_insert(table)? else {
             self.books = Some(found.values);
@@ -102,7 +101,7 @@ impl Rebuilder<'_> {
         } else {
             &found.values
         };
-        insert.execute(rusqlite::params_from_iter(rowid.iter().chain(values)))?;
+        insert.execute(rusqlite::params_from_iter(rowid.iter().chain(values).map(SqlValue)))?;
         Ok(())
     }
 
@@ -177,7 +176,7 @@ impl Rebuilder<'_> {
             ),
             _ => return Ok(()),
         };
-        self.tx.prepare_cached(sql)?.execute(values).map(drop)
+        self.tx.prepare_cached(sql)?.execute(values.map(SqlValue)).map(drop)
     }
 }
 

@@ -5,9 +5,12 @@
 //! A migration that adds a column changes the shape of a table's records: [`SalvagedTable::recognise`] has to know both
 //! shapes.
 
-use crate::database::{parse_id, parse_time};
-use crate::salvage::cells::{FoundRecord, Value};
+use rusqlite::ToSql;
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use sqlite_salvage::{Record as FoundRecord, Value};
 use talktrack_core::ids::SessionId;
+
+use crate::database::{parse_id, parse_time};
 
 /// The tables whose records are copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,13 +143,18 @@ impl SalvagedTable {
     }
 }
 
-impl Value {
-    /// Returns the text, if the value is text and valid UTF-8.
-    pub(super) fn text(&self) -> Option<&str> {
-        match self {
-            Self::Text(text) => std::str::from_utf8(text).ok(),
-            _ => None,
-        }
+/// A value that is written as it was read. Text that is no longer valid UTF-8 is passed on unchanged.
+pub(super) struct SqlValue<'v>(pub(super) &'v Value);
+
+impl ToSql for SqlValue<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self.0 {
+            Value::Null => ValueRef::Null,
+            Value::Integer(number) => ValueRef::Integer(*number),
+            Value::Real(number) => ValueRef::Real(*number),
+            Value::Text(text) => ValueRef::Text(text),
+            Value::Blob(bytes) => ValueRef::Blob(bytes),
+        }))
     }
 }
 

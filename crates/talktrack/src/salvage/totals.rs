@@ -1,11 +1,11 @@
 //! The books of a salvaged file: they match its rows, and the report says how much more there should be.
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction};
+use sqlite_salvage::Value;
 use talktrack_core::books::Books;
 use talktrack_core::clock::{Clock as _, Seq, SystemClock};
 
 use crate::changes;
-use crate::salvage::cells::Value;
 use crate::salvage::report::{Losses, Salvaged};
 use crate::store::sqlite;
 

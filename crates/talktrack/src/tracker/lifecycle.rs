@@ -129,18 +129,31 @@ impl Tracker {
         }
     }
 
-    /// Waits until everything accepted so far is durable and nothing in the journal waits for the store.
+    /// Waits until everything accepted so far is stored, or is a dead letter. What is accepted during the wait is not
+    /// waited for.
     ///
     /// # Errors
     /// [`NotDurable::Stopped`] if the tracker stopped first.
     pub async fn flush_to_store(&self) -> Result<(), NotDurable> {
+        if self.inner.queue.is_forked() {
+            return Err(NotDurable::Stopped);
+        }
+        let accepted = self.inner.queue.last_seq();
         self.flush().await?;
-        let mut books = self.inner.shared.health.watch_books();
+        let health = &self.inner.shared.health;
+        // With SQLite as the store, what is durable is stored.
+        if !health.is_outbox() {
+            return Ok(());
+        }
+        let mut watermark = health.watch_store_watermark();
+        // The journal looks only while a caller watches, so it has to look once more.
+        self.inner.queue.wake();
         let mut progress = self.inner.shared.progress.watch();
-        let drained = pin!(books.wait_for(|books| books.journal_bytes == 0));
+        let reached = pin!(watermark.wait_for(|up_to| *up_to >= accepted));
         let stopped = pin!(progress.stopped());
-        match select(drained, stopped).await {
+        match select(reached, stopped).await {
             Either::Left((Ok(_), _)) => Ok(()),
+            _ if health.books().journal_bytes == 0 => Ok(()),
             _ => Err(NotDurable::Stopped),
         }
     }

@@ -17,6 +17,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use uuid::Uuid;
 
 use crate::event_log;
+use crate::health::Reporter;
 use crate::metric_handles::{MetricHandles, count_deletion};
 use crate::retry::Backoff;
 use crate::store::{Delivery, DeliveryNumbers, ErrorClass, Store, StoreError};
@@ -178,7 +179,7 @@ impl Lane {
         self.is_known |= self.numbers.last() != before;
         if verdicts.len() == part.len() {
             self.backoff.reset();
-            self.outage.report_success(self.number);
+            self.outage.report_success(Reporter::Lane(self.number));
             return Ok(verdicts);
         }
         let message = format!("the store answered for {} of {} records", verdicts.len(), part.len());
@@ -210,7 +211,7 @@ impl Lane {
             Ok(answer) => answer,
             Err(_) => {
                 let cause = format!("the store has not answered for {} s", SLOW_ANSWER.as_secs());
-                self.outage.report_outage(self.number, &cause);
+                self.outage.report_outage(Reporter::Lane(self.number), &cause);
                 (self.report)(LaneReport::Wake);
                 call.await
             }

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::event_log;
-use crate::health::{BREAKER, HealthState, WATCH};
+use crate::health::{HealthState, Reporter};
 use crate::metric_handles::{MetricHandles, count_retry};
 use crate::store::StoreError;
 
@@ -37,14 +37,14 @@ impl Outage {
     pub(super) fn report_failure(&self, lane: usize, error: &StoreError) -> impl Future<Output = ()> {
         let over = self.over.notified();
         count_retry(error.class.as_str());
-        self.report_outage(lane, &error.message);
+        self.report_outage(Reporter::Lane(lane), &error.message);
         over
     }
 
     /// Reports that a lane can deliver nothing, with the cause.
-    pub(super) fn report_outage(&self, lane: usize, cause: &str) {
+    pub(super) fn report_outage(&self, reporter: Reporter, cause: &str) {
         // The cause is logged once, because every lane meets the same one.
-        if self.note_failure(lane, cause) {
+        if self.note_failure(reporter, cause) {
             event_log::log_failure(cause);
         }
     }
@@ -52,28 +52,28 @@ impl Outage {
     /// Reports that the store would accept nothing now, with the cause. No record waits for it, so this is not logged
     /// as a failure to save.
     pub(super) fn report_failed_check(&self, cause: &str) {
-        if self.note_failure(WATCH, cause) {
+        if self.note_failure(Reporter::HealthCheck, cause) {
             tracing::warn!("the store is not accepting writes: {cause}");
         }
     }
 
     /// Notes a failure. Returns true if it is new.
-    fn note_failure(&self, teller: usize, cause: &str) -> bool {
+    fn note_failure(&self, reporter: Reporter, cause: &str) -> bool {
         self.metrics.store_up.set(0.0);
         *self.last_failure.lock() = Instant::now();
-        self.health.report_store_failure(teller, cause)
+        self.health.report_store_failure(reporter, cause)
     }
 
     /// Reports that the store would accept records now.
     pub(super) fn report_passed_check(&self) {
-        self.report_success(WATCH);
+        self.report_success(Reporter::HealthCheck);
     }
 
     /// Reports that a lane's write succeeded.
-    pub(super) fn report_success(&self, lane: usize) {
+    pub(super) fn report_success(&self, reporter: Reporter) {
         // A successful write overrules the background check.
-        let foreseen = self.health.report_store_success(WATCH);
-        if !self.health.report_store_success(lane) && !foreseen {
+        let foreseen = self.health.report_store_success(Reporter::HealthCheck);
+        if !self.health.report_store_success(reporter) && !foreseen {
             return;
         }
         self.over.notify_waiters();
@@ -83,8 +83,8 @@ impl Outage {
     /// Reports that the breaker is open for the rows of several users, with the cause, or that it has closed.
     pub(super) fn report_breaker(&self, cause: Option<&str>) {
         match cause {
-            Some(cause) => self.report_outage(BREAKER, cause),
-            None => self.report_success(BREAKER),
+            Some(cause) => self.report_outage(Reporter::Breaker, cause),
+            None => self.report_success(Reporter::Breaker),
         }
     }
 
@@ -100,7 +100,7 @@ impl Outage {
 
     /// Reports that the store has answered this lane, although it accepted nothing: the store can be reached.
     pub(super) fn report_answer(&self, lane: usize) {
-        if self.health.report_store_success(lane) {
+        if self.health.report_store_success(Reporter::Lane(lane)) {
             self.over.notify_waiters();
             self.update_health();
         }

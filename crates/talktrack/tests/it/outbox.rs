@@ -141,6 +141,43 @@ async fn a_session_that_the_store_does_not_take_holds_up_no_other_lane_however_m
     assert_eq!(value::<u64>(dir.path(), "SELECT count(*) FROM pending"), 0);
 }
 
+/// Waiting for an empty journal would never end while callers keep talking.
+#[tokio::test]
+async fn flushing_to_the_store_waits_for_what_was_accepted_before_and_not_for_what_came_after() {
+    let dir = dir();
+    let (setup, store) = remote(&dir);
+    let [early, late] = [1, 2].map(SessionId::from_u128);
+    let tracker = setup.open(setup.options()).unwrap();
+    for session in [early, late] {
+        within(tracker.start_session(NewSession::new(session, USER)).unwrap().durable()).await.unwrap();
+    }
+    within(tracker.flush_to_store()).await.unwrap();
+    // More records than the journal looks at in one round.
+    let texts = numbers(0..2_500);
+    for text in &texts {
+        drop(accept(&tracker, Message::new(early, Role::User, text)));
+    }
+    within(tracker.flush_to_store()).await.unwrap();
+    store.fail_when(|_| Some(store_error(ErrorClass::Transient, "the store is away")));
+    drop(accept(&tracker, Message::new(early, Role::User, "last words")));
+    let mut flushing = std::pin::pin!(tracker.flush_to_store());
+    assert_pending(flushing.as_mut(), "the store is away").await;
+    within(accept(&tracker, Message::new(late, Role::User, "later"))).await.unwrap();
+    assert_pending(flushing.as_mut(), "the store is still away").await;
+
+    store.fail_when(move |records| {
+        let is_late = records.iter().any(|record| record.session_id() == late);
+        is_late.then(|| store_error(ErrorClass::Systemic, "not this session"))
+    });
+    within(flushing).await.unwrap();
+    assert_eq!(contents(&store, early).await.last().map(String::as_str), Some("last words"));
+    assert!(tracker.health().books.journal_bytes > 0, "what came after still waits");
+    assert_pending(tracker.flush_to_store(), "a new call waits for it").await;
+    store.fix();
+    within(tracker.flush_to_store()).await.unwrap();
+    assert_eq!(contents(&store, late).await, ["later"]);
+}
+
 #[tokio::test]
 async fn a_full_outbox_survives_a_restart_and_drains_in_order() {
     let dir = dir();

@@ -145,7 +145,7 @@ pub(super) fn inactive_since(
     let (began, id) = after.and_then(place).unwrap_or_default();
     let mut statement = connection.prepare_cached(&sql)?;
     let rows = statement.query_map(params![since.to_string(), began, id, limit], session_row)?;
-    Page::fill(rows, limit).map(|page| page.rows)
+    Page::fill(rows, Some(limit)).map(|page| page.rows)
 }
 
 /// Queries that a deletion needs in addition to those for stored rows.

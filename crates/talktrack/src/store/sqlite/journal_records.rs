@@ -134,5 +134,5 @@ pub(super) fn messages_by_id(
     connection: &Connection,
     ids: &[MessageId],
 ) -> rusqlite::Result<Page<MessageRow>> {
-    Page::fill(ids.iter().filter_map(|id| read_message(connection, *id).transpose()), usize::MAX)
+    Page::fill(ids.iter().filter_map(|id| read_message(connection, *id).transpose()), None)
 }

@@ -237,7 +237,7 @@ impl Rows for SqliteReader {
             let at = at.map(|at| at.to_string());
             let mut statement = connection.prepare_cached(&sql)?;
             // Each form uses only some of the parameters. SQLite accepts values for the others as well.
-            Page::fill(statement.query_map(params![session_id.as_str(), at, seq, id, limit], message_row)?, limit)
+            Page::fill(statement.query_map(params![session_id.as_str(), at, seq, id, limit], message_row)?, Some(limit))
         })
         .await
     }

@@ -64,7 +64,7 @@ fn read_from(
 ) -> rusqlite::Result<Page<SessionRow>> {
     let conditions = Conditions::new(list, position);
     let mut statement = connection.prepare_cached(&page_query(&conditions, limit))?;
-    Page::fill(statement.query_map(rusqlite::params_from_iter(conditions.values), session_row)?, limit)
+    Page::fill(statement.query_map(rusqlite::params_from_iter(conditions.values), session_row)?, Some(limit))
 }
 
 fn page_query(conditions: &Conditions, limit: usize) -> String {

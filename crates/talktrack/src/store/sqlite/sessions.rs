@@ -40,17 +40,17 @@ pub(crate) fn insert_session(
 
 /// Applies a start to a stored session: the session continues, unless the start comes late.
 ///
-/// Changes nothing and returns an error if the metadata would become too long.
+/// Changes nothing if the metadata would become too long.
 pub(super) fn start_again(
     tx: &Transaction<'_>,
     meta: RecordMeta,
     start: &SessionStart,
-) -> rusqlite::Result<Result<(), MetadataTooLong>> {
-    let Some(rule) = find_rule(tx, start.session_id, meta)? else { return Ok(Ok(())) };
-    let Some(session) = rows::read_session(tx, start.session_id)? else { return Ok(Ok(())) };
+) -> rusqlite::Result<RowChange> {
+    let Some(rule) = find_rule(tx, start.session_id, meta)? else { return Ok(RowChange::Applied) };
+    let Some(session) = rows::read_session(tx, start.session_id)? else { return Ok(RowChange::Applied) };
     let added = start.metadata.as_ref();
     let merged = added.map_or(Ok(None), |added| merged_metadata(rule, session.metadata.as_ref(), added));
-    let Ok(merged) = merged else { return Ok(Err(MetadataTooLong)) };
+    let Ok(merged) = merged else { return Ok(RowChange::MetadataTooLong) };
     // If the time of the stored end is invalid, the time of this start stands in for it.
     let ended_at = session.ended_at.map(|at| at.known().unwrap_or(start.started_at));
     if ended_at.is_some_and(|ended_at| rule.reopens(meta.seq, ended_at)) {
@@ -67,7 +67,7 @@ pub(super) fn start_again(
     if let Some(merged) = merged {
         write_metadata(tx, start.session_id, &merged)?;
     }
-    Ok(Ok(()))
+    Ok(RowChange::Applied)
 }
 
 /// Removes all columns of the end.
@@ -136,27 +136,37 @@ fn note_applied(tx: &Transaction<'_>, rule: Rule, session_id: SessionId, seq: Se
 
 /// Adds the keys of an update to the session's metadata, to the extent that the update applies.
 ///
-/// Changes nothing and returns an error if the metadata would become too long.
+/// Changes nothing if the metadata would become too long.
 pub(super) fn update_metadata(
     tx: &Transaction<'_>,
     meta: RecordMeta,
     session_id: SessionId,
     added: &JsonObject,
-) -> rusqlite::Result<Result<(), MetadataTooLong>> {
-    let Some(rule) = find_rule(tx, session_id, meta)? else { return Ok(Ok(())) };
+) -> rusqlite::Result<RowChange> {
+    let Some(rule) = find_rule(tx, session_id, meta)? else { return Ok(RowChange::Applied) };
     let stored = rows::read_session(tx, session_id)?.and_then(|session| session.metadata);
     match merged_metadata(rule, stored.as_ref(), added) {
-        Err(too_long) => return Ok(Err(too_long)),
+        Err(MetadataTooLong) => return Ok(RowChange::MetadataTooLong),
         Ok(Some(merged)) => write_metadata(tx, session_id, &merged)?,
         Ok(None) => {}
     }
     note_applied(tx, rule, session_id, meta.seq)?;
-    Ok(Ok(()))
+    Ok(RowChange::Applied)
+}
+
+/// What became of a change to a session's row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub(super) enum RowChange {
+    /// The row has the change, to the extent that it applies.
+    Applied,
+    /// The metadata of the session would exceed the limit. The row is unchanged.
+    MetadataTooLong,
 }
 
 /// The metadata of a session would exceed the limit.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct MetadataTooLong;
+struct MetadataTooLong;
 
 fn merged_metadata(
     rule: Rule,

@@ -17,7 +17,7 @@ use talktrack_core::record::{
 
 use crate::database::{UuidText, column_or_null, parse_id};
 use crate::store::sqlite::deleted_messages::DeletedMessages;
-use crate::store::sqlite::sessions::RecordMeta;
+use crate::store::sqlite::sessions::{RecordMeta, RowChange};
 use crate::store::sqlite::{deleted, rows, sessions};
 
 const INSERT_MESSAGE: &str = "INSERT INTO conversation_messages (id, session_id, user_id, role, content, audio_url, metadata, \
@@ -76,6 +76,16 @@ struct RowBatch<'t> {
     text: String,
 }
 
+/// Who owns the session of a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Owner {
+    User(UserId),
+    /// The session is not stored.
+    NotStored,
+    /// The session was deleted, and the record is refused.
+    Deleted,
+}
+
 /// The batch's knowledge of a session.
 struct BatchSession {
     /// `None` if the session is not stored.
@@ -104,19 +114,15 @@ impl RowBatch<'_> {
         }
     }
 
-    /// Returns the owner of the session if it is stored, or refuses a record that was accepted for this
-    /// user.
-    fn owner_of(
-        &mut self,
-        session_id: SessionId,
-        accepted_for: Option<&UserId>,
-    ) -> rusqlite::Result<Result<Option<UserId>, Verdict>> {
+    /// Returns the owner of the session, for a record that was accepted for this user.
+    fn owner_of(&mut self, session_id: SessionId, accepted_for: Option<&UserId>) -> rusqlite::Result<Owner> {
         let tx = self.tx;
         let session = self.batch_session(session_id)?;
         let is_theirs =
             session.owner.is_some() && accepted_for.is_none_or(|user| session.owner.as_ref() == Some(user));
         let refused = session.deleted || (!is_theirs && deleted::is_refused(tx, session_id, accepted_for)?);
-        Ok(if refused { Err(Verdict::Refused(NotDurable::Deleted)) } else { Ok(session.owner.clone()) })
+        let owner = session.owner.clone();
+        Ok(if refused { Owner::Deleted } else { owner.map_or(Owner::NotStored, Owner::User) })
     }
 
     fn write_message(
@@ -126,9 +132,9 @@ impl RowBatch<'_> {
         takes_back: Option<Timestamp>,
     ) -> rusqlite::Result<Verdict> {
         let owner = match self.ensure_session(seq, stamped)? {
-            Ok(Some(owner)) => owner,
-            Ok(None) => return Ok(Verdict::Dead(DeadReason::UnknownSession)),
-            Err(refused) => return Ok(refused),
+            Owner::User(owner) => owner,
+            Owner::NotStored => return Ok(Verdict::Dead(DeadReason::UnknownSession)),
+            Owner::Deleted => return Ok(Verdict::Refused(NotDurable::Deleted)),
         };
         if stamped.owner.as_ref().is_some_and(|user| *user != owner) {
             return Ok(Verdict::Dead(DeadReason::OtherUser));
@@ -149,14 +155,10 @@ impl RowBatch<'_> {
 
     /// Returns the owner of the message's session. If the session's row is gone, or was only ever in a
     /// remote store, it is written again from what the tracker knew of it.
-    fn ensure_session(
-        &mut self,
-        seq: Seq,
-        stamped: &StampedMessage,
-    ) -> rusqlite::Result<Result<Option<UserId>, Verdict>> {
+    fn ensure_session(&mut self, seq: Seq, stamped: &StampedMessage) -> rusqlite::Result<Owner> {
         let session_id = stamped.message.session_id;
         let stored = self.owner_of(session_id, stamped.owner.as_ref())?;
-        let (Ok(None), Some(user_id)) = (&stored, &stamped.owner) else { return Ok(stored) };
+        let (Owner::NotStored, Some(user_id)) = (&stored, &stamped.owner) else { return Ok(stored) };
         let started_at = stamped.session_started_at.unwrap_or(stamped.created_at);
         let external_id = None;
         let metadata = None;
@@ -165,7 +167,7 @@ impl RowBatch<'_> {
         let start = SessionStart { session_id, user_id, external_id, metadata, started_at, resumed };
         sessions::insert_session(self.tx, seq, &start, false)?;
         self.batch_session(session_id)?.owner = Some(start.user_id.clone());
-        Ok(Ok(Some(start.user_id)))
+        Ok(Owner::User(start.user_id))
     }
 
     fn insert_message(
@@ -254,8 +256,9 @@ impl RowBatch<'_> {
 
     fn start_session(&mut self, meta: RecordMeta, start: &SessionStart) -> rusqlite::Result<Verdict> {
         let owner = match self.owner_of(start.session_id, Some(&start.user_id))? {
-            Ok(owner) => owner,
-            Err(refused) => return Ok(refused),
+            Owner::User(user) => Some(user),
+            Owner::NotStored => None,
+            Owner::Deleted => return Ok(Verdict::Refused(NotDurable::Deleted)),
         };
         if owner.as_ref().is_some_and(|user| *user != start.user_id) {
             return Ok(Verdict::Refused(NotDurable::OtherUser));
@@ -264,7 +267,7 @@ impl RowBatch<'_> {
             // A replayed start must not hide earlier records of the session.
             None => sessions::insert_session(self.tx, meta.seq, start, meta.attempt != Attempt::Replay)?,
             Some(_) => {
-                if sessions::start_again(self.tx, meta, start)?.is_err() {
+                if sessions::start_again(self.tx, meta, start)? == RowChange::MetadataTooLong {
                     return Ok(Verdict::Refused(NotDurable::MetadataTooLarge));
                 }
             }
@@ -275,21 +278,24 @@ impl RowBatch<'_> {
 
     fn update_session(&mut self, meta: RecordMeta, update: &SessionUpdate) -> rusqlite::Result<Verdict> {
         match self.owner_of(update.session_id, update.owner.as_ref())? {
-            Err(refused) => return Ok(refused),
-            Ok(None) => return Ok(Verdict::Refused(NotDurable::UnknownSession)),
-            Ok(Some(user)) if update.owner.as_ref().is_some_and(|owner| *owner != user) => {
+            Owner::Deleted => return Ok(Verdict::Refused(NotDurable::Deleted)),
+            Owner::NotStored => return Ok(Verdict::Refused(NotDurable::UnknownSession)),
+            Owner::User(user) if update.owner.as_ref().is_some_and(|owner| *owner != user) => {
                 return Ok(Verdict::Refused(NotDurable::OtherUser));
             }
-            Ok(Some(_)) => {}
+            Owner::User(_) => {}
         }
-        let updated = sessions::update_metadata(self.tx, meta, update.session_id, &update.metadata)?;
-        Ok(updated.map_or(Verdict::Refused(NotDurable::MetadataTooLarge), |()| Verdict::Updated))
+        Ok(match sessions::update_metadata(self.tx, meta, update.session_id, &update.metadata)? {
+            RowChange::Applied => Verdict::Updated,
+            RowChange::MetadataTooLong => Verdict::Refused(NotDurable::MetadataTooLarge),
+        })
     }
 
     fn end_session(&mut self, meta: RecordMeta, end: &SessionEnd) -> rusqlite::Result<Verdict> {
         let user = match self.owner_of(end.session_id, end.owner.as_ref())? {
-            Ok(user) => user,
-            Err(refused) => return Ok(refused),
+            Owner::User(user) => Some(user),
+            Owner::NotStored => None,
+            Owner::Deleted => return Ok(Verdict::Refused(NotDurable::Deleted)),
         };
         if user.zip(end.owner.as_ref()).is_some_and(|(user, owner)| user != *owner) {
             return Ok(Verdict::Refused(NotDurable::OtherUser));

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use talktrack_core::record::{Attempt, Record};
 
+use crate::health::Reporter;
 use crate::store::{Delivery, ErrorClass, StoreError};
 use crate::writer::lane::Lane;
 use crate::writer::{Feed, LaneReport, Rewound};
@@ -140,7 +141,7 @@ impl Lane {
                 return self.check_for_loss().await;
             }
         }
-        self.outage.report_success(self.number);
+        self.outage.report_success(Reporter::Lane(self.number));
         if lost.is_first {
             self.lost_deletions = Some(LostDeletions { is_first: false, ..lost });
         }

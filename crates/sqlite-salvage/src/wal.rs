@@ -1,16 +1,17 @@
 //! Reads the write-ahead log (WAL) without SQLite. SQLite stops at the first broken frame and silently
-//! ignores all frames after it, although they contain acknowledged messages. This module judges each frame
+//! ignores all frames after it, although they contain committed transactions. This module judges each frame
 //! by itself: its checksum continues from the one that is stored in the frame before it. (The format:
 //! sqlite.org/fileformat2.html, "The Write-Ahead Log".)
 
 use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fmt;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use crate::database::sibling_path;
-use crate::salvage::bytes::{read_available, read_be32};
+use crate::bytes::{read_available, read_be32};
+use crate::header::is_page_size;
 
 const HEADER: usize = 32;
 const FRAME_HEADER: usize = 24;
@@ -19,24 +20,70 @@ const MAGIC: u32 = 0x377f_0682;
 /// The second number of every log: the version of the format.
 const VERSION: u32 = 3_007_000;
 
-/// The page size of a file made by talktrack.
-pub(super) const DEFAULT_PAGE_SIZE: usize = 4096;
-
 /// Two running sums over 32-bit words.
 type Checksum = (u32, u32);
 /// A random number, chosen each time the log restarts from the front. Frames with a different salt are left
 /// over from before.
 type Salt = [u8; 8];
 
-/// The valid part of the log.
+/// The write-ahead log of a database: the part of it that is committed, whatever SQLite would make of it.
+///
+/// A frame is used if its checksum is right, or if it follows a broken frame and cannot be checked, and if a frame that
+/// ends a transaction comes after it, or SQLite's index of the log (the file `-shm`) says that it was committed.
 #[derive(Debug, Default)]
-pub(super) struct Wal {
+pub struct Wal {
     file: Option<File>,
     /// The offset of the newest committed image of each page.
     pages: HashMap<u32, u64>,
-    pub(super) page_size: Option<usize>,
-    /// Damage because of which SQLite would lose acknowledged messages.
-    pub(super) damage: Option<String>,
+    /// The size of the pages in the frames.
+    frame_page_size: usize,
+    has_intact_header: bool,
+    damage: Option<WalDamage>,
+    torn_frames: usize,
+}
+
+/// Damage because of which SQLite would silently lose committed transactions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WalDamage {
+    /// A frame is broken. SQLite ignores it and all frames after it.
+    BrokenFrame {
+        /// The number of committed frames that SQLite would ignore.
+        ignored: usize,
+    },
+    /// The header is broken. SQLite ignores the whole log.
+    BrokenHeader {
+        /// The number of committed frames that SQLite would ignore.
+        ignored: usize,
+    },
+    /// The log is missing or empty, but SQLite's index of it says that it had frames which were not copied into the
+    /// database file yet.
+    Missing {
+        /// The number of frames that are lost.
+        frames: usize,
+    },
+}
+
+impl fmt::Display for WalDamage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BrokenFrame { ignored } => {
+                write!(
+                    f,
+                    "a frame of its write-ahead log is broken, and SQLite would ignore {ignored} frames"
+                )
+            }
+            Self::BrokenHeader { ignored } => {
+                write!(
+                    f,
+                    "the header of its write-ahead log is broken, and SQLite would ignore {ignored} frames"
+                )
+            }
+            Self::Missing { frames } => {
+                write!(f, "its write-ahead log is missing, with {frames} frames that exist nowhere else")
+            }
+        }
+    }
 }
 
 /// A frame. Frames after the last one with the log's salt are left over from before.
@@ -59,8 +106,11 @@ struct WalHeader {
 }
 
 impl Wal {
-    /// Reads the log of the database at `path`.
-    pub(super) fn read(path: &Path) -> io::Result<Self> {
+    /// Reads the log of the database at `path`. If the header of the log is broken, its pages have `page_size` bytes.
+    ///
+    /// # Errors
+    /// If the log exists and the system cannot read it.
+    pub(crate) fn read(path: &Path, page_size: usize) -> io::Result<Self> {
         let file = match File::open(sibling_path(path, "-wal")) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -71,14 +121,20 @@ impl Wal {
             }
             Err(error) => return Err(error),
         };
-        let Some(wal_header) = WalHeader::read(&file)? else {
+        let Some(wal_header) = WalHeader::read(&file, page_size)? else {
             return Ok(Self { damage: WalIndex::read(path, None).describe_missing_wal(), ..Self::default() });
         };
         let frames = wal_header.read_frames(&file)?;
         let wal_index = WalIndex::read(path, Some(wal_header.salt));
-        let damage = describe_damage(&frames, &wal_header, &wal_index);
-        let mut log =
-            Self { file: Some(file), damage, page_size: Some(wal_header.page_size), ..Self::default() };
+        let judged = Judgement::new(&frames, &wal_header, &wal_index);
+        let mut log = Self {
+            file: Some(file),
+            pages: HashMap::new(),
+            frame_page_size: wal_header.page_size,
+            has_intact_header: wal_header.header_intact,
+            damage: judged.damage,
+            torn_frames: judged.torn_frames,
+        };
         let committed = frames.iter().rposition(|frame| frame.intact && frame.commit > 0);
         let used = wal_index.committed.max(committed.map_or(0, |last| last + 1)).min(frames.len());
         // Copied frames are in the database file. If one of them is broken, an older frame of its page must
@@ -92,53 +148,80 @@ impl Wal {
         Ok(log)
     }
 
-    /// Reads the newest committed image of a page into `page`. Returns false if the log has none.
-    pub(super) fn read_page(&self, number: u32, page: &mut [u8]) -> io::Result<bool> {
-        let (Some(file), Some(place)) = (&self.file, self.pages.get(&number)) else { return Ok(false) };
-        file.read_exact_at(page, *place).map(|()| true)
+    /// Returns the number of pages of which the log has a committed version.
+    pub fn page_count(&self) -> usize {
+        self.pages.len()
     }
 
-    /// True if the log has any page.
-    pub(super) fn has_pages(&self) -> bool {
-        !self.pages.is_empty()
+    /// Returns the damage because of which SQLite would lose committed transactions, if there is any.
+    pub fn damage(&self) -> Option<WalDamage> {
+        self.damage
+    }
+
+    /// Returns the number of frames at the end of the log that belong to a transaction which was never completed, for
+    /// example because of a power failure. This is no damage: the transaction was not committed, and is not read.
+    pub fn torn_frames(&self) -> usize {
+        self.torn_frames
+    }
+
+    /// Returns the size of the pages, if the header of the log is intact.
+    pub(crate) fn page_size(&self) -> Option<usize> {
+        self.has_intact_header.then_some(self.frame_page_size)
+    }
+
+    /// Reads the newest committed image of a page into `page`. Returns false if the log has none, or has pages of another
+    /// size.
+    pub(crate) fn read_page(&self, number: u32, page: &mut [u8]) -> io::Result<bool> {
+        let (Some(file), Some(place)) = (&self.file, self.pages.get(&number)) else { return Ok(false) };
+        Ok(page.len() == self.frame_page_size && read_available(file, *place, page)? == page.len())
+    }
+
+    pub(crate) fn has_page(&self, number: u32) -> bool {
+        self.pages.contains_key(&number)
     }
 
     /// Returns the pages in the log with higher numbers than `last`, in ascending order.
-    pub(super) fn pages_after(&self, last: u32) -> Vec<u32> {
+    pub(crate) fn pages_after(&self, last: u32) -> Vec<u32> {
         let mut behind: Vec<u32> = self.pages.keys().copied().filter(|page| *page > last).collect();
         behind.sort_unstable();
         behind
     }
 }
 
+/// Returns the path of a file that SQLite keeps next to the database: the database's path plus this suffix.
+pub(crate) fn sibling_path(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(suffix);
+    name.into()
+}
+
 impl WalHeader {
-    /// Reads the header; `None` if there is no frame. If the header is damaged, the usual page size and the
-    /// salt of the first frame are used instead.
-    fn read(file: &File) -> io::Result<Option<Self>> {
+    /// Reads the header; `None` if there is no frame. If the header is damaged, this page size and the salt
+    /// of the first frame are used instead.
+    fn read(file: &File, page_size: usize) -> io::Result<Option<Self>> {
         let mut header = [0; HEADER + FRAME_HEADER];
         if read_available(file, 0, &mut header)? < header.len() {
             return Ok(None);
         }
         let magic = read_be32(&header, 0);
-        let page_size = read_be32(&header, 8) as usize;
+        let own_page_size = read_be32(&header, 8) as usize;
         let known = magic & !1 == MAGIC;
         let big_endian = if known { magic & 1 == 1 } else { cfg!(target_endian = "big") };
         let seed = (read_be32(&header, 24), read_be32(&header, 28));
         let header_intact = known
             && read_be32(&header, 4) == VERSION
+            && is_page_size(own_page_size)
             && compute_checksum((0, 0), &header[..24], big_endian) == seed;
         // The first frame always belongs to the current run, and has its salt.
         let salt = if header_intact { &header[16..24] } else { &header[HEADER + 8..HEADER + 16] };
+        let page_size = if header_intact { own_page_size } else { page_size };
         let mut wal_header = Self { page_size, big_endian, salt: [0; 8], seed, header_intact };
         wal_header.salt.copy_from_slice(salt);
-        if !header_intact {
-            wal_header.page_size = DEFAULT_PAGE_SIZE;
-        }
         Ok(Some(wal_header))
     }
 
     fn frame_offset(&self, index: usize) -> u64 {
-        (HEADER + index * (FRAME_HEADER + self.page_size)) as u64
+        HEADER as u64 + index as u64 * (FRAME_HEADER + self.page_size) as u64
     }
 
     fn read_frames(&self, file: &File) -> io::Result<Vec<Frame>> {
@@ -166,26 +249,34 @@ impl WalHeader {
     }
 }
 
-/// Describes committed frames that SQLite would silently ignore.
-fn describe_damage(frames: &[Frame], wal_header: &WalHeader, wal_index: &WalIndex) -> Option<String> {
-    let broken =
-        if wal_header.header_intact { frames.iter().position(|frame| !frame.intact) } else { Some(0) };
-    let sound = broken.unwrap_or(frames.len());
-    let read = frames[..sound].iter().rposition(|frame| frame.commit > 0).map_or(0, |last| last + 1);
-    // A power cut may have torn the last transaction; then none of it was acknowledged. But nothing is
-    // written after an incomplete transaction.
-    let mut behind = frames.iter().skip(sound).skip_while(|frame| frame.commit == 0).skip(1);
-    let went_on = behind.any(|frame| frame.intact);
-    let lost = wal_index.committed.max(if went_on { frames.len() } else { 0 }).saturating_sub(read);
-    if lost > 0 {
-        let what = if wal_header.header_intact { "a frame of its" } else { "the header of its" };
-        return Some(format!("{what} write-ahead log is broken, and SQLite would ignore {lost} frames"));
+/// What SQLite would make of the log.
+struct Judgement {
+    damage: Option<WalDamage>,
+    torn_frames: usize,
+}
+
+impl Judgement {
+    fn new(frames: &[Frame], wal_header: &WalHeader, wal_index: &WalIndex) -> Self {
+        let broken =
+            if wal_header.header_intact { frames.iter().position(|frame| !frame.intact) } else { Some(0) };
+        let sound = broken.unwrap_or(frames.len());
+        let read = frames[..sound].iter().rposition(|frame| frame.commit > 0).map_or(0, |last| last + 1);
+        // A power cut may have torn the last transaction; then none of it was acknowledged. But nothing is
+        // written after an incomplete transaction.
+        let mut behind = frames.iter().skip(sound).skip_while(|frame| frame.commit == 0).skip(1);
+        let went_on = behind.any(|frame| frame.intact);
+        let ignored = wal_index.committed.max(if went_on { frames.len() } else { 0 }).saturating_sub(read);
+        if ignored > 0 {
+            let damage = if wal_header.header_intact {
+                WalDamage::BrokenFrame { ignored }
+            } else {
+                WalDamage::BrokenHeader { ignored }
+            };
+            return Self { damage: Some(damage), torn_frames: 0 };
+        }
+        let torn_frames = if sound < frames.len() { frames.len() - read } else { 0 };
+        Self { damage: None, torn_frames }
     }
-    if sound < frames.len() {
-        let left = frames.len() - read;
-        tracing::warn!("the write-ahead log ends in {left} frames of a transaction that was never completed");
-    }
-    None
 }
 
 /// SQLite's own index of the log (`-shm`), which says how much of the log is committed. It survives a kill,
@@ -221,10 +312,9 @@ impl WalIndex {
     }
 
     /// Describes the loss if the log is missing.
-    fn describe_missing_wal(&self) -> Option<String> {
-        let lost = self.committed.saturating_sub(self.copied);
-        (lost > 0)
-            .then(|| format!("its write-ahead log is missing, with {lost} frames that exist nowhere else"))
+    fn describe_missing_wal(&self) -> Option<WalDamage> {
+        let frames = self.committed.saturating_sub(self.copied);
+        (frames > 0).then_some(WalDamage::Missing { frames })
     }
 }
 

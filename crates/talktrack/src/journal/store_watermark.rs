@@ -1,0 +1,66 @@
+//! The watermark of the store: up to which record nothing in the journal waits for the store. It is published for
+//! callers that wait for it.
+
+use rusqlite::{Connection, params};
+use talktrack_core::clock::Seq;
+
+use crate::journal::outbox::Outbox;
+
+/// The maximum number of rows that one look passes, so that a new message does not wait for a look at the whole re-send
+/// window.
+const PASSED_AT_ONCE: usize = 1_000;
+
+impl Outbox {
+    /// Publishes how far the store has the records, if a caller waits for it. If only a part of the journal was looked
+    /// at, asks for another round.
+    pub(super) fn publish_store_watermark(&mut self, connection: &Connection) {
+        let health = self.health();
+        if !health.is_store_watermark_watched() {
+            return;
+        }
+        let from = health.store_watermark();
+        let found = if health.books().journal_bytes == 0 {
+            Ok(Watermark { up_to: self.newest(), has_more: false })
+        } else {
+            find_watermark(connection, from, self.newest())
+        };
+        match found {
+            Ok(found) => {
+                health.set_store_watermark(found.up_to);
+                if found.has_more {
+                    self.wake();
+                }
+            }
+            // The next round tries again.
+            Err(error) => tracing::debug!(%error, "cannot find out how far the store has the records"),
+        }
+    }
+}
+
+/// The result of a look.
+struct Watermark {
+    /// No record up to this `seq` waits for the store.
+    up_to: Seq,
+    /// True if the look ended before it met a record that waits.
+    has_more: bool,
+}
+
+/// Looks for the first record after `from` that waits for the store. `newest` is the newest record of the journal.
+fn find_watermark(connection: &Connection, from: Seq, newest: Seq) -> rusqlite::Result<Watermark> {
+    let sql = "SELECT seq, EXISTS (SELECT 1 FROM pending WHERE pending.seq = journal.seq) FROM journal \
+               WHERE seq > ?1 ORDER BY seq LIMIT ?2";
+    let mut after = connection.prepare_cached(sql)?;
+    let mut rows = after.query(params![from, PASSED_AT_ONCE])?;
+    let mut passed = 0;
+    let mut up_to = from;
+    while let Some(row) = rows.next()? {
+        let seq: Seq = row.get(0)?;
+        if row.get(1)? {
+            return Ok(Watermark { up_to: seq - 1, has_more: false });
+        }
+        passed += 1;
+        up_to = seq;
+    }
+    let has_more = passed == PASSED_AT_ONCE;
+    Ok(Watermark { up_to: if has_more { up_to } else { newest }, has_more })
+}
