@@ -6,12 +6,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::BufRead;
 use std::path::Path;
 
+use axum::body::Bytes;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use talktrack_protocol::jsonl::Lines;
 use talktrack_protocol::{ClientFrame, Frame};
-use tokio_tungstenite::tungstenite::Bytes;
 use uuid::Uuid;
 
 use crate::error::Failure;
