@@ -8,7 +8,7 @@ use talktrack::clock::Seq;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::event::Event;
+use super::event::{Event, EventOwner};
 use super::ring::RingRead;
 use super::source::EventPage;
 use super::{ListenerPermit, PAUSE};
@@ -59,8 +59,9 @@ impl EventFilter {
         }
         match (self.user_id, event.owner) {
             (None, _) => Ok(true),
-            (Some(user), Some(owner)) => Ok(user == owner),
-            (Some(_), None) => Err(UnknownOwner),
+            (Some(user), EventOwner::User(owner)) => Ok(user == owner),
+            (Some(_), EventOwner::Nobody) => Ok(false),
+            (Some(_), EventOwner::Unknown) => Err(UnknownOwner),
         }
     }
 }

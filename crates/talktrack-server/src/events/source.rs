@@ -12,7 +12,7 @@ use talktrack::{Change, ChangeKind, Changes, Durability, ReadError, SessionRef, 
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::event::Event;
+use super::event::{Event, EventOwner};
 use super::pending::{self, Pending};
 
 /// The maximum number of changes that are read at once, and the maximum size of their events in bytes. One event is
@@ -195,7 +195,7 @@ impl Source {
             }
             let data = json!({"session_id": session_id, "user_id": user_id});
             // A deleted session's user can no longer be looked up. If the user was not recorded, the session had none.
-            let owner = user_id.or(Some(Uuid::nil()));
+            let owner = user_id.map_or(EventOwner::Nobody, EventOwner::User);
             return Ok(Some(Event::new(seq, kind, session_id, owner, &data)));
         }
         let session = known.sessions.get(&session_id);
@@ -211,17 +211,14 @@ impl Source {
             let row = known.messages.get(&id).filter(|row| row.session_id == session_id);
             let owner = row
                 .and_then(|row| self.owner(change, row))
-                .or(session.map(|row| row.user_id.unwrap_or_default()));
-            return Ok(row
-                .zip(owner)
-                .map(|(row, owner)| Event::new(seq, kind, session_id, Some(owner), row)));
+                .map(EventOwner::User)
+                .or(session.map(EventOwner::of_session));
+            return Ok(row.zip(owner).map(|(row, owner)| Event::new(seq, kind, session_id, owner, row)));
         }
         if let Some(pending) = &self.pending {
             pending.forget_session(session_id);
         }
         let row = session.filter(|row| user_id.is_none_or(|user| row.user_id == Some(user)));
-        // A session without a user was written by another program. No user receives its events.
-        let owner = |row: &SessionRow| Some(row.user_id.unwrap_or_default());
-        Ok(row.map(|row| Event::new(seq, kind, session_id, owner(row), row)))
+        Ok(row.map(|row| Event::new(seq, kind, session_id, EventOwner::of_session(row), row)))
     }
 }
