@@ -81,7 +81,7 @@ pub(crate) async fn stream_events(
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::RateLimited, detail));
     };
     let listener =
-        Listener::start(place, filter, after).await.map_err(|error| Problem::store_unavailable(&error))?;
+        Listener::start(place, filter, after).await.map_err(|error| Problem::read_failed(&error))?;
     let lease = state.authenticator().lease(admission, Scope::Read, filter.user_id);
     let write_timeout = state.config().peer_timeout / 2;
     let period = state.config().ping_interval;

@@ -75,7 +75,7 @@ pub(crate) async fn list_sessions(
     let ListSessionsQuery { user_id, status, since, until, q, limit: Limit(limit), cursor } = query;
     let filter = SessionFilter { user_id: caller.resolve_user(user_id)?, status, since, until, matching: q };
     let found = rows.sessions(filter, cursor.map(|Cursor(place)| place), limit).await;
-    let found = found.map_err(|error| Problem::store_unavailable(&error))?;
+    let found = found.map_err(|error| Problem::read_failed(&error))?;
     let next_cursor = found.last_before_more().map(SessionRow::cursor).map(Cursor);
     Ok(Json(Sessions { sessions: found.into_iter().map(Session::from).collect(), next_cursor }))
 }
