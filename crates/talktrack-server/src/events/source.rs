@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::event::{Event, EventOwner};
 use super::pending::{self, Pending};
+use crate::store;
 
 /// The maximum number of changes that are read at once, and the maximum size of their events in bytes. One event is
 /// always returned, even a larger one.
@@ -48,9 +49,9 @@ struct LookedUp {
     /// The records that still wait for a remote store.
     waiting: HashMap<Seq, JournalRecord>,
     sessions: HashMap<Uuid, SessionRow>,
-    /// Changes whose messages were not read, because the messages before them are large.
-    unread: HashSet<Seq>,
     messages: HashMap<Uuid, MessageRow>,
+    /// The number of changes whose messages were looked up; `None` if the store was not asked, or has not answered.
+    looked_up: Option<usize>,
 }
 
 impl Source {
@@ -87,8 +88,8 @@ impl Source {
                 return Err(error);
             }
         }
-        if let Some(unread) = read.changes.iter().position(|change| known.unread.contains(&change.seq)) {
-            read.truncate(unread);
+        if let Some(looked_up) = known.looked_up {
+            read.truncate(looked_up);
         }
         let Changes { changes, mut next, .. } = read;
         let (mut events, mut bytes): (Vec<Arc<Event>>, usize) = (Vec::with_capacity(changes.len()), 0);
@@ -139,23 +140,12 @@ impl Source {
     }
 
     async fn read_rows(&self, changes: &[Change], known: &mut LookedUp) -> Result<(), ReadError> {
-        let is_wanted = |change: &&Change| {
-            change.kind == ChangeKind::Revision || !known.waiting.contains_key(&change.seq)
-        };
-        let wanted = || changes.iter().filter(is_wanted);
-        let mut seen = HashSet::new();
-        let ids = wanted().filter_map(|change| change.message_id).filter(|id| seen.insert(*id));
-        let ids: Vec<Uuid> = ids.collect();
-        if !ids.is_empty() {
-            let rows = self.rows.messages_by_id(&ids).await?;
-            if let Some(last) = rows.last_before_more() {
-                let unread: HashSet<Uuid> =
-                    ids.iter().rev().take_while(|id| **id != last.id).copied().collect();
-                let is_unread = |change: &&Change| change.message_id.is_some_and(|id| unread.contains(&id));
-                known.unread = wanted().filter(is_unread).map(|change| change.seq).collect();
-            }
-            known.messages = rows.into_iter().map(|row| (row.id, row)).collect();
-        }
+        let is_wanted =
+            |change: &Change| change.kind == ChangeKind::Revision || !known.waiting.contains_key(&change.seq);
+        let (messages, looked_up) =
+            store::read_changed_messages(self.rows.as_ref(), changes, is_wanted).await?;
+        known.messages = messages;
+        known.looked_up = Some(looked_up);
         let sessions = changes.iter().filter(|change| self.needs_session(change, known));
         let sessions: HashSet<Uuid> = sessions.map(|change| change.session_id).collect();
         if !sessions.is_empty() {
