@@ -122,7 +122,7 @@ check: ## checks formatting, lints, licences, and known vulnerabilities if their
 	cargo fmt --all --check
 	cargo xtask
 	cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked -p sqlite-salvage -p talktrack-core -p talktrack-postgres -p talktrack -p talktrack-testkit --no-deps --all-features
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked -p sqlite-salvage -p talktrack-core -p talktrack-postgres -p talktrack -p talktrack-testkit -p talktrack-protocol -p talktrack-client --no-deps --all-features
 	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
 	deploy/check
 	cargo deny --locked check bans licenses sources

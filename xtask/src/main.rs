@@ -11,7 +11,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is a directory of the workspace");
     let mut breaches: Vec<String> = Vec::new();
-    for dir in ["core", "postgres", "protocol", "testkit", "server"] {
+    for dir in ["core", "postgres", "protocol", "client", "testkit", "server"] {
         breaches.extend(layout::check(&root.join(format!("crates/talktrack-{dir}/src/lib.rs"))));
     }
     for dir in ["talktrack", "sqlite-salvage"] {

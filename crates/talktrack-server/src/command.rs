@@ -21,7 +21,7 @@ pub(crate) mod completions;
 pub(crate) mod man;
 mod schema;
 mod lookup;
-mod api_client;
+mod client_errors;
 
 use std::process::ExitCode;
 

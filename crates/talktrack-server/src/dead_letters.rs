@@ -109,6 +109,14 @@ impl LetterOutcome {
     }
 }
 
+/// How far the replay of a letter has come.
+enum Replay {
+    /// The letter's record was accepted again.
+    Accepted(RecordReceipt),
+    /// The letter has its outcome.
+    Over(LetterOutcome),
+}
+
 /// The dead letters of a data directory that this process has locked.
 pub(crate) struct DeadLetters {
     tracker: Tracker,
@@ -153,25 +161,24 @@ impl DeadLetters {
     /// Replays letters. A letter is removed only after its record is durable again. A crash between the two leaves
     /// both, and replaying again changes nothing in the store.
     async fn replay_letters(&self, seqs: Vec<Seq>) -> Result<Vec<LetterResult>, Failure> {
-        let mut handed_over = Vec::with_capacity(seqs.len());
+        let mut replays = Vec::with_capacity(seqs.len());
         for seq in seqs {
-            handed_over.push((seq, self.hand_over(seq).await?));
+            replays.push((seq, self.hand_over(seq).await?));
         }
-        let mut settled = Vec::with_capacity(handed_over.len());
-        for (seq, receipt) in handed_over {
-            let durable = match receipt {
-                Ok(receipt) => receipt.clone().await.map(|()| receipt).map_err(still_dead),
-                Err(outcome) => Err(outcome),
-            };
-            settled.push((seq, durable));
+        for (_, replay) in &mut replays {
+            if let Replay::Accepted(receipt) = replay
+                && let Err(why) = receipt.clone().await
+            {
+                *replay = Replay::Over(still_dead(why));
+            }
         }
-        let durable = settled.iter().filter(|(_, durable)| durable.is_ok()).map(|(seq, _)| *seq);
-        self.tracker.delete_dead_letters(durable.collect()).await?;
-        let mut outcomes = Vec::with_capacity(settled.len());
-        for (seq, durable) in settled {
-            let outcome = match durable {
-                Ok(receipt) => self.replay_outcome(&receipt).await?,
-                Err(outcome) => outcome,
+        let durable = replays.iter().filter(|(_, replay)| matches!(replay, Replay::Accepted(_)));
+        self.tracker.delete_dead_letters(durable.map(|(seq, _)| *seq).collect()).await?;
+        let mut outcomes = Vec::with_capacity(replays.len());
+        for (seq, replay) in replays {
+            let outcome = match replay {
+                Replay::Accepted(receipt) => self.replay_outcome(&receipt).await?,
+                Replay::Over(outcome) => outcome,
             };
             outcomes.push(LetterResult { seq, outcome });
         }
@@ -179,22 +186,22 @@ impl DeadLetters {
     }
 
     /// Puts the record of a letter into the queue. Waits while the queue is full.
-    async fn hand_over(&self, seq: Seq) -> Result<Result<RecordReceipt, LetterOutcome>, Failure> {
+    async fn hand_over(&self, seq: Seq) -> Result<Replay, Failure> {
         let Some(letter) = self.reader.dead_letter(seq).await? else {
-            return Ok(Err(LetterOutcome::NotThere));
+            return Ok(Replay::Over(LetterOutcome::NotThere));
         };
         let Some(mut record) = letter.intact() else {
-            return Ok(Err(still_dead(
+            return Ok(Replay::Over(still_dead(
                 "its bytes have changed since it was accepted; see `talktrack dead-letters show`",
             )));
         };
         loop {
             match self.tracker.replay_record(record) {
-                Ok(receipt) => return Ok(Ok(receipt)),
+                Ok(receipt) => return Ok(Replay::Accepted(receipt)),
                 Err(Refused { reason: Reason::QueueFull, returned }) => {
                     record = self.wait_for_room(returned).await?
                 }
-                Err(refused) => return Ok(Err(still_dead(refused.reason))),
+                Err(refused) => return Ok(Replay::Over(still_dead(refused.reason))),
             }
         }
     }

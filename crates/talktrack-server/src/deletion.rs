@@ -338,9 +338,9 @@ async fn sessions_in_store(state: &AppState, user_id: &UserId) -> Result<Vec<Ses
     }
 }
 
-/// Converts an error to the response for an unavailable store.
+/// Converts a failed query to the response.
 fn unreadable(error: &ReadError) -> Problem {
-    Problem::store_unavailable(error)
+    Problem::read_failed(error)
 }
 
 fn not_noted(error: &std::io::Error) -> Problem {

@@ -8,7 +8,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::Value;
-use talktrack::{ErrorCode, NotDurable, ReadError, Reason, Refused};
+use talktrack::{ErrorCode, NotDurable, ReadError, ReadErrorKind, Reason, Refused};
 use utoipa::openapi::{Content, Ref, RefOr, Response as Described, ResponseBuilder};
 use utoipa::{IntoResponses, ToSchema};
 
@@ -120,11 +120,16 @@ impl Problem {
         }
     }
 
-    /// Makes the problem for a store that cannot answer now.
-    pub(crate) fn store_unavailable(error: &ReadError) -> Self {
-        tracing::warn!("{error}");
-        // The store's error may reveal internals, so it goes only to the log.
-        Self::store_away("the store cannot be read now; try again later", STORE_RETRY_AFTER)
+    /// Makes the problem for a query that failed: 503 if the store cannot answer now, 500 if a retry cannot help. The
+    /// store's error may reveal internals, so it goes only to the log.
+    pub(crate) fn read_failed(error: &ReadError) -> Self {
+        if error.kind == ReadErrorKind::Unavailable {
+            tracing::warn!("{error}");
+            return Self::store_away("the store cannot be read now; try again later", STORE_RETRY_AFTER);
+        }
+        tracing::error!("{error}");
+        let detail = "the store has data that the server cannot read; the server's log has the cause";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Internal, detail)
     }
 
     /// Makes the problem for an unavailable store, of conversations or of recordings. The client should retry after

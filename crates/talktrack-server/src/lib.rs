@@ -39,7 +39,6 @@ mod deleted_users;
 mod limits;
 mod origin;
 mod audio;
-mod tls;
 mod store;
 mod telemetry;
 mod config;

@@ -1,5 +1,7 @@
 //! Opens the store that the settings name: for writing through a tracker, or for reading.
 
+mod changed_messages;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -7,6 +9,8 @@ use talktrack::store::postgres::PostgresStore;
 use talktrack::store::sqlite::SqliteReader;
 use talktrack::store::{Read, Store};
 use talktrack::{NotedStore, OpenError, Options, Redirect, Tracker};
+
+pub(crate) use changed_messages::read_changed_messages;
 
 use crate::config::{Config, Database};
 use crate::error::Failure;

@@ -49,9 +49,12 @@ pub enum OpenError {
         /// The database file.
         path: PathBuf,
     },
-    /// The database file is damaged, and its readable contents cannot be copied into a new file. Nothing was changed.
-    #[error("{} is damaged ({damage}), and its readable content cannot be copied into a new file: {source}; nothing was changed; \
-             make room for a second file of the same size in its directory, and start again", path.display())]
+    /// The database file is damaged, and its readable contents cannot be copied into a new file. Nothing was deleted: the
+    /// broken files are at their paths. If only the last step failed, they may be in a subdirectory of `quarantine` next to
+    /// these, together with the complete new file, which the next start puts into place.
+    #[error("{} is damaged ({damage}), and its readable content cannot be copied into a new file: {source}; nothing was deleted: \
+             the broken files are at their paths, or in the directory quarantine next to them; remove the cause (the copy needs \
+             as much room as the file, in the same directory), and start again", path.display())]
     Salvage {
         /// The database file.
         path: PathBuf,

@@ -57,12 +57,6 @@ impl SessionRow {
         !delete.is_permanent() && heard.is_none_or(|at| delete.spares(at))
     }
 
-    /// Returns the user who owns the session. If another program left the user out or wrote one that talktrack cannot
-    /// read, no caller owns the session, and this returns [`UserId::nil`].
-    pub fn owner(&self) -> UserId {
-        self.user_id.clone().unwrap_or(UserId::nil())
-    }
-
     /// Returns the cursor that continues a list after this row.
     pub fn cursor(&self) -> SessionCursor {
         SessionCursor { started_at: self.started_at.key(), session_id: self.session_id }

@@ -46,7 +46,7 @@ impl From<Denied> for Problem {
         match denied {
             Denied::NotFound => Self::session_not_found(),
             Denied::Deleted(_) => talktrack::NotDurable::Deleted.into(),
-            Denied::Unavailable(error) => Self::store_unavailable(&error),
+            Denied::Unavailable(error) => Self::read_failed(&error),
         }
     }
 }

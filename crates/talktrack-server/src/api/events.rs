@@ -83,7 +83,7 @@ pub(crate) async fn stream_events(
     };
     let lease = state.authenticator().lease(admission, Scope::Read, filter.user_id.clone());
     let listener =
-        Listener::start(place, filter, after).await.map_err(|error| Problem::store_unavailable(&error))?;
+        Listener::start(place, filter, after).await.map_err(|error| Problem::read_failed(&error))?;
     let write_timeout = state.config().peer_timeout / 2;
     let period = state.config().ping_interval;
     let alive = interval_at(Instant::now() + period, period);

@@ -62,7 +62,7 @@ pub(crate) async fn export_session(
     let place = limits.begin_export(caller.account().as_ref())?;
     let is_remote = state.is_remote();
     let first = read(&view, None, &limits, is_remote).await;
-    let first = first.map_err(|error| Problem::store_unavailable(&error))?;
+    let first = first.map_err(|error| Problem::read_failed(&error))?;
     let session_id = view.session.session_id;
     let name = format!("attachment; filename=\"{session_id}.{}\"", format.extension());
     let headers = [(header::CONTENT_TYPE, format.content_type()), (header::CONTENT_DISPOSITION, &name)];

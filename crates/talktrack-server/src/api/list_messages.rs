@@ -59,7 +59,7 @@ pub(crate) async fn list_messages(
     let view = SessionView::open(&state, &caller, &name).await?;
     let ListMessagesQuery { limit: Limit(limit), cursor } = query;
     let found = view.messages(cursor.map(|Cursor(place)| place), limit).await;
-    let found = found.map_err(|error| Problem::store_unavailable(&error))?;
+    let found = found.map_err(|error| Problem::read_failed(&error))?;
     let next_cursor = found.last_before_more().map(MessageRow::cursor).map(Cursor);
     Ok(Json(Messages { messages: found.into_iter().map(Message::from).collect(), next_cursor }))
 }

@@ -80,7 +80,7 @@ pub(crate) async fn list_sessions(
         .with_until(until)
         .with_matching(q);
     let found = rows.sessions(filter, cursor.map(|Cursor(place)| place), limit).await;
-    let found = found.map_err(|error| Problem::store_unavailable(&error))?;
+    let found = found.map_err(|error| Problem::read_failed(&error))?;
     let next_cursor = found.last_before_more().map(SessionRow::cursor).map(Cursor);
     Ok(Json(Sessions { sessions: found.into_iter().map(Session::from).collect(), next_cursor }))
 }

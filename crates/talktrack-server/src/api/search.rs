@@ -115,7 +115,7 @@ pub(crate) async fn search_messages(
 /// Converts a failed search to a response. `field` is the name of the field in which the caller gave the words.
 pub(crate) fn to_problem(field: &str, error: SearchError) -> Problem {
     match error {
-        SearchError::Read(error) => Problem::store_unavailable(&error),
+        SearchError::Read(error) => Problem::read_failed(&error),
         error @ SearchError::NoIndex(_) => Problem::unavailable(error.to_string(), INDEX_IS_BEING_MADE),
         error => Problem::invalid(format_args!("{field}: {error}")),
     }

@@ -183,13 +183,13 @@ pub(crate) async fn read_stats(
     }
     let stats = state.tracker().reader().stats(range).await.map_err(to_problem)?;
     let letters =
-        state.local().dead_letters_over(range).await.map_err(|error| Problem::store_unavailable(&error))?;
+        state.local().dead_letters_over(range).await.map_err(|error| Problem::read_failed(&error))?;
     Ok((stats, Some(letters)))
 }
 
 fn to_problem(error: StatsError) -> Problem {
     match error {
-        StatsError::Read(error) => Problem::store_unavailable(&error),
+        StatsError::Read(error) => Problem::read_failed(&error),
         StatsError::TooMuch => Problem::invalid(format_args!("since: {error}")),
         error => Problem::unavailable(error.to_string(), COUNTING_BEGINS),
     }

@@ -6,8 +6,7 @@ use axum::http::header::ACCEPT;
 use reqwest::redirect::Policy;
 use reqwest::{Client, StatusCode};
 use rustls::ClientConfig;
-
-use crate::tls;
+use talktrack_client::tls;
 
 /// Fetches the document at this URL, up to `limit` bytes. Each call opens its own connection, so that it trusts the
 /// system's current root certificates. `HTTPS_PROXY` and `NO_PROXY` are respected.
@@ -16,7 +15,9 @@ use crate::tls;
 /// Says in words why the document cannot be fetched.
 pub(super) async fn get(url: &Uri, limit: usize) -> Result<Bytes, String> {
     let client = Client::builder()
-        .tls_backend_preconfigured(ClientConfig::clone(&*tls::client_config()?))
+        .tls_backend_preconfigured(ClientConfig::clone(
+            &*tls::client_config().map_err(|error| error.to_string())?,
+        ))
         .redirect(Policy::none())
         .user_agent(concat!("talktrack/", env!("CARGO_PKG_VERSION")))
         .build()

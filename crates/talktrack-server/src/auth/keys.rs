@@ -190,9 +190,9 @@ mod tests {
         assert_eq!(with(|key| key.expires = Some(now())), Some(Refused::ExpiredKey));
         assert_eq!(with(|key| key.expires = "2026-12-01T00:00:01Z".parse().ok()), None);
         assert_eq!(with(|key| key.revoked = "2099-01-01T00:00:00Z".parse().ok()), Some(Refused::RevokedKey));
-        assert_eq!(with(|key| key.networks = vec!["10.0.0.0/8".parse().unwrap()]), None);
+        assert_eq!(with(|key| key.networks = Some(vec!["10.0.0.0/8".parse().unwrap()])), None);
         assert_eq!(
-            with(|key| key.networks = vec!["192.0.2.0/24".parse().unwrap()]),
+            with(|key| key.networks = Some(vec!["192.0.2.0/24".parse().unwrap()])),
             Some(Refused::KeyElsewhere)
         );
     }

@@ -7,13 +7,12 @@ mod frames;
 mod plan;
 mod report;
 pub(crate) mod recording;
-pub(super) mod connection;
 
 use std::num::NonZero;
 use std::path::PathBuf;
 
-use connection::{Server, SessionIdentity};
 use talktrack::{SessionId, UserId};
+use talktrack_client::socket::{Server, SessionIdentity};
 use talktrack_protocol::Secret;
 use uuid::Uuid;
 
@@ -75,8 +74,10 @@ pub(crate) async fn run(args: ClientArgs) -> Outcome {
             // A token names its user itself.
             let mint = || args.token.is_none().then(|| Uuid::new_v4().into());
             let user_id = args.user_id.or_else(mint);
-            let external_id = args.external_id.as_deref();
-            let identity = SessionIdentity { session_id: args.session_id, user_id, external_id };
+            let mut identity = SessionIdentity::default();
+            identity.session_id = args.session_id;
+            identity.user_id = user_id;
+            identity.external_id = args.external_id.as_deref();
             terminal::run(&server, identity).await
         }
     }

@@ -17,11 +17,11 @@ use scripts::Script;
 use serde::Serialize;
 use talktrack::UserId;
 use talktrack::clock::{Clock as _, SystemClock};
+use talktrack_client::api::ApiClient;
+use talktrack_client::socket::Server;
 use talktrack_protocol::Secret;
 
 use super::Outcome;
-use super::api_client::ApiClient;
-use super::client::connection::Server;
 use crate::config::TOKEN_VARIABLE;
 use crate::error::Failure;
 use crate::output;
@@ -79,12 +79,12 @@ pub(crate) async fn run(args: DemoArgs) -> Outcome {
     if !args.live {
         return Ok(ExitCode::SUCCESS);
     }
-    let socket = api.url.replacen("http", "ws", 1);
+    let socket = api.url().replacen("http", "ws", 1);
     let server = Server::new(&socket, args.token.as_ref())?;
     let outline = outline::draw_live(&scripts, args.seed)?;
     // A token names its user itself.
     let user_id = args.user_id.or(args.token.is_none().then(|| outline.user_id.clone()));
-    live::run_live(&server, &outline, user_id, |session_id| format!("{}/sessions/{session_id}", api.url))
+    live::run_live(&server, &outline, user_id, |session_id| format!("{}/sessions/{session_id}", api.url()))
         .await
 }
 
@@ -96,7 +96,7 @@ async fn fill_server(args: &DemoArgs, api: &ApiClient, scripts: &[Script]) -> Re
             "espeak-ng is not installed: there will be no recordings (apt-get install espeak-ng, or brew install espeak-ng)"
         );
     }
-    let mut summary = DemoSummary { url: api.url.clone(), ..DemoSummary::default() };
+    let mut summary = DemoSummary { url: api.url().to_owned(), ..DemoSummary::default() };
     // Oldest first, so that lists in the order of arrival have the same order as the conversations.
     let starts = rhythm::draw_starts(now, args.sessions, &mut outline::generator(args.seed, "starts", 0));
     for (number, start) in starts.into_iter().enumerate().rev() {

@@ -31,8 +31,8 @@ pub(crate) struct ApiKey {
     pub(crate) expires: Option<Timestamp>,
     /// The users that the key may act for; `None` for all.
     pub(crate) users: Option<Arc<[UserId]>>,
-    /// The networks that the key may be used from; empty for all.
-    pub(crate) networks: Vec<Network>,
+    /// The networks that the key may be used from; `None` for all.
+    pub(crate) networks: Option<Vec<Network>>,
     /// When the key was revoked. If this is set, the key is refused, even if the time is in the future.
     pub(crate) revoked: Option<Timestamp>,
 }
@@ -57,13 +57,14 @@ pub(crate) struct Scopes(u8);
 impl ApiKey {
     /// Makes a key without limits.
     pub(crate) fn new(name: String, scopes: Scopes, digest: [u8; 32]) -> Self {
-        Self { name, scopes, digest, expires: None, users: None, networks: Vec::new(), revoked: None }
+        Self { name, scopes, digest, expires: None, users: None, networks: None, revoked: None }
     }
 
     /// True if the key may be used from this address.
     pub(crate) fn allows_address(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        self.networks.is_empty() || self.networks.iter().any(|network| network.contains(&address))
+        let contains = |networks: &Vec<Network>| networks.iter().any(|network| network.contains(&address));
+        self.networks.as_ref().is_none_or(contains)
     }
 
     fn set_option(&mut self, name: &str, value: &str) -> Result<(), String> {
@@ -72,7 +73,7 @@ impl ApiKey {
             "expires" => self.expires = Some(moment()?),
             "revoked" => self.revoked = Some(moment()?),
             "users" => self.users = Some(parse_key_users(value)?),
-            "addresses" => self.networks = parse_key_networks(value)?,
+            "addresses" => self.networks = Some(parse_key_networks(value)?),
             _ => return Err("only expires=, users=, addresses= and revoked= may follow the hash".into()),
         }
         Ok(())
@@ -200,8 +201,8 @@ impl fmt::Display for ApiKey {
         if let Some(users) = &self.users {
             write!(f, ";users={}", joined(users.iter().map(UserId::to_string).collect()))?;
         }
-        if !self.networks.is_empty() {
-            write!(f, ";addresses={}", joined(self.networks.iter().map(Network::to_string).collect()))?;
+        if let Some(networks) = &self.networks {
+            write!(f, ";addresses={}", joined(networks.iter().map(Network::to_string).collect()))?;
         }
         self.revoked.map_or(Ok(()), |revoked| write!(f, ";revoked={revoked}"))
     }

@@ -119,7 +119,7 @@ async fn read_messages(
     after: Option<MessageCursor>,
     limit: usize,
 ) -> Result<Page<MessageRow>, Problem> {
-    view.messages(after, limit).await.map_err(|error| Problem::store_unavailable(&error))
+    view.messages(after, limit).await.map_err(|error| Problem::read_failed(&error))
 }
 
 fn may_delete(visitor: &Visitor) -> bool {

@@ -75,8 +75,7 @@ pub(super) async fn show_letter(
 ) -> Result<Response, ErrorPage> {
     let layout = || Layout::for_visitor(&visitor, NavItem::Health);
     let answer = async {
-        let letter =
-            state.local().dead_letter(seq).await.map_err(|error| Problem::store_unavailable(&error))?;
+        let letter = state.local().dead_letter(seq).await.map_err(|error| Problem::read_failed(&error))?;
         let letter = LetterView::new(letter.ok_or_else(not_there)?);
         Ok(render_page(StatusCode::OK, &LetterPage { layout: layout(), letter }))
     };
@@ -95,7 +94,7 @@ pub(super) async fn confirm_drop(
         let first = *seqs.first().ok_or_else(not_there)?;
         let letter = match selection.letter {
             Some(_) => {
-                state.local().dead_letter(first).await.map_err(|error| Problem::store_unavailable(&error))?
+                state.local().dead_letter(first).await.map_err(|error| Problem::read_failed(&error))?
             }
             None => None,
         };
@@ -176,7 +175,7 @@ impl LetterSelection {
             (Some(seq), _) => Ok(vec![seq]),
             (None, Some(reason)) => {
                 let seqs = state.local().dead_letter_seqs_of(Some(reason), MOST).await;
-                seqs.map_err(|error| Problem::store_unavailable(&error))
+                seqs.map_err(|error| Problem::read_failed(&error))
             }
             (None, None) => Err(Problem::invalid("letter or reason: one of them is required")),
         }

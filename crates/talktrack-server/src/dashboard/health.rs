@@ -80,9 +80,8 @@ pub(super) async fn show_health(
         compare_schema(&state),
         state.local().newest_dead_letters(reason, query.before, PAGE),
     );
-    let unreadable = |error| {
-        ErrorPage::new(Problem::store_unavailable(&error), Layout::for_visitor(&visitor, NavItem::Health))
-    };
+    let unreadable =
+        |error| ErrorPage::new(Problem::read_failed(&error), Layout::for_visitor(&visitor, NavItem::Health));
     let letters = letters.map_err(unreadable)?;
     let counted = tally.ok().transpose().map_err(unreadable)?;
     let counted = counted.map(|tally| JournalCount { tally, at: Moment::new(now()) });

@@ -76,7 +76,7 @@ async fn is_in_filter(
     sessions: &mut HashMap<SessionId, Option<SessionRow>>,
 ) -> Result<bool, Problem> {
     if let Entry::Vacant(unknown) = sessions.entry(hit.session_id) {
-        let row = rows.session(hit.session_id).await.map_err(|error| Problem::store_unavailable(&error))?;
+        let row = rows.session(hit.session_id).await.map_err(|error| Problem::read_failed(&error))?;
         let is_wanted = |row: &SessionRow| {
             filter.status.is_none_or(|status| row.status == status)
                 && filter.since.is_none_or(|since| row.started_at >= since.into())
@@ -99,7 +99,7 @@ async fn group_by_session(
         order.extend(sessions.get_mut(&hit.session_id).and_then(Option::take));
         found_hits.entry(hit.session_id).or_default().push(to_hit(hit));
     }
-    let listed = row::load_rows(rows, order).await.map_err(|error| Problem::store_unavailable(&error))?;
+    let listed = row::load_rows(rows, order).await.map_err(|error| Problem::read_failed(&error))?;
     let found =
         |row: ListedSession| FoundSession { hits: found_hits.remove(&row.id).unwrap_or_default(), row };
     Ok(listed.into_iter().map(found).collect())

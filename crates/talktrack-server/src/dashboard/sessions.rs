@@ -85,10 +85,9 @@ async fn load_list(
         return Ok((List::Found(found), cursor));
     }
     let sessions = rows.sessions(filter, query.start_cursor::<SessionCursor>()?, PAGE).await;
-    let sessions = sessions.map_err(|error| Problem::store_unavailable(&error))?;
+    let sessions = sessions.map_err(|error| Problem::read_failed(&error))?;
     let cursor = sessions.last_before_more().map(SessionRow::cursor);
-    let list =
-        row::load_rows(rows, sessions.rows).await.map_err(|error| Problem::store_unavailable(&error))?;
+    let list = row::load_rows(rows, sessions.rows).await.map_err(|error| Problem::read_failed(&error))?;
     Ok((List::Rows(list), cursor.map(|cursor| Cursor(cursor).to_string())))
 }
 

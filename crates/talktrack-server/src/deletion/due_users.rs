@@ -44,7 +44,7 @@ pub(super) async fn clear_note(state: &AppState, user_id: UserId, moment: Timest
 /// Deletes the sessions that the store had of the user at `moment`. Returns false if the store has not completed all
 /// deletions.
 async fn delete_user(state: &AppState, user_id: &UserId, moment: Timestamp) -> Result<bool, Problem> {
-    let unreadable = |error: ReadError| Problem::store_unavailable(&error);
+    let unreadable = |error: ReadError| Problem::read_failed(&error);
     // The store must have the user's tombstone first, so that no earlier session can arrive afterwards.
     if state.deleted_users().is_running(user_id)
         || state.tracker().health().store.is_some()

@@ -6,6 +6,7 @@ use axum::body::Bytes;
 use serde::Serialize;
 use serde_json::json;
 use talktrack::clock::Seq;
+use talktrack::store::SessionRow;
 use talktrack::{ChangeKind, ErrorCode, SessionId, UserId};
 
 /// A durable change, encoded once for all listeners.
@@ -14,9 +15,33 @@ pub(crate) struct Event {
     /// The position of the event, which is also its id on the wire.
     pub(crate) seq: Seq,
     pub(crate) session_id: SessionId,
-    /// The user that the session belongs to; `None` if that is not known now.
-    pub(crate) owner: Option<UserId>,
+    pub(crate) owner: EventOwner,
     pub(crate) bytes: Bytes,
+}
+
+/// The user that the session of an event belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum EventOwner {
+    User(UserId),
+    /// The session has no user, because another program wrote it. No user receives its events.
+    Nobody,
+    /// Only the store knows the user, and it has not answered.
+    Unknown,
+}
+
+impl EventOwner {
+    /// Returns the owner of a stored session.
+    pub(super) fn of_session(row: &SessionRow) -> Self {
+        row.user_id.clone().map_or(Self::Nobody, Self::User)
+    }
+
+    /// Returns the user, if there is one and it is known.
+    pub(super) fn user(&self) -> Option<&UserId> {
+        match self {
+            Self::User(user_id) => Some(user_id),
+            Self::Nobody | Self::Unknown => None,
+        }
+    }
 }
 
 impl Event {
@@ -24,7 +49,7 @@ impl Event {
         seq: Seq,
         kind: ChangeKind,
         session_id: SessionId,
-        owner: Option<UserId>,
+        owner: EventOwner,
         data: &impl Serialize,
     ) -> Self {
         let bytes = format_event(Some(seq), event_name(kind), data).into();
@@ -33,7 +58,7 @@ impl Event {
 
     #[cfg(test)]
     pub(super) fn empty(seq: Seq) -> Self {
-        Self { seq, session_id: SessionId::nil(), owner: None, bytes: Bytes::new() }
+        Self { seq, session_id: SessionId::nil(), owner: EventOwner::Unknown, bytes: Bytes::new() }
     }
 }
 

@@ -7,7 +7,7 @@ use talktrack::clock::Seq;
 use talktrack::{ReadError, SessionId, UserId};
 use tokio::sync::watch;
 
-use super::event::Event;
+use super::event::{Event, EventOwner};
 use super::ring::RingRead;
 use super::source::EventPage;
 use super::{ListenerPermit, PAUSE};
@@ -58,8 +58,9 @@ impl EventFilter {
         }
         match (&self.user_id, &event.owner) {
             (None, _) => Ok(true),
-            (Some(user), Some(owner)) => Ok(user == owner),
-            (Some(_), None) => Err(UnknownOwner),
+            (Some(user), EventOwner::User(owner)) => Ok(user == owner),
+            (Some(_), EventOwner::Nobody) => Ok(false),
+            (Some(_), EventOwner::Unknown) => Err(UnknownOwner),
         }
     }
 }

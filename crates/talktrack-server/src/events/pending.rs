@@ -9,7 +9,7 @@ use talktrack::store::sqlite::JournalRecord;
 use talktrack::store::{MessageRow, SessionRow};
 use talktrack::{ChangeKind, ReadError, SessionId, UserId};
 
-use super::event::Event;
+use super::event::{Event, EventOwner};
 use crate::pending_session;
 
 /// The maximum size of the cached sessions in bytes. When it is exceeded, the cache is cleared and sessions are read
@@ -79,7 +79,7 @@ impl Pending {
             row.last_event_at = row.last_event_at.take().max(remembered.last_event_at);
         }
         rows.insert((session_id, user.clone()), row.clone());
-        Ok(Some(Event::new(seq, kind, session_id, Some(user), &row)))
+        Ok(Some(Event::new(seq, kind, session_id, EventOwner::User(user), &row)))
     }
 
     /// Removes a session from the cache, because the store now has its records and knows more.
@@ -136,8 +136,11 @@ pub(super) fn message_event(
     session: Option<&SessionRow>,
 ) -> Option<Event> {
     let record = &waiting.record;
-    let owner = record.message()?.owner.clone().or(session.map(SessionRow::owner));
-    let mut row = waiting.message_row(owner.as_ref())?;
+    let owner = match record.message()?.owner.clone() {
+        Some(user_id) => EventOwner::User(user_id),
+        None => session.map_or(EventOwner::Unknown, EventOwner::of_session),
+    };
+    let mut row = waiting.message_row(owner.user())?;
     if let Some(stored) = stored.filter(|stored| stored.session_id == row.session_id) {
         (row.created_at, row.seq) = (stored.created_at.clone(), stored.seq);
     }

@@ -13,8 +13,9 @@ use talktrack::{
 };
 use tokio::time::timeout;
 
-use super::event::Event;
+use super::event::{Event, EventOwner};
 use super::pending::{self, Pending};
+use crate::store;
 
 /// The maximum number of changes that are read at once, and the maximum size of their events in bytes. One event is
 /// always returned, even a larger one.
@@ -49,9 +50,9 @@ struct LookedUp {
     /// The records that still wait for a remote store.
     waiting: HashMap<Seq, JournalRecord>,
     sessions: HashMap<SessionId, SessionRow>,
-    /// Changes whose messages were not read, because the messages before them are large.
-    unread: HashSet<Seq>,
     messages: HashMap<MessageId, MessageRow>,
+    /// The number of changes whose messages were looked up; `None` if the store was not asked, or has not answered.
+    looked_up: Option<usize>,
 }
 
 impl Source {
@@ -88,8 +89,8 @@ impl Source {
                 return Err(error);
             }
         }
-        if let Some(unread) = read.changes.iter().position(|change| known.unread.contains(&change.seq)) {
-            read.truncate(unread);
+        if let Some(looked_up) = known.looked_up {
+            read.truncate(looked_up);
         }
         let Changes { changes, mut next, .. } = read;
         let (mut events, mut bytes): (Vec<Arc<Event>>, usize) = (Vec::with_capacity(changes.len()), 0);
@@ -140,23 +141,12 @@ impl Source {
     }
 
     async fn read_rows(&self, changes: &[Change], known: &mut LookedUp) -> Result<(), ReadError> {
-        let is_wanted = |change: &&Change| {
-            change.kind == ChangeKind::Revision || !known.waiting.contains_key(&change.seq)
-        };
-        let wanted = || changes.iter().filter(is_wanted);
-        let mut seen = HashSet::new();
-        let ids = wanted().filter_map(|change| change.message_id).filter(|id| seen.insert(*id));
-        let ids: Vec<MessageId> = ids.collect();
-        if !ids.is_empty() {
-            let rows = self.rows.messages_by_id(&ids).await?;
-            if let Some(last) = rows.last_before_more() {
-                let unread: HashSet<MessageId> =
-                    ids.iter().rev().take_while(|id| **id != last.id).copied().collect();
-                let is_unread = |change: &&Change| change.message_id.is_some_and(|id| unread.contains(&id));
-                known.unread = wanted().filter(is_unread).map(|change| change.seq).collect();
-            }
-            known.messages = rows.into_iter().map(|row| (row.id, row)).collect();
-        }
+        let is_wanted =
+            |change: &Change| change.kind == ChangeKind::Revision || !known.waiting.contains_key(&change.seq);
+        let (messages, looked_up) =
+            store::read_changed_messages(self.rows.as_ref(), changes, is_wanted).await?;
+        known.messages = messages;
+        known.looked_up = Some(looked_up);
         let sessions = changes.iter().filter(|change| self.needs_session(change, known));
         let sessions: HashSet<SessionId> = sessions.map(|change| change.session_id).collect();
         if !sessions.is_empty() {
@@ -198,7 +188,7 @@ impl Source {
             }
             let data = json!({"session_id": session_id, "user_id": user_id});
             // A deleted session's user can no longer be looked up. If the user was not recorded, the session had none.
-            let owner = user_id.or(Some(UserId::nil()));
+            let owner = user_id.clone().map_or(EventOwner::Nobody, EventOwner::User);
             return Ok(Some(Event::new(seq, kind, session_id, owner, &data)));
         }
         let session = known.sessions.get(&session_id);
@@ -212,16 +202,16 @@ impl Source {
         }
         if let Some(id) = message_id {
             let row = known.messages.get(&id).filter(|row| row.session_id == session_id);
-            let owner = row.and_then(|row| self.owner(change, row)).or(session.map(SessionRow::owner));
-            return Ok(row
-                .zip(owner)
-                .map(|(row, owner)| Event::new(seq, kind, session_id, Some(owner), row)));
+            let owner = row
+                .and_then(|row| self.owner(change, row))
+                .map(EventOwner::User)
+                .or(session.map(EventOwner::of_session));
+            return Ok(row.zip(owner).map(|(row, owner)| Event::new(seq, kind, session_id, owner, row)));
         }
         if let Some(pending) = &self.pending {
             pending.forget_session(session_id);
         }
         let row = session.filter(|row| user_id.is_none() || row.user_id == user_id);
-        // A session without a user was written by another program. No user receives its events.
-        Ok(row.map(|row| Event::new(seq, kind, session_id, Some(row.owner()), row)))
+        Ok(row.map(|row| Event::new(seq, kind, session_id, EventOwner::of_session(row), row)))
     }
 }

@@ -78,6 +78,30 @@ async fn a_pooler_that_hands_out_connections_by_the_transaction_makes_no_differe
 }
 
 #[tokio::test]
+async fn a_row_that_cannot_be_read_is_not_answered_as_if_the_store_were_away() {
+    let home = Home::new();
+    let database = migrated(Postgres::shared()).await;
+    let server = home.serve_on(&database.url()).await;
+    let mut client = Client::new(&server).await;
+    client.say("one").await;
+    client.end("completed").await;
+    has_status(&database, client.session, "ended").await;
+    let paths = ["/v1/sessions".to_owned(), format!("/v1/sessions/{}", client.session)];
+    database.psql("ALTER TABLE conversation_sessions ALTER duration_seconds TYPE text");
+    for path in &paths {
+        let answer = server.get(path).await;
+        assert!(answer.problem(500, "internal").contains("cannot read"), "{answer:?}");
+        assert_eq!(answer.header("retry-after"), None, "{path}");
+    }
+    database.psql("ALTER TABLE conversation_sessions RENAME TO elsewhere");
+    for path in &paths {
+        let answer = server.get(path).await;
+        answer.problem(503, "store_unavailable");
+        assert_eq!(answer.header("retry-after"), Some("5"), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn without_a_column_everything_waits_until_migrate_and_then_arrives_without_a_restart() {
     let home = Home::new();
     let database = migrated(Postgres::shared()).await;

@@ -143,13 +143,7 @@ async fn changes_that_are_no_longer_kept_are_reported() {
     home.database().execute("DELETE FROM changes WHERE seq <= (SELECT seq FROM changes LIMIT 1 OFFSET 3)");
     for has_server in [false, true] {
         let server = if has_server { Some(home.serve(&[]).await) } else { None };
-        let mut command = home.command(&["tail", "--json", "--since-start", "--data-dir"]);
-        let data_dir = home.data_dir();
-        let mut tail = command.arg(data_dir).stderr(std::process::Stdio::piped()).spawn().unwrap();
-        let mut told = String::new();
-        let mut stderr = tokio::io::BufReader::new(tail.stderr.take().unwrap());
-        let line = tokio::io::AsyncBufReadExt::read_line(&mut stderr, &mut told);
-        within("a line on stderr", line).await.unwrap();
+        let told = Tail::start(&home, &["--json", "--since-start"]).warning().await;
         assert!(told.contains("older changes are no longer kept"), "{told}");
         drop(server);
     }

@@ -3,11 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use talktrack_client::retry;
 use tokio::time::Instant;
-
-/// The backoff after a temporary refusal. It doubles with each further refusal in a row, up to the longest pause.
-const FIRST_PAUSE: Duration = Duration::from_millis(5);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// The frames of a session by number.
 #[derive(Debug)]
@@ -84,7 +81,7 @@ impl Frames {
     /// Returns how long to wait before sending resumes after refusals. The pause is randomised, so that connections
     /// that were refused together do not retry together.
     pub(super) fn pause(&self) -> Option<Duration> {
-        (self.refusals > 0 && self.under_way == 0).then(|| pause(self.refusals))
+        (self.refusals > 0 && self.under_way == 0).then(|| retry::pause(self.refusals))
     }
 
     /// Records that the frame from [`Self::next`] was sent.
@@ -130,12 +127,6 @@ impl Frames {
     }
 }
 
-/// Returns the randomised pause after this many refusals in a row.
-pub(super) fn pause(refusals: u32) -> Duration {
-    let longest = FIRST_PAUSE.saturating_mul(1 << refusals.saturating_sub(1).min(16)).min(LONGEST_PAUSE);
-    longest.mul_f64(0.5 + fastrand::f64() / 2.0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,10 +167,5 @@ mod tests {
         assert!(frames.mark_taken(1).is_some() && frames.mark_taken(3).is_some());
         assert_eq!(send_all(&mut frames), [4]);
         assert!(frames.mark_taken(4).is_some() && frames.are_answered());
-    }
-
-    #[test]
-    fn pauses_grow_up_to_a_second() {
-        assert!(pause(1) <= FIRST_PAUSE && pause(3) >= FIRST_PAUSE * 2 && pause(u32::MAX) <= LONGEST_PAUSE);
     }
 }

@@ -4,10 +4,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use talktrack::UserId;
+use talktrack_client::socket::Server;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::connection::Server;
 use super::report::ReplayReport;
 
 /// The maximum number of frames in flight on all connections together. The queue of a server takes 10,000 by default;

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::BufRead;
 use std::path::Path;
 
+use axum::body::Bytes;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
@@ -13,7 +14,6 @@ use talktrack::message::program_session_id;
 use talktrack::{SessionId, UserId};
 use talktrack_protocol::jsonl::Lines;
 use talktrack_protocol::{ClientFrame, Frame};
-use tokio_tungstenite::tungstenite::Bytes;
 
 use crate::error::Failure;
 

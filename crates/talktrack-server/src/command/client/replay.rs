@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hdrhistogram::Histogram;
+use talktrack_client::socket::Server;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::ClientArgs;
-use super::connection::Server;
 use super::plan::{Plan, SendRate};
 use super::recording::ReplayInput;
 use super::report::ReplayReport;

@@ -3,17 +3,18 @@
 
 use std::time::Duration;
 
-use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
+use futures_util::FutureExt as _;
 use hdrhistogram::Histogram;
+use talktrack_client::retry;
+use talktrack_client::socket::{Connection, SessionIdentity, Utf8Bytes};
 use talktrack_protocol::{Ack, FrameRef, ServerFrame};
 use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
-use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
 
-use super::connection::{self, NotConnected, SessionIdentity, Socket};
-use super::frames::{self, Frames};
+use super::frames::Frames;
 use super::plan::Plan;
 use super::recording::RecordedSession;
+use crate::command::client_errors::to_line;
 use crate::terminal;
 
 /// How long the client waits for an answer before it considers the connection lost.
@@ -22,7 +23,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 struct SessionReplay<'a> {
     plan: &'a Plan,
     session: &'a RecordedSession,
-    socket: Socket,
+    connection: Connection,
     latencies: &'a mut Histogram<u64>,
     frames: Frames,
     /// When the next message may be sent, if the replay has a rate.
@@ -39,8 +40,9 @@ pub(super) async fn replay_session(
     latencies: &mut Histogram<u64>,
 ) -> Result<(), (u64, String)> {
     let frames = Frames::new(session.len(), plan.window);
-    let socket = connect(plan, session).await.map_err(|why| (count_unanswered(session, &frames), why))?;
-    let mut conversation = SessionReplay { plan, session, socket, latencies, frames, ticket: None };
+    let connected = connect(plan, session).await;
+    let connection = connected.map_err(|why| (count_unanswered(session, &frames), why))?;
+    let mut conversation = SessionReplay { plan, session, connection, latencies, frames, ticket: None };
     let ended = conversation.run().await;
     // Frames on a lost connection are no longer in flight.
     plan.budget.add_permits(conversation.frames.under_way());
@@ -53,22 +55,21 @@ fn count_unanswered(session: &RecordedSession, frames: &Frames) -> u64 {
 }
 
 /// Connects, and retries as long as the server asks for it.
-async fn connect(plan: &Plan, session: &RecordedSession) -> Result<Socket, String> {
-    let identity = SessionIdentity {
-        session_id: Some(session.session_id),
-        user_id: session.user_id.clone().or(plan.user_id.clone()),
-        external_id: session.external_id.as_deref(),
-    };
+async fn connect(plan: &Plan, session: &RecordedSession) -> Result<Connection, String> {
+    let mut identity = SessionIdentity::default();
+    identity.session_id = Some(session.session_id);
+    identity.user_id = session.user_id.clone().or(plan.user_id.clone());
+    identity.external_id = session.external_id.as_deref();
     let mut refusals = 0;
     loop {
-        match timeout(ANSWER_TIMEOUT, plan.server.connect(identity.clone())).await {
-            Ok(Ok((socket, _))) => return Ok(socket),
-            Ok(Err(NotConnected::TryAgain(_))) => {
+        match timeout(ANSWER_TIMEOUT, plan.server.connect(&identity)).await {
+            Ok(Ok((connection, _))) => return Ok(connection),
+            Ok(Err(error)) if error.is_temporary() => {
                 refusals += 1;
                 plan.report.retried();
-                sleep(frames::pause(refusals)).await;
+                sleep(retry::pause(refusals)).await;
             }
-            Ok(Err(NotConnected::Refused(why))) => return Err(why),
+            Ok(Err(error)) => return Err(to_line(&error)),
             Err(_) => return Err(no_answer()),
         }
     }
@@ -82,7 +83,7 @@ impl SessionReplay<'_> {
         }
         self.end_session().await?;
         // All frames are answered, so the result of the close handshake does not matter.
-        drop(timeout(ANSWER_TIMEOUT, self.socket.close(None)).await);
+        drop(timeout(ANSWER_TIMEOUT, self.connection.close()).await);
         Ok(())
     }
 
@@ -105,19 +106,19 @@ impl SessionReplay<'_> {
         if sent {
             // The window is small enough that the answers to it fit into the socket's buffer. The server therefore
             // never waits for the client to read while the client waits for the server.
-            self.socket.flush().await.map_err(|error| connection_lost(&error))?;
+            self.connection.flush().await.map_err(|error| to_line(&error))?;
         }
         Ok(())
     }
 
     async fn feed(&mut self, frame: usize) -> Result<(), String> {
         let text = Utf8Bytes::try_from(self.session.text(frame)).map_err(|error| error.to_string())?;
-        self.socket.feed(Message::Text(text)).await.map_err(|error| connection_lost(&error))?;
+        self.connection.feed(text).await.map_err(|error| to_line(&error))?;
         if !self.session.is_message(frame) {
             // The server answers an update only if it refuses it. The pong to this ping shows that the update was
             // accepted.
             let ping = format!(r#"{{"type":"ping","ref":{frame}}}"#);
-            self.socket.feed(Message::text(ping)).await.map_err(|error| connection_lost(&error))?;
+            self.connection.feed(ping).await.map_err(|error| to_line(&error))?;
         }
         Ok(())
     }
@@ -150,17 +151,13 @@ impl SessionReplay<'_> {
         let last = if self.frames.under_way() == 0 { Instant::now() } else { self.frames.last_answer() };
         let deadline = last + ANSWER_TIMEOUT;
         let until = self.ticket.unwrap_or(deadline).min(deadline);
-        let Ok(mut message) = timeout_at(until, self.socket.next()).await else {
+        let Ok(mut answer) = timeout_at(until, self.connection.next_frame()).await else {
             return if until == deadline { Err(no_answer()) } else { Ok(()) };
         };
         loop {
-            if let Some(answer) =
-                connection::parse_message(message.ok_or("the server closed the connection")?)?
-            {
-                self.handle_frame(answer);
-            }
-            match self.socket.next().now_or_never() {
-                Some(another) => message = another,
+            self.handle_frame(answer.map_err(|error| to_line(&error))?);
+            match self.connection.next_frame().now_or_never() {
+                Some(another) => answer = another,
                 None => return Ok(()),
             }
         }
@@ -201,7 +198,7 @@ impl SessionReplay<'_> {
     }
 
     fn handle_refusal(&mut self, code: &str, message: &str, reference: Option<&FrameRef>) {
-        let for_now = connection::is_want_of_room(code);
+        let for_now = retry::is_want_of_room(code);
         let report = &self.plan.report;
         let frame =
             reference.and_then(frame_number).filter(|frame| self.frames.mark_refused(*frame, for_now));
@@ -220,11 +217,11 @@ impl SessionReplay<'_> {
     /// Ends the session if the recording ends it.
     async fn end_session(&mut self) -> Result<(), String> {
         let Some(end) = &self.session.end else { return Ok(()) };
-        self.socket.send(Message::text(end.as_str())).await.map_err(|error| connection_lost(&error))?;
+        self.connection.send(end.as_str()).await.map_err(|error| to_line(&error))?;
         let deadline = Instant::now() + ANSWER_TIMEOUT;
         loop {
-            let answer = timeout_at(deadline, connection::next_frame(&mut self.socket)).await;
-            match answer.unwrap_or_else(|_| Err(no_answer()))? {
+            let answer = timeout_at(deadline, self.connection.next_frame()).await.map_err(|_| no_answer())?;
+            match answer.map_err(|error| to_line(&error))? {
                 ServerFrame::SessionEnded { .. } => return Ok(()),
                 ServerFrame::Error { code, message, .. } => {
                     let session = self.session.session_id;
@@ -242,10 +239,6 @@ impl SessionReplay<'_> {
 /// Returns the number of the frame that an answer refers to.
 fn frame_number(mark: &FrameRef) -> Option<usize> {
     mark.as_json().parse().ok()
-}
-
-fn connection_lost(error: &tungstenite::Error) -> String {
-    format!("the connection is lost: {error}")
 }
 
 fn no_answer() -> String {

@@ -1,20 +1,20 @@
 //! Talks from the terminal: each line is sent as a message, and each answer is shown.
 
 use std::collections::HashMap;
+use std::error::Error as _;
 use std::io::{BufRead as _, IsTerminal as _, stdin};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use futures_util::SinkExt as _;
 use serde_json::json;
 use talktrack::{Message, Role, SessionId};
+use talktrack_client::socket::{Connection, Disconnected, Server, SessionIdentity};
 use talktrack_protocol::{FrameRef, MessageLine, ServerFrame};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use tokio_tungstenite::tungstenite;
 
-use super::connection::{self, NotConnected, Server, SessionIdentity, Socket};
 use crate::command::Outcome;
+use crate::command::client_errors::to_line;
 use crate::error::Failure;
 use crate::output::{Output, Stop};
 use crate::terminal::{self, View};
@@ -31,7 +31,7 @@ enum TypedLine<'a> {
 }
 
 struct TerminalChat {
-    socket: Socket,
+    connection: Connection,
     output: Output,
     view: View,
     /// The messages without an answer, by their `ref`.
@@ -53,6 +53,12 @@ impl From<Stop> for Over {
     }
 }
 
+impl From<Disconnected> for Over {
+    fn from(error: Disconnected) -> Self {
+        Self::Lost(to_line(&error))
+    }
+}
+
 impl From<String> for Over {
     fn from(why: String) -> Self {
         Self::Lost(why)
@@ -61,12 +67,11 @@ impl From<String> for Over {
 
 /// Runs the conversation.
 pub(super) async fn run(server: &Server, identity: SessionIdentity<'_>) -> Outcome {
-    let (socket, greeting) = server.connect(identity).await.map_err(|why| match why {
-        NotConnected::TryAgain(why) | NotConnected::Refused(why) => Failure::new(why),
-    })?;
+    let (connection, greeting) = server.connect(&identity).await?;
     let output = Output::stdout();
     let view = View::for_stdout();
-    let mut talk = TerminalChat { socket, output, view, under_way: HashMap::new(), sent: 0, refused: false };
+    let under_way = HashMap::new();
+    let mut talk = TerminalChat { connection, output, view, under_way, sent: 0, refused: false };
     match talk.run(&greeting).await {
         Ok(()) if talk.refused => Ok(ExitCode::FAILURE),
         Ok(()) => Ok(ExitCode::SUCCESS),
@@ -90,7 +95,7 @@ impl TerminalChat {
         }
         loop {
             tokio::select! {
-                answer = connection::next_frame(&mut self.socket) => self.show_frame(&answer?)?,
+                answer = self.connection.next_frame() => self.show_frame(&answer?)?,
                 line = lines.recv() => match line.as_deref().map(parse_line) {
                     Some(TypedLine::Said(role, text)) => self.send(role, text).await?,
                     Some(TypedLine::Nothing) => {}
@@ -111,8 +116,9 @@ impl TerminalChat {
     }
 
     async fn send_text(&mut self, text: String) -> Result<(), Over> {
-        let sent = self.socket.send(tungstenite::Message::text(text)).await;
-        Ok(sent.map_err(|error| error.to_string())?)
+        let sent = self.connection.send(text).await;
+        // The cause alone is told.
+        Ok(sent.map_err(|error| error.source().map_or_else(|| error.to_string(), ToString::to_string))?)
     }
 
     /// Handles `/end`: waits until every message is answered, and ends the session.
@@ -132,7 +138,7 @@ impl TerminalChat {
     async fn close(&mut self) -> Result<(), Over> {
         self.wait_for_answers().await?;
         // All messages are answered, so the result of the close handshake does not matter.
-        drop(timeout(ANSWER_TIMEOUT, self.socket.close(None)).await);
+        drop(timeout(ANSWER_TIMEOUT, self.connection.close()).await);
         Ok(())
     }
 
@@ -145,7 +151,7 @@ impl TerminalChat {
     }
 
     async fn next_frame_in_time(&mut self) -> Result<ServerFrame, Over> {
-        let answer = timeout(ANSWER_TIMEOUT, connection::next_frame(&mut self.socket)).await;
+        let answer = timeout(ANSWER_TIMEOUT, self.connection.next_frame()).await;
         Ok(answer.map_err(|_| format!("no answer for {} s", ANSWER_TIMEOUT.as_secs()))??)
     }
 

@@ -5,15 +5,15 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use reqwest::{Method, StatusCode};
+use axum::http::{Method, StatusCode};
 use serde_json::{Value, json};
 use talktrack::{Status, Timestamp};
+use talktrack_client::api::ApiClient;
 
 use super::outline::Outline;
 use super::scripts::ScriptLine;
 use super::speech::{self, Clip};
 use super::timing::{self, TimedMessage};
-use crate::command::api_client::ApiClient;
 use crate::error::Failure;
 
 /// The result of delivering a conversation.
@@ -78,7 +78,8 @@ async fn start_session(api: &ApiClient, outline: &Outline<'_>, start: Timestamp)
     if answer.status == StatusCode::GONE {
         return Ok(false);
     }
-    answer.into_body().map(|_| true)
+    answer.into_body()?;
+    Ok(true)
 }
 
 /// Sends the missing messages, and returns how many recordings the conversation then has.
@@ -129,7 +130,8 @@ async fn end_session(
     if status == Status::Abandoned {
         body["status"] = json!(status);
     }
-    api.send_json(Method::POST, &format!("{session}/end"), &body).await?.into_body().map(drop)
+    api.send_json(Method::POST, &format!("{session}/end"), &body).await?.into_body()?;
+    Ok(())
 }
 
 /// Speaks the lines of the user and the agent, each in a different voice.

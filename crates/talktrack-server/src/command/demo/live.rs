@@ -3,16 +3,14 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use futures_util::SinkExt as _;
 use serde_json::{Map, Value, json};
 use talktrack::{SessionId, UserId};
+use talktrack_client::socket::{Connection, Server, SessionIdentity};
 use talktrack_protocol::ServerFrame;
 use tokio::time::{Instant, sleep_until, timeout};
-use tokio_tungstenite::tungstenite::Message;
 
 use super::outline::Outline;
 use super::timing;
-use crate::command::client::connection::{self, NotConnected, Server, SessionIdentity, Socket};
 use crate::error::Failure;
 use crate::output::{Output, Stop};
 use crate::terminal::{self, View};
@@ -28,14 +26,13 @@ pub(super) async fn run_live(
     user_id: Option<UserId>,
     page: impl Fn(SessionId) -> String,
 ) -> Result<ExitCode, Failure> {
-    let identity = SessionIdentity { user_id, ..SessionIdentity::default() };
-    let (socket, greeting) = server.connect(identity).await.map_err(|why| match why {
-        NotConnected::TryAgain(why) | NotConnected::Refused(why) => Failure::new(why),
-    })?;
+    let mut identity = SessionIdentity::default();
+    identity.user_id = user_id;
+    let (connection, greeting) = server.connect(&identity).await?;
     let ServerFrame::SessionStarted { session_id, .. } = greeting else {
         return Err(Failure::new("the server did not start a session; check the URL"));
     };
-    let mut talk = LiveDemo { socket, output: Output::stdout(), view: View::for_stdout() };
+    let mut talk = LiveDemo { connection, output: Output::stdout(), view: View::for_stdout() };
     let told =
         talk.print_line(&format!("a conversation is running at {} (Ctrl-C ends it)", page(session_id)));
     let ended = match told {
@@ -46,7 +43,7 @@ pub(super) async fn run_live(
 }
 
 struct LiveDemo {
-    socket: Socket,
+    connection: Connection,
     output: Output,
     view: View,
 }
@@ -77,27 +74,28 @@ impl LiveDemo {
             tokio::select! {
                 () = sleep_until(due) => return Ok(false),
                 pressed = tokio::signal::ctrl_c() => return pressed.map(|()| true).map_err(Stop::from),
-                answer = connection::next_frame(&mut self.socket) => check_refusal(&answer.map_err(Failure::new)?)?,
+                answer = self.connection.next_frame() => check_refusal(&answer.map_err(Failure::from)?)?,
             }
         }
     }
 
     async fn next_frame_in_time(&mut self) -> Result<ServerFrame, Stop> {
-        let answer = timeout(ANSWER_TIMEOUT, connection::next_frame(&mut self.socket)).await;
-        let answer = answer.map_err(|_| Failure::new("the server does not answer"))?.map_err(Failure::new)?;
+        let answer = timeout(ANSWER_TIMEOUT, self.connection.next_frame()).await;
+        let answer =
+            answer.map_err(|_| Failure::new("the server does not answer"))?.map_err(Failure::from)?;
         check_refusal(&answer)?;
         Ok(answer)
     }
 
     /// Closes the connection. If the session was not ended before, the server ends it with the reason `disconnect`.
     async fn close(&mut self) -> Result<(), Stop> {
-        drop(timeout(ANSWER_TIMEOUT, self.socket.close(None)).await);
+        drop(timeout(ANSWER_TIMEOUT, self.connection.close()).await);
         Ok(())
     }
 
     async fn send(&mut self, frame: &Value) -> Result<(), Stop> {
-        let sent = self.socket.send(Message::text(frame.to_string())).await;
-        sent.map_err(|error| Stop::from(Failure::new(format_args!("the connection is lost: {error}"))))
+        let sent = self.connection.send(frame.to_string()).await;
+        sent.map_err(|error| Stop::from(Failure::from(error)))
     }
 
     fn show_message(&mut self, message: &Map<String, Value>) -> Result<(), Stop> {

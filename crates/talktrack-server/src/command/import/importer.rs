@@ -30,9 +30,8 @@ pub(crate) struct Importer {
 }
 
 struct ImportedSession {
-    user_id: UserId,
-    /// True if a line started the session, rather than an earlier import.
-    is_started: bool,
+    /// The user for whom a line started the session; `None` if an earlier import started it.
+    started_for: Option<UserId>,
     /// When the session started, if known.
     started_at: Option<Timestamp>,
     /// When the latest of its messages was said.
@@ -40,12 +39,12 @@ struct ImportedSession {
 }
 
 impl ImportedSession {
-    fn new(user_id: UserId, is_started: bool, started_at: Option<Timestamp>) -> Self {
-        Self { user_id, is_started, started_at, last: None }
+    fn new(started_for: Option<UserId>, started_at: Option<Timestamp>) -> Self {
+        Self { started_for, started_at, last: None }
     }
 
     fn from_row(row: &SessionRow) -> Self {
-        Self::new(row.owner(), false, row.started_at.known())
+        Self::new(None, row.started_at.known())
     }
 }
 
@@ -126,8 +125,7 @@ impl Importer {
             (None, None) => return Err(line_error("session_id: missing")),
         };
         let session_id = session.session_id;
-        let started = self.sessions.get(&session_id).filter(|session| session.is_started);
-        let started = started.map(|session| session.user_id.clone());
+        let started = self.sessions.get(&session_id).and_then(|session| session.started_for.clone());
         let stored = if started.is_none() { self.reader.session(session_id).await? } else { None };
         let owner = started.clone().or(stored.as_ref().and_then(|row| row.user_id.clone()));
         if owner.is_some_and(|owner| owner != user_id) {
@@ -139,7 +137,7 @@ impl Importer {
         let session = session.with_metadata(metadata).with_started_at(started_at);
         drop(self.handover.hand_over_with_retry(session, Tracker::start_session).await?);
         self.handover.tally.sessions += u64::from(started.is_none());
-        self.sessions.entry(session_id).or_insert_with(|| ImportedSession::new(user_id, true, started_at));
+        self.sessions.entry(session_id).or_insert_with(|| ImportedSession::new(Some(user_id), started_at));
         Ok(())
     }
 

@@ -71,7 +71,7 @@ impl KeyRow {
             _ => "active",
         };
         let used = uses.last_use(&key.digest);
-        let networks = Some(&key.networks).filter(|networks| !networks.is_empty());
+        let networks = key.networks.as_ref();
         Self {
             name: key.name.clone(),
             scopes: key.scopes.to_string(),

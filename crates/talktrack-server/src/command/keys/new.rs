@@ -63,7 +63,7 @@ pub(super) fn run(args: NewKeyArgs) -> Outcome {
         return Err(Failure::new("no key was created: the random generator of the system failed"));
     };
     (new.entry.expires, new.entry.users) = (args.expires, args.users);
-    new.entry.networks = args.addresses.map(|Networks(networks)| networks).unwrap_or_default();
+    new.entry.networks = args.addresses.map(|Networks(networks)| networks);
     let file = open_key_file(&settings);
     if let Some(file) = &file {
         if settings.api_keys.iter().any(|key| key.name == new.entry.name) {

@@ -1,19 +1,18 @@
 //! The change feed that `talktrack tail` follows: the events of a server, or the changes in the file of a data directory.
 //! Both have the same places in the order of changes, so one continues after the other.
 
-mod event_stream;
 mod file_feed;
 
 use std::time::Duration;
 
-use event_stream::{EventStream, StreamItem};
 use file_feed::FileFeed;
 use talktrack::ReadError;
 use talktrack::clock::Seq;
 use talktrack::store::MessageRow;
+use talktrack_client::api::{ApiClient, NoEvents};
+use talktrack_client::events::{EventItem, EventStream};
 
 use super::TailArgs;
-use crate::command::api_client::{ApiClient, NoEvents};
 use crate::error::Failure;
 use crate::serve;
 
@@ -47,7 +46,7 @@ impl ChangeFeed {
         let place = args.since_start.then_some(0);
         if let Some(url) = &args.url {
             let mut server = ServerFeed::new(url, args, place)?;
-            server.connect().await.map_err(NoEvents::into_failure)?;
+            server.connect().await?;
             return Ok(Self::Server(server));
         }
         let config = args.location.load()?;
@@ -79,8 +78,8 @@ impl ChangeFeed {
                     return Ok(item);
                 }
                 tokio::time::sleep(RECONNECT_PAUSE).await;
-                if let Err(NoEvents::Refused(failure)) = server.connect().await {
-                    return Err(failure);
+                if let Err(NoEvents::Refused(refusal)) = server.connect().await {
+                    return Err(refusal.into());
                 }
             },
             Self::DataDir { server, file } => {
@@ -117,20 +116,22 @@ impl ServerFeed {
     }
 
     async fn connect(&mut self) -> Result<(), NoEvents> {
-        self.stream = Some(EventStream::new(self.client.open_events(self.place).await?));
+        self.stream = Some(self.client.open_events(self.place).await?);
         Ok(())
     }
 
     /// Returns the next item, or `None` if the stream has ended.
     async fn next(&mut self) -> Option<FeedItem> {
         loop {
-            let Some(StreamItem { place, item }) = self.stream.as_mut()?.next().await else {
+            let Some(event) = self.stream.as_mut()?.next().await else {
                 self.stream = None;
                 return None;
             };
-            self.place = place.or(self.place);
-            if item.is_some() {
-                return item;
+            self.place = event.place.or(self.place);
+            match event.item {
+                Some(EventItem::Message(row)) => return Some(FeedItem::Message(row)),
+                Some(EventItem::Gap) => return Some(FeedItem::Gap),
+                _ => {}
             }
         }
     }

@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
-use tokio::process::{Child, ChildStdout};
+use tokio::process::{Child, ChildStderr, ChildStdout};
 
 use super::{Home, within};
 
@@ -12,6 +12,7 @@ use super::{Home, within};
 pub(crate) struct Tail {
     pub(crate) process: Child,
     lines: Lines<BufReader<ChildStdout>>,
+    warnings: Lines<BufReader<ChildStderr>>,
 }
 
 impl Tail {
@@ -23,15 +24,21 @@ impl Tail {
 
     /// Starts `talktrack tail` with these arguments.
     pub(crate) fn run(home: &Home, arguments: &[&str]) -> Self {
-        let mut process =
-            home.command(&[&["tail"], arguments].concat()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut command = home.command(&[&["tail"], arguments].concat());
+        let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        Self { process, lines }
+        let warnings = BufReader::new(process.stderr.take().unwrap()).lines();
+        Self { process, lines, warnings }
     }
 
     /// Waits for the next line.
     pub(crate) async fn line(&mut self) -> String {
         within("a line of the tail", self.lines.next_line()).await.unwrap().unwrap()
+    }
+
+    /// Waits for the next line on stderr.
+    pub(crate) async fn warning(&mut self) -> String {
+        within("a line of the tail on stderr", self.warnings.next_line()).await.unwrap().unwrap()
     }
 
     /// Waits for the next row.

@@ -158,7 +158,8 @@ impl SqliteReader {
         self.look_up(move |connection| is_deleted(connection, session_id)).await
     }
 
-    /// True if the journal or the dead letters hold a record of the session.
+    /// True if the journal or the dead letters hold a record of the session. The re-send window counts too: its records
+    /// are stored, but a deletion has to remove their text from this file. Deletions themselves do not count.
     ///
     /// # Errors
     /// If SQLite cannot read the file.

@@ -3,9 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 
 use talktrack::clock::Seq;
-use talktrack::store::MessageRow;
 use talktrack::store::sqlite::{JournalRecord, SqliteReader};
-use talktrack::{Change, MessageId, ReadError};
+use talktrack::{Change, ReadError};
 
 use super::FeedItem;
 use crate::config::{Config, Database};
@@ -62,7 +61,9 @@ impl FileFeed {
         // large, both return only the first of them, and the others are read with the next page.
         let (waiting, looked_up) = self.read_waiting(&page.changes).await?;
         page.truncate(looked_up);
-        let (stored, looked_up) = self.read_stored(&page.changes, &waiting).await?;
+        let is_stored = |change: &Change| !waiting.contains_key(&change.seq);
+        let (stored, looked_up) =
+            store::read_changed_messages(self.store.rows(), &page.changes, is_stored).await?;
         page.truncate(looked_up);
         if !page.is_gap_free {
             self.ready.push_back(FeedItem::Gap);
@@ -88,29 +89,5 @@ impl FileFeed {
             true => self.reader.journal_records(changes).await,
             false => Ok((HashMap::new(), changes.len())),
         }
-    }
-
-    /// Returns the stored rows of the other changes, and the number of changes that were looked up.
-    async fn read_stored(
-        &self,
-        changes: &[Change],
-        waiting: &HashMap<Seq, JournalRecord>,
-    ) -> Result<(HashMap<MessageId, MessageRow>, usize), ReadError> {
-        let wanted = |change: &Change| change.message_id.filter(|_| !waiting.contains_key(&change.seq));
-        let mut ids: Vec<MessageId> = Vec::new();
-        for id in changes.iter().filter_map(wanted) {
-            if !ids.contains(&id) {
-                ids.push(id);
-            }
-        }
-        if ids.is_empty() {
-            return Ok((HashMap::new(), changes.len()));
-        }
-        let page = self.store.rows().messages_by_id(&ids).await?;
-        let last = page.last_before_more().and_then(|last| ids.iter().position(|id| *id == last.id));
-        let unread = last.map_or(&[][..], |last| &ids[last + 1..]);
-        let is_unread = |change: &Change| wanted(change).is_some_and(|id| unread.contains(&id));
-        let looked_up = changes.iter().position(is_unread).unwrap_or(changes.len());
-        Ok((page.into_iter().map(|row| (row.id, row)).collect(), looked_up))
     }
 }
