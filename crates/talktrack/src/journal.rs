@@ -15,7 +15,6 @@ mod purged;
 mod purge;
 mod scrub;
 mod replies;
-mod reserve;
 mod condition;
 
 use std::path::Path;
@@ -30,7 +29,6 @@ use talktrack_core::clock::Seq;
 use talktrack_core::record::{Record, Reopened, Verdict};
 
 use crate::changes::{self, Change};
-use crate::database;
 use crate::error::OpenError;
 use crate::health::HealthState;
 use crate::journal::condition::FailedWork;
@@ -39,15 +37,16 @@ use crate::journal::outbox::Outbox;
 use crate::journal::purge::Scrubber;
 use crate::journal::purged::PurgedRecords;
 use crate::journal::replies::PendingDeletions;
-use crate::journal::reserve::DiskReserve;
 use crate::journal::window::WindowChange;
+use crate::local::database;
+use crate::local::disk_reserve::DiskReserve;
+use crate::local::watched_files::WatchedFiles;
 use crate::metric_handles::MetricHandles;
 use crate::options::{Options, Redirect};
 use crate::receipt::{Progress, Reply};
 use crate::retry::Backoff;
 use crate::store::NotedStore;
 use crate::store::{Store, sqlite};
-use crate::watched_files::WatchedFiles;
 use crate::writer::{LANES, LaneReport, StoreClaim, Writer};
 
 pub(crate) use dead_letters::DeleteDeadLetters;

@@ -130,10 +130,7 @@ pub mod store;
 // Shared types and helpers.
 pub mod options;
 pub mod changes;
-mod lock;
-mod watched_files;
-mod noted_store;
-mod database;
+mod local;
 pub mod permissions;
 pub mod event_log;
 mod receipt;
@@ -146,10 +143,10 @@ pub mod error;
 pub use talktrack_core::{books, clock, error_code, ids, json, message, record, search, stats, stored};
 
 pub use changes::{Change, ChangeKind, Changes};
-pub use database::FILE_NAME as DATABASE_FILE;
 pub use error::OpenError;
 pub use health::Health;
-pub use noted_store::read_noted_store;
+pub use local::database::FILE_NAME as DATABASE_FILE;
+pub use local::tables::directory::read_noted_store;
 pub use options::{Options, Redirect};
 pub use receipt::{
     Claim, ClaimRefusal, Deletion, Durability, Receipt, RecordReceipt, SessionReceipt, Started,

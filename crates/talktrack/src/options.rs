@@ -66,7 +66,7 @@ pub struct Options {
 impl Options {
     /// Returns the path of the SQLite file: the store, or the outbox of a remote store.
     pub fn database_file(&self) -> PathBuf {
-        self.database_file.clone().unwrap_or_else(|| self.data_dir.join(crate::database::FILE_NAME))
+        self.database_file.clone().unwrap_or_else(|| self.data_dir.join(crate::local::database::FILE_NAME))
     }
 
     /// Returns the default options for this data directory.

@@ -18,9 +18,9 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 use sqlite_salvage::{Database, Options};
 
-use crate::database;
 use crate::error::OpenError;
 use crate::event_log;
+use crate::local::database;
 use crate::salvage::check::Finding;
 use crate::salvage::quarantine::Quarantine;
 

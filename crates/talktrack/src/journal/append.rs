@@ -6,9 +6,9 @@ use talktrack_core::error::NotDurable;
 use talktrack_core::ids::SessionId;
 use talktrack_core::record::{Body, DeletionCounts, Record, SessionDelete, StampedMessage, Verdict};
 
-use crate::database::UuidText;
 use crate::journal::purge::{self, Scope, TombstoneCache};
 use crate::journal::purged::PurgedRecords;
+use crate::local::database::UuidText;
 use crate::store::sqlite::{self, read_record};
 use crate::writer::Writer;
 

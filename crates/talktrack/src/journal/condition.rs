@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use rusqlite::ffi;
 
-use crate::database;
 use crate::event_log;
 use crate::journal::{DeleteDeadLetters, Entry, Journal, Unwritten};
+use crate::local::database;
 
 /// The interval at which the journal checks whether a path has been restored.
 const FILES_PAUSE: Duration = Duration::from_millis(100);
@@ -113,6 +113,20 @@ impl Journal {
     fn set_store_up(&self, up: bool) {
         if self.outbox.is_none() {
             self.shared.metrics.store_up.set(f64::from(u8::from(up)));
+        }
+    }
+
+    /// Restores a reserve that is too small since the disk was full.
+    pub(super) fn restore_reserve(&mut self) {
+        if self.reserve.grow_if_due() {
+            self.reserve.limit_wal(&self.connection);
+        }
+    }
+
+    /// Checkpoints the WAL and truncates it. A failure is ignored: the next write then needs more space, and may fail.
+    pub(super) fn checkpoint_wal(&self) {
+        if let Err(error) = database::checkpoint_truncate(&self.connection) {
+            tracing::debug!(%error, "cannot truncate the journal's write-ahead log");
         }
     }
 }

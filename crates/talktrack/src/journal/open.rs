@@ -7,11 +7,11 @@ use talktrack_core::books::Books;
 use talktrack_core::clock::Seq;
 
 use crate::changes::{self, Change, ChangeKind};
-use crate::database;
 use crate::error::OpenError;
-use crate::journal::reserve::DiskReserve;
 use crate::journal::{adopt_outbox, outbox};
-use crate::noted_store;
+use crate::local::database;
+use crate::local::disk_reserve::DiskReserve;
+use crate::local::tables::directory;
 use crate::options::Redirect;
 use crate::salvage;
 use crate::store::NotedStore;
@@ -81,7 +81,7 @@ fn open_file(path: &Path, purpose: Purpose<'_>) -> Result<OpenedFile, OpenError>
 
 /// Returns what the file notes of the store for which its records wait, or `None` if the file is the store itself.
 fn find_outbox_store(connection: &Connection, purpose: Purpose<'_>) -> rusqlite::Result<Option<NotedStore>> {
-    let noted = noted_store::read(connection)?;
+    let noted = directory::read(connection)?;
     let Purpose { remote, redirect } = purpose;
     match (remote, noted) {
         (Some(address), noted) => {
@@ -89,7 +89,7 @@ fn find_outbox_store(connection: &Connection, purpose: Purpose<'_>) -> rusqlite:
             // The store has not been reached yet. Until it is, records are for a remote store and not for the tables of
             // this file.
             if noted.id.is_none() {
-                noted_store::note(connection, None, address)?;
+                directory::note(connection, None, address)?;
             }
             Ok(Some(noted))
         }
@@ -103,7 +103,7 @@ fn find_outbox_store(connection: &Connection, purpose: Purpose<'_>) -> rusqlite:
             tracing::warn!(
                 "this data directory was the outbox of {name}; its own tables are the store from now on"
             );
-            noted_store::forget(connection)?;
+            directory::forget(connection)?;
             Ok(None)
         }
         (None, None) => Ok(None),

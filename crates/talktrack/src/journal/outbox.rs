@@ -11,13 +11,13 @@ use talktrack_core::ids::SessionId;
 use talktrack_core::record::{Body, DeadReason, Record, SessionEnd, Verdict};
 
 use crate::changes;
-use crate::database::{self, column_or_null, parse_id};
 use crate::event_log;
 use crate::health::{HealthState, Reporter};
 use crate::journal::append::append;
 use crate::journal::purged::PurgedRecords;
 use crate::journal::window::{self, Window, WindowChange};
 use crate::journal::{Entry, Shared};
+use crate::local::database::{self, column_or_null, parse_id};
 use crate::options::Options;
 use crate::store::sqlite;
 use crate::store::sqlite::read_record;

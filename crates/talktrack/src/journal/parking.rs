@@ -5,8 +5,8 @@ use rusqlite::{Connection, params};
 use talktrack_core::clock::Seq;
 use talktrack_core::record::{DeadReason, Record, Verdict};
 
-use crate::database::UuidText;
 use crate::journal::outbox::Outbox;
+use crate::local::database::UuidText;
 use crate::store::sqlite::read_record;
 use crate::writer::{FedSession, Writer};
 

@@ -10,11 +10,11 @@ use talktrack_core::clock::Seq;
 use talktrack_core::ids::{MessageId, SessionId, UserId};
 use talktrack_core::record::{Body, DeletionCounts, Record, SessionDelete};
 
-use crate::database::{self, UuidText, column_or_null, parse_id};
 use crate::health::HealthState;
 use crate::journal::purged::PurgedRecords;
 use crate::journal::scrub::{ScrubPass, Turn};
 use crate::journal::window;
+use crate::local::database::{self, UuidText, column_or_null, parse_id};
 use crate::store::DeletedSession;
 use crate::store::sqlite::{self, DeletedMessages, owner};
 use crate::writer::RemoteDeletions;

@@ -4,7 +4,7 @@ use rusqlite::Row;
 use talktrack_core::clock::Seq;
 use talktrack_core::ids::{MessageId, SessionId, UserId};
 
-use crate::database::{column_or_null, parse_id};
+use crate::local::database::{column_or_null, parse_id};
 use crate::receipt::Progress;
 
 /// What one transaction removes from the journal because of deletions.

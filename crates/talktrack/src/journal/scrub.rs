@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use crate::database::{self, kept_open};
+use crate::local::database::{self, kept_open};
 
 /// The bytes before the first page's own header.
 const FILE_HEADER: usize = 100;

@@ -7,10 +7,10 @@ use talktrack_core::clock::{Seq, Timestamp};
 use talktrack_core::error::NotDurable;
 use talktrack_core::record::{DeadReason, Record, Verdict};
 
-use crate::database::{self, text_or_null};
 use crate::journal::purged::PurgedRecords;
 use crate::journal::window::{self, DeliveredRange, RowCounts, WindowChange};
 use crate::journal::{append, dead_letters, purge};
+use crate::local::database::{self, text_or_null};
 use crate::writer::{LaneReport, Settled};
 
 /// Enters the writer's answers. Returns the change to the window and the records that left the journal.

@@ -12,8 +12,8 @@ use talktrack_core::books::Books;
 use talktrack_core::clock::{Clock, Seq, Timestamp};
 use talktrack_core::record::{Body, Record, RemovedRows};
 
-use crate::database::UuidText;
 use crate::journal::purged::PurgedRecords;
+use crate::local::database::UuidText;
 use crate::now::Now;
 use crate::options::Options;
 use crate::store::sqlite::{self, read_record};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 
-use crate::database;
+use crate::local::database;
 use crate::store::{ErrorClass, Projection, Step, StoreError};
 
 /// A projection into a derived file, opened with the database that it follows.

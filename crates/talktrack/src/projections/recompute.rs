@@ -8,7 +8,7 @@ use talktrack_core::message::Role;
 use talktrack_core::record::Status;
 use talktrack_core::stats::{Resolution, StatsBucket};
 
-use crate::database::{column_or_null, parse_time};
+use crate::local::database::{column_or_null, parse_time};
 use crate::store::sqlite::rollup::{BucketPart, RollupTransaction, StaleBucket};
 
 /// A recomputation that is in progress.

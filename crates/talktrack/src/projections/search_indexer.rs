@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use talktrack_core::ids::MessageId;
 
 use crate::changes::{self, ChangeKind};
-use crate::database::{self, text};
+use crate::local::database::{self, text};
 use crate::projections::file_projection::DerivedProjection;
 use crate::store::Step;
 use crate::store::sqlite::search_index::{self, IndexCheckpoint, IndexedText, SearchIndex};

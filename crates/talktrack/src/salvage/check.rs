@@ -9,7 +9,7 @@ use std::path::Path;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use crate::database::{self, kept_open};
+use crate::local::database::{self, kept_open};
 use crate::salvage::{read_damaged, totals};
 
 /// The largest file that is checked completely at each start: half a second on the slow machine used for

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use talktrack_core::clock::{Clock as _, SystemClock};
 
-use crate::database::{sibling_path, sync_dir};
+use crate::local::database::{sibling_path, sync_dir};
 use crate::permissions::{make_private_directory, private_file};
 
 /// The directory next to the database that contains one subdirectory for each salvage.

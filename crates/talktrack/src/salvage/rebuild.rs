@@ -9,7 +9,7 @@ use talktrack_core::clock::{Clock as _, Seq, SystemClock, Timestamp};
 use talktrack_core::ids::{SessionId, UserId};
 use talktrack_core::record::{Record, SessionStart};
 
-use crate::database::{self, column, column_or_null, parse_id, parse_time};
+use crate::local::database::{self, column, column_or_null, parse_id, parse_time};
 use crate::salvage::report::{IncompleteSession, Salvaged};
 use crate::salvage::tables::{SalvagedTable, SqlValue};
 use crate::salvage::totals;

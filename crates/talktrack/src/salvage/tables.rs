@@ -10,7 +10,7 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use sqlite_salvage::{Record as FoundRecord, Value};
 use talktrack_core::ids::SessionId;
 
-use crate::database::{parse_id, parse_time};
+use crate::local::database::{parse_id, parse_time};
 
 /// The tables whose records are copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -18,7 +18,6 @@ mod search;
 pub(crate) mod search_index;
 pub(crate) mod rollup;
 mod derived;
-mod reader_pool;
 
 pub use dead_letters::{BooksCheck, DeadLetter, Replayed};
 pub(crate) use deleted::{is_refused, note_deleted, note_deleted_claim};

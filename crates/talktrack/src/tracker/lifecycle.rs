@@ -14,12 +14,13 @@ use talktrack_core::books::Books;
 use talktrack_core::error::NotDurable;
 use talktrack_core::record::Status;
 
-use crate::database;
 use crate::error::OpenError;
 use crate::event_log;
 use crate::health::HealthState;
 use crate::journal::{Journal, Purpose, Shared};
-use crate::lock::Lock;
+use crate::local::database;
+use crate::local::lock::Lock;
+use crate::local::watched_files::{self, WatchedFiles};
 use crate::metric_handles::MetricHandles;
 use crate::options::Options;
 use crate::permissions::{self, tighten_data_directory};
@@ -32,7 +33,6 @@ use crate::store::sqlite::SqliteReader;
 use crate::store::{Read, Store};
 use crate::tracker::outbox::OutboxStore;
 use crate::tracker::{Inner, Tracker};
-use crate::watched_files::{self, WatchedFiles};
 
 /// The threads of a tracker. They end when the last clone of the tracker is dropped.
 pub(super) struct Threads {

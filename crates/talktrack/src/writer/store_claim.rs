@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 use rusqlite::Connection;
 
-use crate::noted_store;
+use crate::local::tables::directory;
 use crate::store::NotedStore;
 use crate::store::{ErrorClass, Store, StoreError};
 
@@ -118,7 +118,7 @@ impl StoreClaim {
             state.noted.clone().filter(|_| state.is_unwritten)
         };
         let Some(noted) = unwritten else { return };
-        if let Err(error) = noted_store::note(connection, noted.id, noted.name()) {
+        if let Err(error) = directory::note(connection, noted.id, noted.name()) {
             tracing::debug!(%error, "cannot note the store in the data directory; trying again with the next commit");
             return;
         }

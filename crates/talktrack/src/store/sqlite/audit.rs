@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 
-use crate::database::text;
+use crate::local::database::text;
 use crate::store::Audit;
 use crate::store::sqlite::rows::{BOOKS_COLUMNS, REMEDY, books_row, note_damage};
 

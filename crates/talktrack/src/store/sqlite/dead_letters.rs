@@ -7,7 +7,7 @@ use talktrack_core::error::ReadError;
 use talktrack_core::ids::{MessageId, SessionId, UserId};
 use talktrack_core::record::{DeadReason, Record};
 
-use crate::database::{UuidText, column_or_null, parse_id, parse_time, text, text_or_null};
+use crate::local::database::{UuidText, column_or_null, parse_id, parse_time, text, text_or_null};
 use crate::receipt::RecordReceipt;
 use crate::store::sqlite::{BOOKS_COLUMNS, SqliteReader, books_row};
 
@@ -248,7 +248,7 @@ fn letter_row(row: &Row<'_>) -> rusqlite::Result<DeadLetter> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::database;
+    use crate::local::database;
 
     /// Returns the steps of SQLite's query plan.
     fn plan(connection: &Connection, sql: &str) -> Vec<String> {

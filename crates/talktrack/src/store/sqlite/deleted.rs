@@ -9,7 +9,7 @@ use talktrack_core::ids::{SessionId, UserId};
 use talktrack_core::record::{DeletionCounts, Record};
 
 use crate::changes;
-use crate::database::{UuidText, column_or_null, parse_id, parse_time};
+use crate::local::database::{UuidText, column_or_null, parse_id, parse_time};
 use crate::store::sqlite::rows::{SESSION_COLUMNS, has_id, session_row};
 use crate::store::sqlite::{SqliteReader, deleted_messages};
 use crate::store::{DeletedSession, Page, SessionCursor, SessionRow};

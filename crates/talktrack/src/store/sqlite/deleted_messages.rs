@@ -7,7 +7,7 @@ use rusqlite::{Connection, Transaction, params};
 use talktrack_core::clock::{Clock as _, SystemClock};
 use talktrack_core::ids::{MessageId, SessionId};
 
-use crate::database::UuidText;
+use crate::local::database::UuidText;
 
 /// Tells which messages were deleted, for one batch. Most sessions have no such message; this is queried
 /// once per session.

@@ -9,9 +9,9 @@ use std::{fs, io};
 use parking_lot::RwLock;
 use rusqlite::{Connection, OpenFlags};
 
-use crate::database;
+use crate::local::database;
+use crate::local::reader_pool::PooledConnection;
 use crate::permissions::make_private_file;
-use crate::store::sqlite::reader_pool::PooledConnection;
 
 /// The write lock is held while a file is replaced by an empty one of the same name, the read lock while a
 /// file is opened. SQLite finds the `-wal` and `-shm` files by name, and its file locks do not protect

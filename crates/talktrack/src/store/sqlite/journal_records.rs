@@ -9,7 +9,7 @@ use talktrack_core::ids::{MessageId, SessionId, UserId};
 use talktrack_core::record::Record;
 
 use crate::changes::{self, Change, Changes};
-use crate::database::UuidText;
+use crate::local::database::UuidText;
 use crate::store::sqlite::SqliteReader;
 use crate::store::sqlite::rows::{read_message, read_session};
 use crate::store::{MessageRow, PAGE_BYTES, Page, SessionRow};

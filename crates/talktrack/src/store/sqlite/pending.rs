@@ -6,7 +6,7 @@ use talktrack_core::error::ReadError;
 use talktrack_core::ids::{SessionId, UserId};
 use talktrack_core::record::{Body, Record};
 
-use crate::database::{UuidText, column_or_null, parse_id};
+use crate::local::database::{UuidText, column_or_null, parse_id};
 use crate::store::sqlite::journal_records::read_record;
 use crate::store::sqlite::{SqliteReader, owner};
 
@@ -152,7 +152,7 @@ impl SqliteReader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::database;
+    use crate::local::database;
 
     #[test]
     fn what_names_no_user_is_found_by_the_index_of_sessions() {

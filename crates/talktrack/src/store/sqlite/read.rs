@@ -15,9 +15,9 @@ use talktrack_core::ids::{MessageId, SessionId, UserId};
 use talktrack_core::search::{Hit, SearchCursor, SearchError, SearchFilter};
 use talktrack_core::stats::{Stats, StatsError, TimeRange};
 
-use crate::database::{self, UuidText, column_or_null, parse_time, read_error};
+use crate::local::database::{self, UuidText, column_or_null, parse_time, read_error};
+use crate::local::reader_pool::ReaderPool;
 use crate::store::sqlite::derived::DerivedReader;
-use crate::store::sqlite::reader_pool::ReaderPool;
 use crate::store::sqlite::rows::{
     MESSAGE_COLUMNS, REMEDY, SESSION_COLUMNS, has_id, message_row, note_damage, read_session, session_row,
 };
@@ -326,7 +326,7 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
-    use crate::database::{FILE_NAME, create_file};
+    use crate::local::database::{FILE_NAME, create_file};
 
     #[tokio::test]
     async fn look_ups_do_not_wait_for_queries_of_the_pool() {

@@ -10,7 +10,7 @@ use talktrack_core::ids::{MessageId, SessionId};
 use talktrack_core::record::Status;
 use talktrack_core::stored::{FromJson, Stored, StoredTime};
 
-use crate::database::{self, UuidText, column, column_or_null, parse_id, text, text_or_null};
+use crate::local::database::{self, UuidText, column, column_or_null, parse_id, text, text_or_null};
 use crate::store::{MessageRow, SessionRow};
 
 pub(super) const SESSION_COLUMNS: &str = "session_id, user_id, external_id, status, end_reason, started_at, ended_at, duration_seconds, \

@@ -9,9 +9,9 @@ use talktrack_core::error::ReadError;
 use talktrack_core::ids::{SessionId, UserId};
 use talktrack_core::search::{Hit, Query, SearchCursor, SearchError, SearchFilter};
 
-use crate::database::{self, column, parse_id, text};
+use crate::local::database::{self, column, parse_id, text};
+use crate::local::reader_pool::{PooledConnection as _, ReaderPool};
 use crate::store::sqlite::derived::DerivedReader;
-use crate::store::sqlite::reader_pool::{PooledConnection as _, ReaderPool};
 use crate::store::sqlite::rows::{has_id, read_time, read_word};
 use crate::store::sqlite::search_index;
 use crate::store::{Page, SEARCHED_BYTES};

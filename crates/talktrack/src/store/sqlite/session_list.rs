@@ -121,7 +121,7 @@ impl Conditions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::database;
+    use crate::local::database;
     use talktrack_core::record::Status;
 
     /// Returns SQLite's query plan for the first page of the list.

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension as _, params};
 use talktrack_core::ids::{SessionId, UserId};
 
-use crate::database::{UuidText, text};
+use crate::local::database::{UuidText, text};
 use crate::store::sqlite::rows::{read_session, read_word};
 use crate::store::{PREVIEW_CHARS, SessionPreview};
 

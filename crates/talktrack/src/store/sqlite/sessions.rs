@@ -8,7 +8,7 @@ use talktrack_core::record::{Attempt, Ended, Record, Reopened, SessionEnd, Sessi
 use talktrack_core::stored::{Stored, StoredTime};
 use uuid::Uuid;
 
-use crate::database::{UuidText, column, column_or_null, parse_id, parse_time};
+use crate::local::database::{UuidText, column, column_or_null, parse_id, parse_time};
 use crate::store::SessionRow;
 use crate::store::conflict::{Ending, Rule, SessionEndState};
 use crate::store::sqlite::rows;

@@ -13,10 +13,10 @@ use talktrack_core::record::Status;
 use talktrack_core::stats::{Lag, Stats, StatsCounter, StatsError, TimeRange};
 
 use crate::changes;
-use crate::database::{self, UuidText, column_or_null, parse_time};
+use crate::local::database::{self, UuidText, column_or_null, parse_time};
+use crate::local::reader_pool::PooledConnection as _;
 use crate::store::sqlite::derived::DerivedReader;
 use crate::store::sqlite::read::to_read_error;
-use crate::store::sqlite::reader_pool::PooledConnection as _;
 use crate::store::sqlite::{SqliteReader, rollup};
 
 /// The longest time that a query may take.

@@ -15,7 +15,7 @@ use talktrack_core::record::{
     SessionStart, SessionUpdate, StampedMessage, Verdict,
 };
 
-use crate::database::{UuidText, column_or_null, parse_id};
+use crate::local::database::{UuidText, column_or_null, parse_id};
 use crate::store::sqlite::deleted_messages::DeletedMessages;
 use crate::store::sqlite::sessions::{RecordMeta, RowChange};
 use crate::store::sqlite::{deleted, rows, sessions};

@@ -11,13 +11,13 @@ use tokio::sync::Semaphore;
 
 /// Connections that are kept open between queries.
 #[derive(Debug)]
-pub(super) struct ReaderPool<C> {
+pub(crate) struct ReaderPool<C> {
     idle: Mutex<Vec<C>>,
     permits: Arc<Semaphore>,
 }
 
 /// A connection with the files that its queries read.
-pub(super) trait PooledConnection: Send + 'static {
+pub(crate) trait PooledConnection: Send + 'static {
     /// The connection that a query runs on.
     fn connection(&self) -> &Connection;
 
@@ -27,7 +27,7 @@ pub(super) trait PooledConnection: Send + 'static {
 
 impl<C: PooledConnection> ReaderPool<C> {
     /// Creates a pool that runs up to `size` queries at the same time.
-    pub(super) fn new(size: usize) -> Self {
+    pub(crate) fn new(size: usize) -> Self {
         Self { idle: Mutex::default(), permits: Arc::new(Semaphore::new(size)) }
     }
 
@@ -35,7 +35,7 @@ impl<C: PooledConnection> ReaderPool<C> {
     ///
     /// Waits if as many queries are running as the pool allows. `open` opens another connection if none is idle.
     /// A connection on which a query failed is closed.
-    pub(super) async fn run<T, E>(
+    pub(crate) async fn run<T, E>(
         self: &Arc<Self>,
         timeout: Option<Duration>,
         open: impl FnOnce() -> Result<C, E> + Send + 'static,

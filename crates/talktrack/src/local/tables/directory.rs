@@ -8,7 +8,7 @@ use talktrack_core::error::ReadError;
 use talktrack_core::store::NotedStore;
 use uuid::Uuid;
 
-use crate::database::{self, UuidText, parse_id, read_error, text_or_null};
+use crate::local::database::{self, UuidText, parse_id, read_error, text_or_null};
 
 /// The first schema version that notes the store and distinguishes waiting records from confirmed ones.
 const NOTED_SINCE: i64 = 9;

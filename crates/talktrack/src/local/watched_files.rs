@@ -6,8 +6,8 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::database;
 use crate::error::OpenError;
+use crate::local::database;
 
 /// The identity of a file, which does not depend on its paths: its device and its inode.
 type Identity = (u64, u64);

@@ -22,21 +22,21 @@ pub const FILE_NAME: &str = "talktrack.db";
 
 /// The migrations. Each is applied once, in order. `PRAGMA user_version` holds the number of applied ones.
 const MIGRATIONS: &[&str] = &[
-    include_str!("../migrations/0001_initial.sql"),
-    include_str!("../migrations/0002_letters_taken_out.sql"),
-    include_str!("../migrations/0003_changes.sql"),
-    include_str!("../migrations/0004_deleted_sessions.sql"),
-    include_str!("../migrations/0005_interruptions.sql"),
-    include_str!("../migrations/0006_stats.sql"),
-    include_str!("../migrations/0007_directory.sql"),
-    include_str!("../migrations/0008_conflicts.sql"),
-    include_str!("../migrations/0009_resend_window.sql"),
-    include_str!("../migrations/0010_extra.sql"),
-    include_str!("../migrations/0011_deletion_marks.sql"),
-    include_str!("../migrations/0012_message_deletions.sql"),
-    include_str!("../migrations/0013_users_of_deleted_sessions.sql"),
-    include_str!("../migrations/0014_letter_sizes.sql"),
-    include_str!("../migrations/0015_sessions_of_status.sql"),
+    include_str!("../../migrations/0001_initial.sql"),
+    include_str!("../../migrations/0002_letters_taken_out.sql"),
+    include_str!("../../migrations/0003_changes.sql"),
+    include_str!("../../migrations/0004_deleted_sessions.sql"),
+    include_str!("../../migrations/0005_interruptions.sql"),
+    include_str!("../../migrations/0006_stats.sql"),
+    include_str!("../../migrations/0007_directory.sql"),
+    include_str!("../../migrations/0008_conflicts.sql"),
+    include_str!("../../migrations/0009_resend_window.sql"),
+    include_str!("../../migrations/0010_extra.sql"),
+    include_str!("../../migrations/0011_deletion_marks.sql"),
+    include_str!("../../migrations/0012_message_deletions.sql"),
+    include_str!("../../migrations/0013_users_of_deleted_sessions.sql"),
+    include_str!("../../migrations/0014_letter_sizes.sql"),
+    include_str!("../../migrations/0015_sessions_of_status.sql"),
 ];
 
 /// The number of pages in the WAL after which a commit checkpoints it. The default of 1,000 checkpoints several times a

@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
-use crate::database;
-use crate::journal::Journal;
+use crate::local::database;
 use crate::permissions::private_file;
 
 /// As much as the longest WAL may need, plus one batch.
@@ -22,7 +21,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The file that holds the space.
 #[derive(Debug)]
-pub(super) struct DiskReserve {
+pub(crate) struct DiskReserve {
     path: PathBuf,
     /// The size of the file in bytes.
     held: u64,
@@ -32,14 +31,14 @@ pub(super) struct DiskReserve {
 
 impl DiskReserve {
     /// Returns the reserve of this database, as it exists on disk.
-    pub(super) fn for_database(file: &Path) -> Self {
+    pub(crate) fn for_database(file: &Path) -> Self {
         let path = database::sibling_path(file, "-reserve");
         let held = fs::metadata(&path).map_or(0, |found| found.len());
         Self { path, held, checked: Instant::now() }
     }
 
     /// Grows the reserve to its proper size, if the disk has that much space to spare.
-    pub(super) fn grow(&mut self) {
+    pub(crate) fn grow(&mut self) {
         let fair = self.fair_size();
         let before = self.held;
         if fair > before {
@@ -52,14 +51,14 @@ impl DiskReserve {
     }
 
     /// Releases the reserve and returns its size in bytes.
-    pub(super) fn release(&mut self) -> u64 {
+    pub(crate) fn release(&mut self) -> u64 {
         let lent = self.held;
         self.resize(0);
         lent
     }
 
     /// Takes the released space back, or as much of it as is left.
-    pub(super) fn reclaim(&mut self, lent: u64) {
+    pub(crate) fn reclaim(&mut self, lent: u64) {
         let mut wanted = lent;
         while self.held < wanted {
             self.resize(wanted);
@@ -69,7 +68,7 @@ impl DiskReserve {
 
     /// Grows a reserve that is too small, because the disk was full earlier and has room again. Compares the sizes at most
     /// once in [`CHECK_INTERVAL`]. Returns true if the reserve grew.
-    fn grow_if_due(&mut self) -> bool {
+    pub(crate) fn grow_if_due(&mut self) -> bool {
         if self.checked.elapsed() < CHECK_INTERVAL {
             return false;
         }
@@ -83,7 +82,7 @@ impl DiskReserve {
 
     /// Limits the WAL so that the reserve is enough to checkpoint all of it. Without a reserve, or if the limit cannot be
     /// set, the former limit stays: records that are committed already do not depend on it.
-    pub(super) fn limit_wal(&self, connection: &Connection) {
+    pub(crate) fn limit_wal(&self, connection: &Connection) {
         if self.held > 0
             && let Err(error) = database::limit_wal(connection, self.held)
         {
@@ -115,22 +114,6 @@ impl DiskReserve {
     fn free_bytes(&self) -> u64 {
         let dir = self.path.parent().filter(|dir| !dir.as_os_str().is_empty());
         statvfs(dir.unwrap_or(Path::new("."))).map_or(0, |disk| disk.f_bavail.saturating_mul(disk.f_frsize))
-    }
-}
-
-impl Journal {
-    /// Restores a reserve that is too small since the disk was full.
-    pub(super) fn restore_reserve(&mut self) {
-        if self.reserve.grow_if_due() {
-            self.reserve.limit_wal(&self.connection);
-        }
-    }
-
-    /// Checkpoints the WAL and truncates it. A failure is ignored: the next write then needs more space, and may fail.
-    pub(super) fn checkpoint_wal(&self) {
-        if let Err(error) = database::checkpoint_truncate(&self.connection) {
-            tracing::debug!(%error, "cannot truncate the journal's write-ahead log");
-        }
     }
 }
 

@@ -1,0 +1,3 @@
+//! The tables of the file. The statements about a table stand in the module of that table, and everything else calls them.
+
+pub(crate) mod directory;
