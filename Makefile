@@ -7,7 +7,7 @@ MINUTES ?= 60
 BIN := target/release/talktrack
 AS_ROOT = $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: run-server client build test test-faults soak fuzz check fmt bench help need-cc need-postgres install-postgres need-faketime need-strace need-espeak need-clients need-browser
+.PHONY: run-server client build dist build-time test test-faults soak fuzz check fmt bench help need-cc need-postgres install-postgres need-faketime need-strace need-espeak need-clients need-browser
 
 help: ## lists the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -78,6 +78,31 @@ target/browser/installed: $(BROWSER)/package.json $(BROWSER)/package-lock.json
 build: need-cc ## builds the optimised binary, target/release/talktrack
 	cargo build --release --locked -p talktrack-server
 
+# TARGET names a target other than this machine's. On Linux the binary names talktrack.debug: gdb, addr2line and the program's own stack
+# traces find that file if it is in the binary's directory. On macOS the file is talktrack.dSYM.
+TARGET ?=
+DIST := target/$(if $(TARGET),$(TARGET)/)dist
+DIST_BUILD := cargo build --profile dist --locked -p talktrack-server $(if $(TARGET),--target $(TARGET))
+
+dist: need-cc ## builds what a release publishes, in target/dist/published: the binary, and its debug information in a file of its own
+ifeq ($(shell uname),Darwin)
+	CARGO_PROFILE_DIST_SPLIT_DEBUGINFO=packed CARGO_PROFILE_DIST_STRIP=debuginfo $(DIST_BUILD)
+	rm -rf $(DIST)/published && mkdir $(DIST)/published && cp -RL $(DIST)/talktrack $(DIST)/talktrack.dSYM $(DIST)/published
+else
+	$(DIST_BUILD)
+	mkdir -p $(DIST)/published && cd $(DIST)/published && objcopy --only-keep-debug ../talktrack talktrack.debug && \
+	objcopy --strip-debug --add-gnu-debuglink=talktrack.debug ../talktrack talktrack
+endif
+
+# Builds in an empty directory what `make build` builds. The crates are downloaded before the clock starts.
+build-time: need-cc ## measures the first build that the README states: wall-clock and processor time, size of the binary
+	cargo fetch --locked
+	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && began=$$(date +%s) && \
+	CARGO_TARGET_DIR=$$dir cargo build --release --locked -p talktrack-server && times > "$$dir/times" && \
+	echo "wall clock: $$(($$(date +%s) - began)) s on $$(getconf _NPROCESSORS_ONLN) cores" && \
+	echo "processor, user and system: $$(tail -n 1 "$$dir/times")" && \
+	echo "binary: $$(($$(wc -c < "$$dir/release/talktrack") / 1000000)) MB"
+
 run-server: build ## runs the server on http://127.0.0.1:8080; appends its log to LOG=/tmp/server_logs.txt
 	@exec $(BIN) serve --log-file "$(LOG)" $(ARGS)
 
@@ -134,7 +159,7 @@ check: ## checks formatting, lints, licences, and known vulnerabilities if their
 fmt: ## formats the code
 	cargo fmt --all
 
-bench: build need-postgres ## every figure of docs/benchmarks.md, with its limit
+bench: need-cc need-postgres ## every figure of docs/benchmarks.md, with its limit
 	cargo bench --locked -p talktrack --bench path
 	cargo bench --locked -p talktrack --bench postgres
 	cargo bench --locked -p talktrack --bench search

@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 
 use talktrack_core::clock::Timestamp;
 use talktrack_core::error::NotDurable;
-use talktrack_core::ids::{MessageId, SessionId};
+use talktrack_core::ids::{MessageId, SessionId, UserId};
 use talktrack_core::record::{DeadReason, DeletionCounts, RemovedRows, SessionDelete, Verdict};
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error, Row};
@@ -149,18 +149,7 @@ pub(super) async fn write_deletions(
     let ids = || deletes.iter().map(|(_, delete)| delete.session_id.as_uuid());
     let ids_again = || again.iter().map(|(_, delete, _)| delete.session_id.as_uuid());
     let user_ids = || users.iter().map(|(_, delete)| delete.user_id.as_uuid());
-    let about = |sql| {
-        let since: Vec<_> = deletes.iter().map(|(_, delete)| delete.silent_since.map(moment)).collect();
-        let statement = Statement::new(sql)
-            .uuids(ids())
-            .uuids_or_null(deletes.iter().map(|(_, delete)| delete.owner.as_ref()));
-        let accepted: Vec<_> =
-            deletes.iter().map(|(record, _)| Timestamp::from_micros(record.seq).map(moment)).collect();
-        let statement = statement.with(since, Type::TIMESTAMPTZ_ARRAY);
-        let statement = statement.with(accepted, Type::TIMESTAMPTZ_ARRAY);
-        let told_to = deletes.iter().map(|(_, delete)| delete.told_to.as_ref());
-        (!deletes.is_empty()).then(|| statement.uuids_or_null(told_to))
-    };
+    let about = |sql| (!deletes.is_empty()).then(|| about_deletes(sql, deletes));
     let owners = deletes.iter().filter_map(|(_, delete)| delete.owner.as_ref());
     let statements = [
         Some(Statement::new(QUIET)),
@@ -192,29 +181,51 @@ pub(super) async fn write_deletions(
     }
     for (RecordRef { place, .. }, delete) in deletes {
         let session_id = &delete.session_id;
+        let (count, ids) = messages.remove(session_id).unwrap_or_default();
         let removed = DeletionCounts {
             sessions: u64::from(gone.contains(session_id)),
-            messages: messages.get(session_id).map_or(0, |(count, _)| *count),
+            messages: count,
             ..DeletionCounts::default()
         };
-        verdicts[*place] = match left.get(session_id) {
-            None if delete.is_permanent() => Verdict::Deleted(removed),
-            None => {
-                let messages = messages.remove(session_id).map_or_else(Vec::new, |(_, ids)| ids);
-                Verdict::Expired(removed, RemovedRows { session: removed.sessions > 0, messages })
-            }
-            Some(user_id) if delete.owner.as_ref().is_some_and(|owner| owner != user_id) => {
-                Verdict::Refused(NotDurable::OtherUser)
-            }
-            Some(_) if !delete.is_permanent() => Verdict::StaysActive,
-            Some(_) => {
-                return Err(Failure::systemic(format!(
-                    "A session of '{SESSIONS}' cannot be deleted: a trigger or a policy of row-level security keeps its row"
-                )));
-            }
-        };
+        verdicts[*place] = judge_delete(delete, left.get(session_id), removed, ids).ok_or_else(|| {
+            Failure::systemic(format!(
+                "A session of '{SESSIONS}' cannot be deleted: a trigger or a policy of row-level security keeps its row"
+            ))
+        })?;
     }
     Ok(())
+}
+
+/// Builds a statement about `deletions!()`.
+fn about_deletes(sql: &'static str, deletes: &[(RecordRef, &SessionDelete)]) -> Statement<'static> {
+    let since: Vec<_> = deletes.iter().map(|(_, delete)| delete.silent_since.map(moment)).collect();
+    let accepted: Vec<_> =
+        deletes.iter().map(|(record, _)| Timestamp::from_micros(record.seq).map(moment)).collect();
+    Statement::new(sql)
+        .uuids(deletes.iter().map(|(_, delete)| delete.session_id))
+        .uuids_or_null(deletes.iter().map(|(_, delete)| delete.owner.as_ref()))
+        .with(since, Type::TIMESTAMPTZ_ARRAY)
+        .with(accepted, Type::TIMESTAMPTZ_ARRAY)
+        .uuids_or_null(deletes.iter().map(|(_, delete)| delete.told_to.as_ref()))
+}
+
+/// Decides about one deletion from what it removed, and from the owner of the session's row if that still exists.
+/// `None` if the row should be gone, and is not.
+fn judge_delete(
+    delete: &SessionDelete,
+    left: Option<&UserId>,
+    removed: DeletionCounts,
+    messages: Vec<MessageId>,
+) -> Option<Verdict> {
+    match left {
+        None if delete.is_permanent() => Some(Verdict::Deleted(removed)),
+        None => Some(Verdict::Expired(removed, RemovedRows { session: removed.sessions > 0, messages })),
+        Some(user_id) if delete.owner.as_ref().is_some_and(|owner| owner != user_id) => {
+            Some(Verdict::Refused(NotDurable::OtherUser))
+        }
+        Some(_) if !delete.is_permanent() => Some(Verdict::StaysActive),
+        Some(_) => None,
+    }
 }
 
 /// Returns those of these sessions that were deleted for good.

@@ -1,55 +1,54 @@
 //! The cost of the path of a message: for the caller of `track_message`, on the disk behind it, and in memory
 //! per session. Each result is printed with its limit from the same run, because machines differ and are noisy.
+//! `cargo bench --bench path -- registry` runs only one part; the others are `track` and `durable`.
+
+#[path = "common/load.rs"]
+mod load;
+#[path = "common/talkers.rs"]
+mod talkers;
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use hdrhistogram::Histogram;
+use load::start_session;
 use rusqlite::{Connection, TransactionBehavior, params};
-use talktrack::{Message, NewSession, Options, Role, SessionId, Tracker, UserId};
+use talkers::{SESSIONS, start_sessions, time_bursts, track_messages};
+use talktrack::{NewSession, Options, SessionId, Tracker, UserId};
+use talktrack_testbed::bench::{Outcome, TEXT, median, rate, resident, run_parts};
+use tokio::runtime::Runtime;
 use uuid::Uuid;
 
-type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
-
-const SESSIONS: u128 = 200;
-const TEXT: &str = "I would like to change the delivery address of my last order, please. It should go to the office on \
-                    Harbour Street instead, second floor, and somebody must sign for it before noon if possible.  Thanks!";
-
 fn main() -> Outcome<()> {
-    println!(
-        "track_message: what the caller pays, disk busy underneath (clock reading included; bursts of 5,000)"
-    );
-    for producers in [1, 2] {
-        track(producers)?;
-    }
-    durable()?;
-    registry()
+    run_parts(&[("track", track), ("durable", durable), ("registry", registry)])
+}
+
+fn runtime() -> Outcome<Runtime> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
 }
 
 fn open(dir: &Path) -> Outcome<Tracker> {
     let tracker = Tracker::open(Options::new(dir))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    for session in 0..SESSIONS {
-        let session = NewSession::new(SessionId::from_u128(session), UserId::from_u128(1));
-        drop(tracker.start_session(session).map_err(|refused| refused.reason)?);
-    }
-    runtime.block_on(tracker.flush())?;
+    start_sessions(&tracker);
+    runtime()?.block_on(tracker.flush())?;
     Ok(tracker)
 }
 
-fn message(n: usize) -> Message {
-    Message::new(SessionId::from_u128(n as u128 % SESSIONS), Role::User, TEXT)
+fn track() -> Outcome<()> {
+    println!(
+        "track_message: what the caller pays, disk busy underneath (clock reading included; bursts of 5,000)"
+    );
+    [1, 2].into_iter().try_for_each(track_from)
 }
 
-/// Measures each call, in bursts that fit into the queue, while the journal is always busy. The times
-/// include reading the clock.
-fn track(producers: usize) -> Outcome<()> {
+fn track_from(producers: usize) -> Outcome<()> {
+    const BURSTS: usize = 40;
     let dir = tempfile::tempdir()?;
     let tracker = open(dir.path())?;
     let per_producer = 5_000 / producers;
     let times = std::thread::scope(|scope| {
         let threads: Vec<_> =
-            (0..producers).map(|_| scope.spawn(|| produce(&tracker, per_producer))).collect();
+            (0..producers).map(|_| scope.spawn(|| time_bursts(&tracker, BURSTS, per_producer))).collect();
         threads
             .into_iter()
             .map(|thread| thread.join().map_err(|_| "a producer panicked")?)
@@ -68,26 +67,6 @@ fn track(producers: usize) -> Outcome<()> {
     Ok(())
 }
 
-fn produce(tracker: &Tracker, burst: usize) -> Outcome<Histogram<u64>> {
-    const BURSTS: usize = 40;
-    let mut times = Histogram::new(3)?;
-    for _ in 0..BURSTS {
-        let messages: Vec<_> = (0..burst).map(message).collect();
-        for message in messages {
-            let started = Instant::now();
-            let tracked = tracker.track_message(message);
-            let took = started.elapsed();
-            times.record(u64::try_from(took.as_nanos())?)?;
-            drop(tracked.map_err(|refused| refused.reason)?);
-        }
-        // Waits until half of the messages have reached the disk: the disk stays busy, and the queue never fills.
-        while tracker.queue_depth() > 2_500 {
-            std::thread::yield_now();
-        }
-    }
-    Ok(times)
-}
-
 /// Measures how many messages per second become durable, and compares this with a bare loop that writes
 /// the same rows in the same batches.
 fn durable() -> Outcome<()> {
@@ -102,13 +81,11 @@ fn durable() -> Outcome<()> {
         ours.push(durable_ours(MESSAGES)?);
         bare.push(durable_bare(MESSAGES)?);
     }
-    ours.sort_by(f64::total_cmp);
-    bare.sort_by(f64::total_cmp);
+    let ours = median(ours);
+    let bare = median(bare);
     println!(
-        "  talktrack {:.0} messages/s   bare rusqlite {:.0} messages/s   ratio {:.2} (limit 0.80)   medians of 3",
-        ours[1],
-        bare[1],
-        ours[1] / bare[1]
+        "  talktrack {ours:.0} messages/s   bare rusqlite {bare:.0} messages/s   ratio {:.2} (limit 0.80)   medians of 3",
+        ours / bare
     );
     Ok(())
 }
@@ -116,17 +93,11 @@ fn durable() -> Outcome<()> {
 fn durable_ours(messages: usize) -> Outcome<f64> {
     let dir = tempfile::tempdir()?;
     let tracker = open(dir.path())?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = runtime()?;
     let started = Instant::now();
-    for n in 0..messages {
-        let mut message = message(n);
-        while let Err(refused) = tracker.track_message(message) {
-            message = refused.returned;
-            std::thread::sleep(Duration::from_micros(500));
-        }
-    }
+    track_messages(&tracker, messages);
     runtime.block_on(tracker.flush())?;
-    Ok(messages as f64 / started.elapsed().as_secs_f64())
+    Ok(rate(messages, started))
 }
 
 /// Measures the limit: rows that are built beforehand, one prepared statement, one commit per 1,000 rows, nothing else.
@@ -159,7 +130,7 @@ fn durable_bare(messages: usize) -> Outcome<f64> {
         drop(insert);
         tx.commit()?;
     }
-    Ok(messages as f64 / started.elapsed().as_secs_f64())
+    Ok(rate(messages, started))
 }
 
 /// Returns ten bytes that differ for each `n`, like random ones.
@@ -174,37 +145,22 @@ fn registry() -> Outcome<()> {
     const MANY: u128 = 100_000;
     let dir = tempfile::tempdir()?;
     let tracker = open(dir.path())?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = runtime()?;
     let start = |from: u128, to: u128| -> Outcome<()> {
         for session in from..to {
-            let mut session =
+            let session =
                 NewSession::new(SessionId::from_u128(session << 64 | session), UserId::from_u128(1));
-            while let Err(refused) = tracker.start_session(session) {
-                session = refused.returned;
-                std::thread::sleep(Duration::from_millis(1));
-            }
+            start_session(&tracker, session);
         }
         Ok(runtime.block_on(tracker.flush())?)
     };
     // First lets the queue, SQLite's cache and the allocator grow to their final size.
     start(SESSIONS, 30_000)?;
-    for n in 0..60_000 {
-        let mut message = message(n);
-        while let Err(refused) = tracker.track_message(message) {
-            message = refused.returned;
-            std::thread::yield_now();
-        }
-    }
+    track_messages(&tracker, 60_000);
     runtime.block_on(tracker.flush())?;
-    let before = resident()?;
+    let before = resident(std::process::id())?;
     start(30_000, 30_000 + MANY)?;
-    let each = resident()?.saturating_sub(before) as f64 / MANY as f64;
+    let each = resident(std::process::id())?.saturating_sub(before) as f64 / MANY as f64;
     println!("registry: {each:.0} bytes a session, {MANY} sessions (limit 400, ratio {:.2})", each / 400.0);
     Ok(())
-}
-
-fn resident() -> Outcome<u64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS")).ok_or("no VmRSS")?;
-    Ok(line.split_whitespace().nth(1).ok_or("no size")?.parse::<u64>()? * 1024)
 }

@@ -22,6 +22,7 @@ mod certificates;
 mod scratch;
 mod programs;
 mod ports;
+pub mod bench;
 pub mod cut;
 pub mod skip;
 

@@ -8,6 +8,8 @@ use super::users::UserAccess;
 /// A policy.
 pub(super) struct Policy {
     pub(super) name: &'static str,
+    /// What it is for, for the reader of the script.
+    pub(super) purpose: &'static str,
     pub(super) table: &'static str,
     pub(super) role: &'static str,
     pub(super) command: Command,
@@ -54,7 +56,7 @@ impl Command {
 
 impl Policy {
     const fn of_users(
-        name: &'static str,
+        (name, purpose): (&'static str, &'static str),
         table: &'static str,
         command: Command,
         condition: &'static str,
@@ -65,7 +67,17 @@ impl Policy {
             Command::Select | Command::Delete => (Some(condition), None),
             Command::All | Command::Update => (Some(condition), Some(condition)),
         };
-        Self { name, table, role: "authenticated", command, restrictive: false, using, check, access }
+        Self {
+            name,
+            purpose,
+            table,
+            role: "authenticated",
+            command,
+            restrictive: false,
+            using,
+            check,
+            access,
+        }
     }
 
     const fn restrictive(self) -> Self {
@@ -78,6 +90,7 @@ impl Policy {
         let access = UserAccess::Read;
         Self {
             name,
+            purpose: "talktrack and every other holder of the service key may read and write all rows.",
             table,
             role,
             command,
@@ -130,40 +143,64 @@ const OF_ITS_SESSION: &str = "EXISTS (SELECT FROM public.conversation_sessions o
 /// All policies. Each access includes the narrower ones. PostgreSQL also applies the project's own
 /// policies.
 pub(super) const POLICIES: [Policy; 19] = [
-    Policy::of_users("talktrack_own_sessions", SESSIONS, Command::Select, own_session!(), UserAccess::Read),
     Policy::of_users(
-        "talktrack_insert_sessions",
+        ("talktrack_own_sessions", "Users read their own sessions only."),
+        SESSIONS,
+        Command::Select,
+        own_session!(),
+        UserAccess::Read,
+    ),
+    Policy::of_users(
+        ("talktrack_insert_sessions", "Users start sessions of their own."),
         SESSIONS,
         Command::Insert,
         own_session!(),
         UserAccess::Write,
     ),
-    Policy::of_users("talktrack_chosen_session_ids", SESSIONS, Command::Insert, CHOSEN_ID, UserAccess::Read)
-        .restrictive(),
     Policy::of_users(
-        "talktrack_update_sessions",
+        (
+            "talktrack_chosen_session_ids",
+            "Users choose no id of version 5: only the server derives such ids.",
+        ),
+        SESSIONS,
+        Command::Insert,
+        CHOSEN_ID,
+        UserAccess::Read,
+    )
+    .restrictive(),
+    Policy::of_users(
+        ("talktrack_update_sessions", "Users change their own sessions."),
         SESSIONS,
         Command::Update,
         own_session!(),
         UserAccess::Write,
     ),
     Policy::of_users(
-        "talktrack_delete_sessions",
+        ("talktrack_delete_sessions", "Users delete their own sessions."),
         SESSIONS,
         Command::Delete,
         own_session!(),
         UserAccess::Delete,
     ),
-    Policy::of_users("talktrack_own_messages", MESSAGES, Command::Select, own_message!(), UserAccess::Read),
     Policy::of_users(
-        "talktrack_insert_messages",
+        ("talktrack_own_messages", "Users read the messages of their own sessions only."),
+        MESSAGES,
+        Command::Select,
+        own_message!(),
+        UserAccess::Read,
+    ),
+    Policy::of_users(
+        ("talktrack_insert_messages", "Users add messages to their own sessions."),
         MESSAGES,
         Command::Insert,
         own_message!(),
         UserAccess::Write,
     ),
     Policy::of_users(
-        "talktrack_messages_of_session",
+        (
+            "talktrack_messages_of_session",
+            "A message belongs to the user of its session, even if your own policies say otherwise.",
+        ),
         MESSAGES,
         Command::Insert,
         OF_ITS_SESSION,
@@ -171,7 +208,7 @@ pub(super) const POLICIES: [Policy; 19] = [
     )
     .restrictive(),
     Policy::of_users(
-        "talktrack_delete_messages",
+        ("talktrack_delete_messages", "Users delete messages of their own sessions."),
         MESSAGES,
         Command::Delete,
         own_message!(),

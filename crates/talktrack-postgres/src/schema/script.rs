@@ -73,6 +73,11 @@ impl Script {
     }
 }
 
+/// A comment for the reader of the script, with an empty line before it.
+fn comment(text: &str) -> String {
+    format!("\n-- {text}")
+}
+
 /// A statement that may fail on existing data, and is then skipped.
 fn try_statement(statement: &str) -> String {
     format!("SELECT pg_temp.talktrack_try($sql$\n{}\n$sql$);", statement.trim_end_matches(';'))
@@ -154,7 +159,10 @@ fn trigger_statements() -> impl Iterator<Item = String> {
         call_helper("trigger", trigger.table, &format!("'{name}', '{function}', $sql$\n{create}\n$sql$"))
     };
     std::iter::once(triggers::restart_rollup_if_changed())
-        .chain(FUNCTIONS.iter().map(|function| triggers::create_function(function)))
+        .chain(FUNCTIONS.iter().map(|function| {
+            format!("{}\n{}", comment(function.purpose), triggers::create_function(function))
+        }))
+        .chain([comment("Each trigger calls one of the two functions once for each statement.")])
         .chain(TRIGGERS.iter().map(trigger))
 }
 
@@ -176,7 +184,8 @@ fn policy_statements() -> impl Iterator<Item = String> {
     let former = FORMER_POLICIES.iter().map(|(policy, table)| rights::drop_policy(policy, table));
     let policies = POLICIES.iter().flat_map(|policy| {
         let create = rights::create_policy(policy);
-        [rights::drop_policy(policy.name, policy.table), for_users(policy.access, &create)]
+        let purpose = comment(policy.purpose);
+        [purpose, rights::drop_policy(policy.name, policy.table), for_users(policy.access, &create)]
     });
     enabled.chain(former).chain(policies)
 }
@@ -190,7 +199,10 @@ fn grant_statements(table: &Table) -> Vec<String> {
     [revoke].into_iter().chain(of_users).collect()
 }
 
-fn function_statements() -> [String; 4] {
+fn function_statements() -> [String; 5] {
     let users = for_users(rights::FUNCTION_ACCESS, &rights::grant_function_to_users());
-    [REPLACEABLE.trim_end().to_owned(), rights::create_function(), rights::revoke_function(), users]
+    let purpose = comment(
+        "Adds a message to a session, if the caller may write to that session, and returns the message's id.",
+    );
+    [REPLACEABLE.trim_end().to_owned(), purpose, rights::create_function(), rights::revoke_function(), users]
 }

@@ -7,6 +7,8 @@ use super::tables::{MESSAGES, SESSIONS, STATS};
 /// be able to change the notes.
 pub(super) struct TriggerFunction {
     pub(super) name: &'static str,
+    /// What it is for, for the reader of the script.
+    pub(super) purpose: &'static str,
     pub(super) body: &'static str,
     /// The settings that apply while it runs, as the catalog spells them.
     pub(super) settings: &'static [&'static str],
@@ -17,6 +19,7 @@ pub(super) struct TriggerFunction {
 /// Marks stale buckets. The one lock that it may wait for is held only for a moment.
 pub(super) const COUNTER: TriggerFunction = TriggerFunction {
     name: "public.conversation_stats_touched",
+    purpose: "Notes which buckets of the statistics a statement changed. A server computes them again.",
     body: include_str!("../../migrations/counted.sql"),
     settings: &["search_path=\"\"", "lock_timeout=0"],
     after: restart_rollup,
@@ -26,6 +29,7 @@ pub(super) const COUNTER: TriggerFunction = TriggerFunction {
 /// rows.
 pub(super) const DELETION_RECORDER: TriggerFunction = TriggerFunction {
     name: "public.conversation_deleted",
+    purpose: "Notes what a statement deleted, so that no server writes it again from its outbox.",
     body: include_str!("../../migrations/deleted.sql"),
     settings: &[
         "search_path=\"\"",

@@ -8,13 +8,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use talktrack_testbed::bench::{self, Outcome, TEXT};
 use uuid::Uuid;
 
-pub(crate) type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
-
 const BINARY: &str = env!("CARGO_BIN_EXE_talktrack");
-pub(crate) const TEXT: &str = "I would like to change the delivery address of my last order, please. It should go to the office on \
-                    Harbour Street instead, second floor, and somebody must sign for it before noon if possible.  Thanks!";
 
 pub(crate) fn number(summary: &Value, key: &str) -> Outcome<f64> {
     Ok(summary[key].as_f64().ok_or_else(|| format!("no {key} in {summary}"))?)
@@ -116,9 +113,7 @@ impl Server {
     }
 
     pub(crate) fn resident(&self) -> Outcome<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find(|line| line.starts_with("VmRSS")).ok_or("no VmRSS")?;
-        Ok(line.split_whitespace().nth(1).ok_or("no size")?.parse::<u64>()? * 1024)
+        bench::resident(self.child.id())
     }
 
     /// Returns the processor time of the server so far, in user and kernel mode, in seconds.
@@ -219,9 +214,4 @@ pub(crate) fn request(method: &str, path: &str, headers: &str, body: &str) -> Ve
     let length = body.len();
     format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n{headers}Content-Length: {length}\r\n\r\n{body}")
         .into_bytes()
-}
-
-/// Returns the given percentile of sorted values, or 0 if there are none.
-pub(crate) fn percentile(sorted: &[f64], percent: usize) -> f64 {
-    sorted.get(sorted.len().saturating_sub(1) * percent / 100).copied().unwrap_or_default()
 }

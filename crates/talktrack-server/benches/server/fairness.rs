@@ -6,9 +6,10 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
+use talktrack_testbed::bench::{Outcome, TEXT, percentile};
 use uuid::Uuid;
 
-use crate::bed::{Connection, Outcome, Server, TEXT, percentile, request};
+use crate::bed::{Connection, Server, request};
 use crate::flood::{MEASURED, at_lowest_priority, fixed_answers, patiently};
 use crate::signing::{SigningKey, claims};
 

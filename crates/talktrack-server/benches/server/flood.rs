@@ -11,9 +11,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use talktrack_testbed::bench::{Outcome, TEXT, percentile};
 use uuid::Uuid;
 
-use crate::bed::{Connection, Outcome, Server, TEXT, percentile, request};
+use crate::bed::{Connection, Server, request};
 
 /// Requests per second that an address may send. The measured caller sends half of that, the flood ten times as many.
 const ADMITTED: u32 = 200;

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use crate::bed::{Outcome, Server, percentile};
+use talktrack_testbed::bench::{Outcome, median};
+
+use crate::bed::Server;
 use crate::http;
 
 const LISTENERS: [usize; 3] = [0, 1, 10];
@@ -35,8 +37,7 @@ pub(crate) fn run() -> Outcome<()> {
         }
     }
     for (of, listeners) in LISTENERS.into_iter().enumerate() {
-        rates[of].sort_by(f64::total_cmp);
-        let [none, these] = [0, of].map(|of| percentile(&rates[of], 50));
+        let [none, these] = [0, of].map(|of| median(rates[of].clone()));
         let share = told[of].iter().map(|(share, _)| share).sum::<f64>() / ROUNDS as f64;
         let pace = told[of].iter().map(|(_, pace)| pace).sum::<f64>() / ROUNDS as f64;
         print!(

@@ -4,9 +4,10 @@ use std::path::Path;
 use std::time::Instant;
 
 use rusqlite::{Connection as Database, params};
+use talktrack_testbed::bench::{Outcome, TEXT, percentile};
 use uuid::Uuid;
 
-use crate::bed::{Connection, Outcome, Server, TEXT, percentile, request};
+use crate::bed::{Connection, Server, request};
 
 const TURNS: u64 = 50;
 const USERS: u64 = 1_000;

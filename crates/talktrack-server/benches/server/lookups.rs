@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use talktrack_testbed::bench::{Outcome, TEXT, percentile};
 use uuid::Uuid;
 
-use crate::bed::{Connection, Outcome, Server, TEXT, percentile, request};
+use crate::bed::{Connection, Server, request};
 use crate::flood::at_lowest_priority;
 use crate::lists::{Filling, fill, session_id};
 

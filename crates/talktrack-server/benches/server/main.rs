@@ -1,5 +1,5 @@
 //! The performance of the server seen from outside: the real binary, real sockets, and a client on the same machine.
-//! Each figure is printed next to its limit. `cargo bench --bench server -- http` runs one group alone.
+//! Each figure is printed next to its limit. `cargo bench --bench server -- http` runs one part alone.
 
 mod bed;
 mod socket;
@@ -15,13 +15,10 @@ mod tokens;
 #[path = "../../tests/it/auth/signing.rs"]
 mod signing;
 
-use bed::Outcome;
-
-/// Measures a group and prints the figures.
-type Group = fn() -> Outcome<()>;
+use talktrack_testbed::bench::{Outcome, run_parts};
 
 fn main() -> Outcome<()> {
-    let groups: [(&str, Group); 8] = [
+    run_parts(&[
         ("socket", socket::run),
         ("http", http::run),
         ("flood", flood::run),
@@ -30,8 +27,5 @@ fn main() -> Outcome<()> {
         ("tokens", tokens::run),
         ("lists", lists::run),
         ("lookups", lookups::run),
-    ];
-    let chosen: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
-    let is_chosen = |name: &str| chosen.is_empty() || chosen.iter().any(|word| word == name);
-    groups.into_iter().filter(|(name, _)| is_chosen(name)).try_for_each(|(_, run)| run())
+    ])
 }

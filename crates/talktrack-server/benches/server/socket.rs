@@ -1,9 +1,10 @@
 //! Start-up, idle connections, and conversations over sockets.
 
 use futures_util::future::try_join_all;
+use talktrack_testbed::bench::{Outcome, TEXT, median};
 use tokio_tungstenite::connect_async;
 
-use crate::bed::{Outcome, Server, TEXT, conversations, number};
+use crate::bed::{Server, conversations, number};
 
 pub(crate) fn run() -> Outcome<()> {
     start()?;
@@ -19,8 +20,7 @@ fn start() -> Outcome<()> {
         let dir = tempfile::tempdir()?;
         times.push(Server::start(dir.path(), &[])?.ready_after.as_secs_f64() * 1e3);
     }
-    times.sort_by(f64::total_cmp);
-    let median = times[times.len() / 2];
+    let median = median(times);
     println!("start to ready: {median:.0} ms, median of 11 (limit 100, ratio {:.2})", median / 100.0);
     Ok(())
 }
@@ -51,21 +51,20 @@ fn idle_sockets() -> Outcome<()> {
 /// Measures 64 sockets at full speed, with the client on the same cores and every message acknowledged.
 fn throughput() -> Outcome<()> {
     const MESSAGES: usize = 400_000;
-    let mut best = Vec::new();
+    let mut rates = Vec::new();
     for _ in 0..3 {
         let dir = tempfile::tempdir()?;
         let server = Server::start(&dir.path().join("data"), &[])?;
         let file = conversations(dir.path(), 640, MESSAGES / 640)?;
         let summary = server.replay(&file, &["--sockets", "64"])?;
-        best.push(number(&summary, "messages_per_second")?);
+        rates.push(number(&summary, "messages_per_second")?);
     }
-    best.sort_by(f64::total_cmp);
+    let rate = median(rates);
     println!(
-        "socket to durable row, 64 sockets, client on the same cores, {MESSAGES} messages of {} bytes: {:.0} messages/s, median \
+        "socket to durable row, 64 sockets, client on the same cores, {MESSAGES} messages of {} bytes: {rate:.0} messages/s, median \
          of 3 (limit 40,000, ratio {:.2})",
         TEXT.len(),
-        best[1],
-        best[1] / 40e3
+        rate / 40e3
     );
     Ok(())
 }

@@ -5,9 +5,10 @@ use std::net::TcpListener;
 use std::time::Instant;
 
 use serde_json::json;
+use talktrack_testbed::bench::{Outcome, median};
 use uuid::Uuid;
 
-use crate::bed::{Connection, Outcome, Server, percentile, request};
+use crate::bed::{Connection, Server, request};
 use crate::signing::{SigningKey, claims};
 
 const REQUESTS: usize = 3_000;
@@ -59,8 +60,7 @@ fn median_us(server: &Server, headers: impl Fn(usize) -> String) -> Outcome<f64>
         connection.ask(&request, 200)?;
         times.push(started.elapsed().as_secs_f64() * 1e6);
     }
-    times.sort_by(f64::total_cmp);
-    Ok(percentile(&times, 50))
+    Ok(median(times))
 }
 
 /// Starts a server that publishes these keys, and returns its URL.

@@ -52,22 +52,7 @@ async fn the_audit_log_says_who_did_what_and_nothing_of_what_was_said() {
     let path = format!("/v1/sessions/{}", client.session);
     client.close().await;
 
-    for _ in 0..3 {
-        assert_eq!(server.get_with(&format!("{path}/messages"), &admin.key).await.status, 200);
-        assert_eq!(server.get_with(&format!("{path}/messages"), &reader.key).await.status, 200);
-        assert_eq!(server.get_with(&path, &token).await.status, 200);
-    }
-    server.get_with("/v1/search?q=horse", &admin.key).await;
-    assert_eq!(server.get_with(&format!("{path}/export"), &token).await.status, 200);
-    for _ in 0..3 {
-        server.get_with("/v1/sessions", "tt_00000000_hunter2").await;
-        log_in(&server, "tt_hunter2", "/").await;
-    }
-    let page = cookie(&log_in(&server, &reader.key, "/").await);
-    let list = server.request("GET", "/").header("Cookie", &page).send().await;
-    let form = format!("csrf={}", csrf(&list));
-    server.request("POST", "/logout").header("Cookie", &page).body(FORM, form).send().await;
-    assert_eq!(server.request("DELETE", path).token(&admin.key).send().await.status, 200);
+    cause_entries(&server, &path, [&admin.key, &reader.key, &token]).await;
 
     let deleted = said(&home, "delete").await;
     let expected = json!({"who": "key:desk", "what": "delete", "from": "127.0.0.1", "outcome": "ok", "status": 200,
@@ -116,6 +101,27 @@ async fn the_audit_log_says_who_did_what_and_nothing_of_what_was_said() {
     assert!(home.look(&["audit", "--since", "1h"]).await.succeeded().stdout.contains("key:desk  delete"));
     let later = home.look(&["audit", "--since", "2099-01-01T00:00:00Z"]).await.succeeded();
     assert_eq!(later.stdout, "");
+}
+
+/// Causes entries: reads the session with both keys and its user's token, fails to log in, logs in and out, and deletes
+/// the session.
+async fn cause_entries(server: &Server, path: &str, [admin, reader, token]: [&str; 3]) {
+    for _ in 0..3 {
+        assert_eq!(server.get_with(&format!("{path}/messages"), admin).await.status, 200);
+        assert_eq!(server.get_with(&format!("{path}/messages"), reader).await.status, 200);
+        assert_eq!(server.get_with(path, token).await.status, 200);
+    }
+    server.get_with("/v1/search?q=horse", admin).await;
+    assert_eq!(server.get_with(&format!("{path}/export"), token).await.status, 200);
+    for _ in 0..3 {
+        server.get_with("/v1/sessions", "tt_00000000_hunter2").await;
+        log_in(server, "tt_hunter2", "/").await;
+    }
+    let page = cookie(&log_in(server, reader, "/").await);
+    let list = server.request("GET", "/").header("Cookie", &page).send().await;
+    let form = format!("csrf={}", csrf(&list));
+    server.request("POST", "/logout").header("Cookie", &page).body(FORM, form).send().await;
+    assert_eq!(server.request("DELETE", path).token(admin).send().await.status, 200);
 }
 
 #[tokio::test]

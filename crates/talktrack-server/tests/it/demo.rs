@@ -122,6 +122,11 @@ async fn its_conversations_have_everything_that_there_is_to_see() {
     assert!(ends.iter().any(|end| end["status"] == "abandoned"));
     assert_eq!(ends.len(), 40);
 
+    expect_every_kind_of_message(&messages);
+    server.stop().await;
+}
+
+fn expect_every_kind_of_message(messages: &[&Value]) {
     let interrupted: Vec<_> = messages.iter().filter(|message| message["interrupted"] == true).collect();
     assert!(interrupted.len() > 10);
     for message in interrupted {
@@ -157,7 +162,6 @@ async fn its_conversations_have_everything_that_there_is_to_see() {
             "{number}"
         );
     }
-    server.stop().await;
 }
 
 /// A program that was stopped in the middle leaves a session that has started and not ended, or has no messages.

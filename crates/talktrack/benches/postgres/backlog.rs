@@ -6,8 +6,14 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use talktrack::Tracker;
 use talktrack::store::Store;
+use talktrack_testbed::bench::{Outcome, rate, resident};
 
-use crate::bed::{Bed, Outcome, message, nowhere, open, rate, resident, say, start_sessions, store};
+use crate::bed::{Bed, nowhere, open, store};
+use crate::talkers::{message, start_sessions, time_bursts, track_messages};
+
+/// The bursts that are measured: how many, and the messages of each.
+const BURSTS: usize = 20;
+const BURST: usize = 5_000;
 
 /// Returns the number of messages per second that go from the journal into the database.
 pub(crate) fn drain(bed: &Bed, away: Duration, messages: usize) -> Outcome<f64> {
@@ -26,8 +32,8 @@ pub(crate) fn drain(bed: &Bed, away: Duration, messages: usize) -> Outcome<f64> 
 /// Fills a journal with messages while its store is away.
 fn fill(bed: &Bed, dir: &std::path::Path, messages: usize) -> Outcome<()> {
     let tracker = open(dir, &nowhere()?)?;
-    start_sessions(&tracker)?;
-    say(&tracker, messages);
+    start_sessions(&tracker);
+    track_messages(&tracker, messages);
     bed.runtime.block_on(tracker.shutdown(Duration::from_secs(60)))?;
     Ok(())
 }
@@ -38,20 +44,21 @@ pub(crate) fn track(bed: &Bed) -> Outcome<()> {
     println!("track_message: what the caller pays (clock reading included; bursts of 5,000)");
     let dir = tempfile::tempdir()?;
     let sqlite = Tracker::open(talktrack::Options::new(dir.path()))?;
-    start_sessions(&sqlite)?;
-    let sqlite = burst(&sqlite)?;
+    start_sessions(&sqlite);
+    let sqlite = time_bursts(&sqlite, BURSTS, BURST)?;
     report("SQLite", &sqlite, &sqlite);
     let place = bed.place(Duration::ZERO)?;
     for hangs in [false, true] {
         let dir = tempfile::tempdir()?;
         let store: Arc<dyn Store> = store(&place.url(true))?;
         let tracker = open(dir.path(), &store)?;
-        start_sessions(&tracker)?;
+        start_sessions(&tracker);
         bed.runtime.block_on(tracker.flush_to_store())?;
         if hangs {
             place.proxy.hang();
         }
-        report(if hangs { "PostgreSQL, hanging" } else { "PostgreSQL" }, &burst(&tracker)?, &sqlite);
+        let times = time_bursts(&tracker, BURSTS, BURST)?;
+        report(if hangs { "PostgreSQL, hanging" } else { "PostgreSQL" }, &times, &sqlite);
         place.proxy.fix();
         bed.runtime.block_on(tracker.flush_to_store())?;
     }
@@ -65,27 +72,6 @@ fn report(name: &str, times: &Histogram<u64>, sqlite: &Histogram<u64>) {
     println!("  {name}: p50 {p50} ns (limit 250; {ratio:.2} of SQLite)   p99 {p99} ns (limit 2,000)");
 }
 
-/// Measures each call, in bursts that fit into the queue.
-fn burst(tracker: &Tracker) -> Outcome<Histogram<u64>> {
-    const BURST: usize = 5_000;
-    const BURSTS: usize = 20;
-    let mut times = Histogram::new(3)?;
-    for _ in 0..BURSTS {
-        let messages: Vec<_> = (0..BURST).map(message).collect();
-        for message in messages {
-            let started = Instant::now();
-            let tracked = tracker.track_message(message);
-            let took = started.elapsed();
-            times.record(u64::try_from(took.as_nanos())?)?;
-            drop(tracked.map_err(|refused| refused.reason)?);
-        }
-        while tracker.queue_depth() > 2_500 {
-            std::thread::yield_now();
-        }
-    }
-    Ok(times)
-}
-
 /// Measures what a backlog of a million messages after an outage costs in memory, and how long new
 /// messages take while it drains.
 pub(crate) fn million(bed: &Bed) -> Outcome<()> {
@@ -96,7 +82,7 @@ pub(crate) fn million(bed: &Bed) -> Outcome<()> {
     let place = bed.place(Duration::ZERO)?;
     let store = store(&place.url(false))?;
     let tracker = open(dir.path(), &store)?;
-    start_sessions(&tracker)?;
+    start_sessions(&tracker);
     let started = Instant::now();
     let mut peak = 0;
     let mut acks = Histogram::<u64>::new(3)?;
@@ -108,7 +94,7 @@ pub(crate) fn million(bed: &Bed) -> Outcome<()> {
         bed.runtime.block_on(receipt.into_future())?;
         acks.record(u64::try_from(asked.elapsed().as_micros())?)?;
         new += 1;
-        peak = peak.max(resident()?);
+        peak = peak.max(resident(std::process::id())?);
         drained = rate(MILLION + new, started);
         std::thread::sleep(Duration::from_millis(2).saturating_sub(asked.elapsed()));
     }

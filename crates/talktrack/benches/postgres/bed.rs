@@ -2,19 +2,14 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use talktrack::store::Store;
 use talktrack::store::postgres::{Address, PostgresStore, schema};
-use talktrack::{Message, NewSession, Options, Role, SessionId, Tracker, UserId};
+use talktrack::{Options, Tracker};
+use talktrack_testbed::bench::Outcome;
 use talktrack_testbed::{Database, Postgres, Proxy};
 use tokio::runtime::Runtime;
-
-pub(crate) type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
-
-pub(crate) const SESSIONS: u128 = 200;
-pub(crate) const TEXT: &str = "I would like to change the delivery address of my last order, please. It should go to the office \
-                               on Harbour Street instead, second floor, and somebody must sign for it before noon. Thank you!";
 
 pub(crate) struct Bed {
     pub(crate) runtime: Runtime,
@@ -75,37 +70,4 @@ pub(crate) fn nowhere() -> Outcome<Arc<dyn Store>> {
 
 pub(crate) fn open(dir: &Path, store: &Arc<dyn Store>) -> Outcome<Tracker> {
     Ok(Tracker::open_with_store(Options::new(dir), store)?)
-}
-
-pub(crate) fn start_sessions(tracker: &Tracker) -> Outcome<()> {
-    for session in 0..SESSIONS {
-        let session = NewSession::new(SessionId::from_u128(session), UserId::from_u128(1));
-        drop(tracker.start_session(session).map_err(|refused| refused.reason)?);
-    }
-    Ok(())
-}
-
-pub(crate) fn message(n: usize) -> Message {
-    Message::new(SessionId::from_u128(n as u128 % SESSIONS), Role::User, TEXT)
-}
-
-/// Tracks messages as fast as the tracker accepts them.
-pub(crate) fn say(tracker: &Tracker, count: usize) {
-    for n in 0..count {
-        let mut message = message(n);
-        while let Err(refused) = tracker.track_message(message) {
-            message = refused.returned;
-            std::thread::sleep(Duration::from_micros(500));
-        }
-    }
-}
-
-pub(crate) fn rate(count: usize, since: Instant) -> f64 {
-    count as f64 / since.elapsed().as_secs_f64()
-}
-
-pub(crate) fn resident() -> Outcome<u64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS")).ok_or("no VmRSS")?;
-    Ok(line.split_whitespace().nth(1).ok_or("no size")?.parse::<u64>()? * 1024)
 }

@@ -1,7 +1,12 @@
 //! PostgreSQL behind the journal: how fast a backlog drains, near and far away, what the caller pays
 //! meanwhile, and what a million waiting messages cost. Each result is printed with its limit, or with
-//! the result of the plain design, from the same run.
+//! the result of the plain design, from the same run. `cargo bench --bench postgres -- million` runs only one part; the others
+//! are `drain`, `far`, `track` and `queries`.
 
+#[path = "../common/load.rs"]
+mod load;
+#[path = "../common/talkers.rs"]
+mod talkers;
 mod backlog;
 mod bed;
 mod plain;
@@ -10,7 +15,8 @@ mod raw;
 
 use std::time::Duration;
 
-use bed::{Bed, Outcome};
+use bed::Bed;
+use talktrack_testbed::bench::{Outcome, TEXT, median, run_parts};
 
 /// The number of messages to drain if each one costs little.
 const MANY: usize = 60_000;
@@ -21,25 +27,13 @@ const FEWER: usize = 50;
 const FAR: Duration = Duration::from_millis(20);
 
 fn main() -> Outcome<()> {
-    let only = std::env::args().nth(1).filter(|arg| !arg.starts_with('-'));
-    let wanted = |name: &str| only.as_deref().is_none_or(|only| only == name);
-    let bed = Bed::new()?;
-    if wanted("drain") {
-        drain(&bed, "drain", Duration::ZERO, FEW, None)?;
-    }
-    if wanted("far") {
-        drain(&bed, "drain, 20 ms away each way", FAR, FEWER, Some(15_000.0))?;
-    }
-    if wanted("track") {
-        backlog::track(&bed)?;
-    }
-    if wanted("million") {
-        backlog::million(&bed)?;
-    }
-    if wanted("queries") {
-        queries::queries(&bed)?;
-    }
-    Ok(())
+    run_parts(&[
+        ("drain", || drain(&Bed::new()?, "drain", Duration::ZERO, FEW, None)),
+        ("far", || drain(&Bed::new()?, "drain, 20 ms away each way", FAR, FEWER, Some(15_000.0))),
+        ("track", || backlog::track(&Bed::new()?)),
+        ("million", || backlog::million(&Bed::new()?)),
+        ("queries", || queries::queries(&Bed::new()?)),
+    ])
 }
 
 /// Measures how much talktrack drains per second, and compares this with the limit of the machine
@@ -47,8 +41,8 @@ fn main() -> Outcome<()> {
 fn drain(bed: &Bed, title: &str, away: Duration, plain: usize, goal: Option<f64>) -> Outcome<()> {
     println!(
         "{title}: {MANY} messages of {} bytes, {} sessions, 4 connections",
-        bed::TEXT.len(),
-        bed::SESSIONS
+        TEXT.len(),
+        talkers::SESSIONS
     );
     let mut ours = Vec::new();
     let mut limit = Vec::new();
@@ -68,9 +62,4 @@ fn drain(bed: &Bed, title: &str, away: Duration, plain: usize, goal: Option<f64>
         println!("  limit {goal:.0} messages/s   ratio {:.2}", ours / goal);
     }
     Ok(())
-}
-
-fn median(mut figures: Vec<f64>) -> f64 {
-    figures.sort_by(f64::total_cmp);
-    figures[figures.len() / 2]
 }

@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use talktrack::store::postgres::Address;
+use talktrack_testbed::bench::{Outcome, TEXT, rate};
 use uuid::Uuid;
 
-use crate::bed::{Bed, Outcome, TEXT, rate};
+use crate::bed::Bed;
 
 /// Returns the messages per second of one worker with one prepared INSERT.
 pub(crate) fn worker(bed: &Bed, away: Duration, messages: usize) -> Outcome<f64> {

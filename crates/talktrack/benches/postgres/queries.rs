@@ -6,8 +6,9 @@ use hdrhistogram::Histogram;
 use talktrack::store::postgres::PostgresStore;
 use talktrack::store::{Rows as _, SessionFilter};
 use talktrack::{SessionId, UserId};
+use talktrack_testbed::bench::Outcome;
 
-use crate::bed::{Bed, Outcome, Place};
+use crate::bed::{Bed, Place};
 
 const MESSAGES: usize = 10_000_000;
 const SESSIONS: usize = 200_000;

@@ -4,10 +4,12 @@
 use std::time::{Duration, Instant};
 
 use talktrack::store::postgres::Address;
+use talktrack_testbed::bench::{Outcome, TEXT, rate};
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use crate::bed::{Bed, Outcome, SESSIONS, TEXT, rate};
+use crate::bed::Bed;
+use crate::talkers::SESSIONS;
 
 const CONNECTIONS: usize = 4;
 const ROWS: usize = 500;

@@ -1,19 +1,24 @@
 //! The cost of the search: for writers, while the index follows them, and for readers, among
 //! `TALKTRACK_BENCH_MESSAGES` messages (1,000,000 if not set). `cargo bench --bench search -- postgres`
-//! runs only one group; the others are `ingestion`, `sqlite` and `postgres-ingestion`.
+//! runs only one part; the others are `ingestion`, `sqlite` and `postgres-ingestion`.
 
+#[path = "../common/load.rs"]
+mod load;
+#[path = "../common/projections.rs"]
+mod projections;
 mod postgres;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use load::{start_session, track_message};
+use projections::{Timed, compare_rates, message_count, runtime};
 use talktrack::search::{Query, SearchFilter};
 use talktrack::store::{Read, SessionFilter};
 use talktrack::{Message, NewSession, Options, Role, SessionId, Tracker, UserId};
+use talktrack_testbed::bench::{Outcome, rate, run_parts};
 use tokio::runtime::Runtime;
-
-type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// The number of messages in a session, and of sessions of a user.
 const OF_A_SESSION: usize = 50;
@@ -22,26 +27,16 @@ const OF_A_USER: usize = 20;
 const WORDS: usize = 30_000;
 const WORDS_OF_A_MESSAGE: usize = 33;
 
+/// The number of messages that are searched, if the environment names no other.
+const SEARCHED: usize = 1_000_000;
+
 fn main() -> Outcome<()> {
-    let messages = std::env::var("TALKTRACK_BENCH_MESSAGES").ok().and_then(|n| n.parse().ok());
-    let messages: usize = messages.unwrap_or(1_000_000);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let only = std::env::args().nth(1).filter(|arg| !arg.starts_with('-'));
-    let is_chosen = |name: &str| only.as_deref().is_none_or(|only| only == name);
-    if is_chosen("ingestion") {
-        ingestion(&runtime)?;
-    }
-    if is_chosen("postgres-ingestion") {
-        postgres::ingestion(&runtime)?;
-    }
-    if is_chosen("sqlite") {
-        let dir = tempfile::tempdir()?;
-        sqlite(&runtime, dir.path(), messages)?;
-    }
-    if is_chosen("postgres") {
-        postgres::search(&runtime, messages)?;
-    }
-    Ok(())
+    run_parts(&[
+        ("ingestion", || ingestion(&runtime()?)),
+        ("postgres-ingestion", || postgres::ingestion(&runtime()?)),
+        ("sqlite", || sqlite(&runtime()?, tempfile::tempdir()?.path(), message_count(SEARCHED))),
+        ("postgres", || postgres::search(&runtime()?, message_count(SEARCHED))),
+    ])
 }
 
 /// Returns a user, a session and a text for the message with this number.
@@ -80,17 +75,9 @@ fn write(runtime: &Runtime, tracker: &Tracker, numbers: std::ops::Range<usize>) 
     for n in numbers {
         let (user, session, text) = said(n);
         if started.insert(session) {
-            let mut new = NewSession::new(session, user);
-            while let Err(refused) = tracker.start_session(new) {
-                new = refused.returned;
-                std::thread::sleep(Duration::from_micros(500));
-            }
+            start_session(tracker, NewSession::new(session, user));
         }
-        let mut message = Message::new(session, Role::User, text);
-        while let Err(refused) = tracker.track_message(message) {
-            message = refused.returned;
-            std::thread::sleep(Duration::from_micros(500));
-        }
+        track_message(tracker, Message::new(session, Role::User, text));
     }
     Ok(runtime.block_on(tracker.flush())?)
 }
@@ -98,26 +85,13 @@ fn write(runtime: &Runtime, tracker: &Tracker, numbers: std::ops::Range<usize>) 
 /// Measures how many messages per second become durable, alternately with and without the index.
 fn ingestion(runtime: &Runtime) -> Outcome<()> {
     const MESSAGES: usize = 200_000;
-    let mut with = Vec::new();
-    let mut without = Vec::new();
-    for _ in 0..5 {
-        for (search, rates) in [(true, &mut with), (false, &mut without)] {
-            let dir = tempfile::tempdir()?;
-            let tracker = open(dir.path(), search)?;
-            let began = Instant::now();
-            write(runtime, &tracker, 0..MESSAGES)?;
-            rates.push(MESSAGES as f64 / began.elapsed().as_secs_f64());
-        }
-    }
-    with.sort_by(f64::total_cmp);
-    without.sort_by(f64::total_cmp);
-    println!(
-        "durable with an index behind it: {:.0} messages/s, without {:.0}, ratio {:.2} (limit 0.85)   medians of 5",
-        with[2],
-        without[2],
-        with[2] / without[2]
-    );
-    Ok(())
+    compare_rates("durable with an index behind it", |search| {
+        let dir = tempfile::tempdir()?;
+        let tracker = open(dir.path(), search)?;
+        let began = Instant::now();
+        write(runtime, &tracker, 0..MESSAGES)?;
+        Ok(rate(MESSAGES, began))
+    })
 }
 
 fn sqlite(runtime: &Runtime, dir: &Path, messages: usize) -> Outcome<()> {
@@ -171,42 +145,27 @@ fn latencies(runtime: &Runtime, reader: &Arc<dyn Read>, messages: usize) -> Outc
         ("a rare word of one user", of_user(&word(3_000))),
         ("a common word of one session", wanted(&common).with_session_id(session)),
     ] {
-        let (times, hits) =
-            timed(runtime, async || Ok(reader.search(filter.clone(), None, 50).await?.len()))?;
-        print(what, &times, hits);
+        print(what, runtime, async || Ok(reader.search(filter.clone(), None, 50).await?.len()))?;
     }
-    let (times, hits) = timed(runtime, async || Ok(theirs.search(wanted(&common), None, 50).await?.len()))?;
-    print("a common word, by its user", &times, hits);
+    print("a common word, by its user", runtime, async || {
+        Ok(theirs.search(wanted(&common), None, 50).await?.len())
+    })?;
     for query in ["needle", common.as_str()] {
         let filter = SessionFilter::default().with_matching(query.parse::<Query>().ok());
-        let (times, hits) =
-            timed(runtime, async || Ok(reader.sessions(filter.clone(), None, 50).await?.len()))?;
-        print(
-            if query == "needle" { "sessions with a rare word" } else { "sessions with a common word" },
-            &times,
-            hits,
-        );
+        let what =
+            if query == "needle" { "sessions with a rare word" } else { "sessions with a common word" };
+        print(what, runtime, async || Ok(reader.sessions(filter.clone(), None, 50).await?.len()))?;
     }
     Ok(())
 }
 
-fn timed(runtime: &Runtime, ask: impl AsyncFn() -> Outcome<usize>) -> Outcome<(Vec<Duration>, usize)> {
-    let mut times = Vec::new();
-    let mut hits = runtime.block_on(ask())?;
-    for _ in 0..20 {
-        let began = Instant::now();
-        hits = runtime.block_on(ask())?;
-        times.push(began.elapsed());
-    }
-    times.sort();
-    Ok((times, hits))
-}
-
-fn print(what: &str, times: &[Duration], hits: usize) {
-    let ms = |at: usize| times[at].as_secs_f64() * 1e3;
+fn print(what: &str, runtime: &Runtime, ask: impl AsyncFn() -> Outcome<usize>) -> Outcome<()> {
+    let timed = Timed::new(runtime, ask)?;
     println!(
-        "  {what:<32} {hits:>3} hits   median {:>8.2} ms   worst of 20 {:>8.2} ms   (limit 100)",
-        ms(10),
-        ms(19)
+        "  {what:<32} {:>3} hits   median {:>8.2} ms   worst of 20 {:>8.2} ms   (limit 100)",
+        timed.answer,
+        timed.median(),
+        timed.worst()
     );
+    Ok(())
 }

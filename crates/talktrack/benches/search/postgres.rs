@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use talktrack::store::postgres::{Address, PostgresStore, schema};
+use talktrack::store::postgres::{Address, PostgresStore};
 use talktrack::store::{Read, Step, Store};
 use talktrack::{Options, Tracker};
-use talktrack_testbed::{Database, Postgres};
+use talktrack_testbed::bench::{Outcome, median, rate};
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
-use crate::{Outcome, latencies, said, write};
+use crate::projections::{compare_rates, empty_database};
+use crate::{latencies, said, write};
 
 /// The number of rows per statement that fills the tables.
 const AT_ONCE: usize = 10_000;
@@ -28,54 +29,32 @@ INSERT INTO conversation_messages (session_id, user_id, role, content, created_a
 SELECT session_id, user_id, 'user', content, timestamptz '2025-01-01' + n * interval '1 second', 1735689600000000 + n * 1000000
 FROM said";
 
-/// Creates an empty database with the schema, on this machine.
-fn place(runtime: &Runtime) -> Outcome<(Database, Address)> {
-    let database = Postgres::plain().database();
-    // Encryption costs the same with and without the index.
-    let address: Address = format!("{}?sslmode=disable", database.url()).parse()?;
-    runtime.block_on(async { Outcome::Ok(schema::migrate(&address.connect().await?).await?) })?;
-    database.psql("CHECKPOINT");
-    Ok((database, address))
-}
-
 /// Measures how many messages per second reach the database, alternately with and without the index.
 pub(crate) fn ingestion(runtime: &Runtime) -> Outcome<()> {
     const MESSAGES: usize = 100_000;
-    let mut with = Vec::new();
-    let mut without = Vec::new();
     let mut indexed = Vec::new();
-    for _ in 0..5 {
-        for (search, rates) in [(true, &mut with), (false, &mut without)] {
-            let (dir, (database, address)) = (tempfile::tempdir()?, place(runtime)?);
-            let store: Arc<dyn Store> =
-                runtime.block_on(async { PostgresStore::new(&address) }).map(Arc::new)?;
-            let options = Options::new(dir.path()).with_search(search).with_stats(false);
-            let tracker = Tracker::open_with_store(options, &store)?;
-            let began = Instant::now();
-            write(runtime, &tracker, 0..MESSAGES)?;
-            runtime.block_on(tracker.flush_to_store())?;
-            rates.push(MESSAGES as f64 / began.elapsed().as_secs_f64());
-            if search {
-                indexed
-                    .push(database.psql("SELECT count(*) FROM conversation_search").trim().parse::<f64>()?);
-            }
+    compare_rates("stored in PostgreSQL with an index behind it", |search| {
+        let dir = tempfile::tempdir()?;
+        let (database, address) = empty_database(runtime)?;
+        let store: Arc<dyn Store> = runtime.block_on(async { PostgresStore::new(&address) }).map(Arc::new)?;
+        let options = Options::new(dir.path()).with_search(search).with_stats(false);
+        let tracker = Tracker::open_with_store(options, &store)?;
+        let began = Instant::now();
+        write(runtime, &tracker, 0..MESSAGES)?;
+        runtime.block_on(tracker.flush_to_store())?;
+        let rate = rate(MESSAGES, began);
+        if search {
+            indexed.push(database.psql("SELECT count(*) FROM conversation_search").trim().parse::<f64>()?);
         }
-    }
-    [&mut with, &mut without, &mut indexed].into_iter().for_each(|figures| figures.sort_by(f64::total_cmp));
-    println!(
-        "stored in PostgreSQL with an index behind it: {:.0} messages/s, without {:.0}, ratio {:.2} (limit 0.85)   medians of 5; \
-         {:.0} % of it had its words by then",
-        with[2],
-        without[2],
-        with[2] / without[2],
-        indexed[2] * 100.0 / MESSAGES as f64
-    );
+        Ok(rate)
+    })?;
+    println!("  {:.0} % of it had its words by then", median(indexed) * 100.0 / MESSAGES as f64);
     Ok(())
 }
 
 /// Measures searches among this many messages.
 pub(crate) fn search(runtime: &Runtime, messages: usize) -> Outcome<()> {
-    let (database, address) = place(runtime)?;
+    let (database, address) = empty_database(runtime)?;
     let began = Instant::now();
     runtime.block_on(fill(&address, messages))?;
     println!("PostgreSQL: {messages} messages written in {:.0} s", began.elapsed().as_secs_f64());

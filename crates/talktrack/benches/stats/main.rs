@@ -1,21 +1,26 @@
 //! The cost of the statistics: for writers, while the rollup follows them, and for readers, among
 //! `TALKTRACK_BENCH_MESSAGES` messages of a year (200,000 if not set). `cargo bench --bench stats --
-//! postgres` runs only one group; the others are `ingestion`, `sqlite` and `postgres-ingestion`.
+//! postgres` runs only one part; the others are `ingestion`, `sqlite` and `postgres-ingestion`.
 
+#[path = "../common/load.rs"]
+mod load;
+#[path = "../common/projections.rs"]
+mod projections;
 mod postgres;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use load::{start_session, track_message};
+use projections::{Timed, compare_rates, message_count, runtime};
 use talktrack::stats::{Lag, TimeRange};
 use talktrack::store::Read;
 use talktrack::{
     JsonObject, Message, NewSession, Options, Role, SessionId, Timestamp, Tracker, TurnMetrics, UserId,
 };
+use talktrack_testbed::bench::{Outcome, rate, run_parts};
 use tokio::runtime::Runtime;
-
-type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// The number of messages in a session, and of sessions of a user.
 const OF_A_SESSION: usize = 50;
@@ -24,26 +29,16 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// The size of each message's text.
 const BYTES: usize = 200;
 
+/// The number of messages that are counted, if the environment names no other.
+const COUNTED: usize = 200_000;
+
 fn main() -> Outcome<()> {
-    let messages = std::env::var("TALKTRACK_BENCH_MESSAGES").ok().and_then(|n| n.parse().ok());
-    let messages: usize = messages.unwrap_or(200_000);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let only = std::env::args().nth(1).filter(|arg| !arg.starts_with('-'));
-    let is_chosen = |name: &str| only.as_deref().is_none_or(|only| only == name);
-    if is_chosen("ingestion") {
-        ingestion(&runtime, messages.min(200_000))?;
-    }
-    if is_chosen("postgres-ingestion") {
-        postgres::ingestion(&runtime)?;
-    }
-    if is_chosen("sqlite") {
-        let dir = tempfile::tempdir()?;
-        sqlite(&runtime, dir.path(), messages)?;
-    }
-    if is_chosen("postgres") {
-        postgres::stats(&runtime, messages)?;
-    }
-    Ok(())
+    run_parts(&[
+        ("ingestion", || ingestion(&runtime()?, message_count(COUNTED).min(COUNTED))),
+        ("postgres-ingestion", || postgres::ingestion(&runtime()?)),
+        ("sqlite", || sqlite(&runtime()?, tempfile::tempdir()?.path(), message_count(COUNTED))),
+        ("postgres", || postgres::stats(&runtime()?, message_count(COUNTED))),
+    ])
 }
 
 /// Returns the year in which all messages lie.
@@ -91,43 +86,22 @@ fn write(
         if started.insert(session) {
             let user = UserId::from_u128((session / OF_A_USER) as u128 + 1);
             let session = SessionId::from_u128(session as u128 + 1);
-            let mut new = NewSession::new(session, user).with_started_at(at(n));
-            while let Err(refused) = tracker.start_session(new) {
-                new = refused.returned;
-                std::thread::sleep(Duration::from_micros(500));
-            }
+            start_session(tracker, NewSession::new(session, user).with_started_at(at(n)));
         }
-        let mut message = said(n, at(n));
-        while let Err(refused) = tracker.track_message(message) {
-            message = refused.returned;
-            std::thread::sleep(Duration::from_micros(500));
-        }
+        track_message(tracker, said(n, at(n)));
     }
     Ok(runtime.block_on(tracker.flush())?)
 }
 
 /// Measures how many messages per second become durable, alternately with and without the rollup.
 fn ingestion(runtime: &Runtime, messages: usize) -> Outcome<()> {
-    let mut with = Vec::new();
-    let mut without = Vec::new();
-    for _ in 0..5 {
-        for (stats, rates) in [(true, &mut with), (false, &mut without)] {
-            let dir = tempfile::tempdir()?;
-            let tracker = open(dir.path(), stats)?;
-            let began = Instant::now();
-            write(runtime, &tracker, messages, |_| None)?;
-            rates.push(messages as f64 / began.elapsed().as_secs_f64());
-        }
-    }
-    with.sort_by(f64::total_cmp);
-    without.sort_by(f64::total_cmp);
-    println!(
-        "durable while it is counted: {:.0} messages/s, without {:.0}, ratio {:.2} (limit 0.85)   medians of 5",
-        with[2],
-        without[2],
-        with[2] / without[2]
-    );
-    Ok(())
+    compare_rates("durable while it is counted", |stats| {
+        let dir = tempfile::tempdir()?;
+        let tracker = open(dir.path(), stats)?;
+        let began = Instant::now();
+        write(runtime, &tracker, messages, |_| None)?;
+        Ok(rate(messages, began))
+    })
 }
 
 fn sqlite(runtime: &Runtime, dir: &Path, messages: usize) -> Outcome<()> {
@@ -195,19 +169,12 @@ fn own(runtime: &Runtime, reader: &Arc<dyn Read>, range: &TimeRange) -> Outcome<
 }
 
 fn print(what: &str, runtime: &Runtime, ask: impl AsyncFn() -> Outcome<u64>) -> Outcome<()> {
-    let mut times = Vec::new();
-    let mut counted = runtime.block_on(ask())?;
-    for _ in 0..20 {
-        let began = Instant::now();
-        counted = runtime.block_on(ask())?;
-        times.push(began.elapsed());
-    }
-    times.sort();
-    let ms = |at: usize| times[at].as_secs_f64() * 1e3;
+    let timed = Timed::new(runtime, ask)?;
     println!(
-        "  {what:<28} {counted:>9} messages   median {:>7.2} ms   worst of 20 {:>7.2} ms   (limit 50)",
-        ms(10),
-        ms(19)
+        "  {what:<28} {:>9} messages   median {:>7.2} ms   worst of 20 {:>7.2} ms   (limit 50)",
+        timed.answer,
+        timed.median(),
+        timed.worst()
     );
     Ok(())
 }

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use talktrack::store::postgres::{Address, PostgresStore, schema};
+use talktrack::store::postgres::PostgresStore;
 use talktrack::store::{Projection, Read, Step, Store};
 use talktrack::{Options, Tracker};
-use talktrack_testbed::{Database, Postgres};
+use talktrack_testbed::Database;
+use talktrack_testbed::bench::{Outcome, rate};
 use tokio::runtime::Runtime;
 
-use crate::{OF_A_SESSION, OF_A_USER, Outcome, latencies, write, year};
+use crate::projections::{compare_rates, empty_database};
+use crate::{OF_A_SESSION, OF_A_USER, latencies, write, year};
 
 /// A year of sessions with fifty messages each, every second one with metrics, inserted directly into the tables.
 const FILL: &str = "
@@ -32,10 +34,7 @@ const WITHOUT: &str =
     "DROP FUNCTION conversation_stats_touched CASCADE; DROP INDEX conversation_messages_by_time";
 
 fn place(runtime: &Runtime) -> Outcome<(Database, Arc<PostgresStore>)> {
-    let database = Postgres::plain().database();
-    // Encryption costs the same with and without the rollup.
-    let address: Address = format!("{}?sslmode=disable", database.url()).parse()?;
-    runtime.block_on(async { Outcome::Ok(schema::migrate(&address.connect().await?).await?) })?;
+    let (database, address) = empty_database(runtime)?;
     let store = runtime.block_on(async { PostgresStore::new(&address) })?;
     Ok((database, Arc::new(store)))
 }
@@ -52,41 +51,31 @@ fn count(runtime: &Runtime, rollup: &mut dyn Projection) -> Outcome<()> {
 /// a database without anything for it.
 pub(crate) fn ingestion(runtime: &Runtime) -> Outcome<()> {
     const MESSAGES: usize = 100_000;
-    let mut with = Vec::new();
-    let mut without = Vec::new();
-    for _ in 0..5 {
-        for (stats, rates) in [(true, &mut with), (false, &mut without)] {
-            let (dir, (database, store)) = (tempfile::tempdir()?, place(runtime)?);
-            if stats {
-                count(runtime, &mut *store.stats_rollup().ok_or("a rollup")?)?;
-            } else {
-                database.psql(WITHOUT);
-            }
-            database.psql("CHECKPOINT");
-            let options = Options::new(dir.path()).with_search(false).with_stats(stats);
-            let store: Arc<dyn Store> = store;
-            let tracker = Tracker::open_with_store(options, &store)?;
-            let began = Instant::now();
-            write(runtime, &tracker, MESSAGES, |_| None)?;
-            runtime.block_on(tracker.flush_to_store())?;
-            rates.push(MESSAGES as f64 / began.elapsed().as_secs_f64());
-            runtime.block_on(tracker.shutdown(Duration::from_secs(60)))?;
+    compare_rates("stored in PostgreSQL while it is counted", |stats| {
+        let dir = tempfile::tempdir()?;
+        let (database, store) = place(runtime)?;
+        if stats {
+            count(runtime, &mut *store.stats_rollup().ok_or("a rollup")?)?;
+        } else {
+            database.psql(WITHOUT);
         }
-    }
-    with.sort_by(f64::total_cmp);
-    without.sort_by(f64::total_cmp);
-    println!(
-        "stored in PostgreSQL while it is counted: {:.0} messages/s, without {:.0}, ratio {:.2} (limit 0.85)   medians of 5",
-        with[2],
-        without[2],
-        with[2] / without[2]
-    );
-    Ok(())
+        database.psql("CHECKPOINT");
+        let options = Options::new(dir.path()).with_search(false).with_stats(stats);
+        let store: Arc<dyn Store> = store;
+        let tracker = Tracker::open_with_store(options, &store)?;
+        let began = Instant::now();
+        write(runtime, &tracker, MESSAGES, |_| None)?;
+        runtime.block_on(tracker.flush_to_store())?;
+        let rate = rate(MESSAGES, began);
+        runtime.block_on(tracker.shutdown(Duration::from_secs(60)))?;
+        Ok(rate)
+    })
 }
 
 /// Measures statistics among this many messages.
 pub(crate) fn stats(runtime: &Runtime, messages: usize) -> Outcome<()> {
-    let (year, (database, store)) = (year()?, place(runtime)?);
+    let year = year()?;
+    let (database, store) = place(runtime)?;
     let step = (year.until().as_micros() - year.since().as_micros()) / i64::try_from(messages.max(1))?;
     let began = Instant::now();
     let fill = [

@@ -65,27 +65,7 @@ async fn a_limited_key_acts_for_its_users_alone(database: Option<&str>) {
     server_has_stored(&server, &all.key).await;
 
     for key in [&one, &two] {
-        for way in ways_in(foreign.session) {
-            let refused = ask(&server, key, &way).await;
-            assert_eq!(refused.status, 404, "{way:?}: {refused:?}");
-            assert!(!refused.body.contains("of others"), "{way:?}: {refused:?}");
-        }
-        for path in
-            ["/v1/sessions", "/v1/search?q=others", "/v1/stats", "/v1/events", "/?user=", "/stats?user="]
-        {
-            let mark = if path.contains('?') { '&' } else { '?' };
-            let named = match path.strip_suffix("user=") {
-                Some(_) => format!("{path}{others}"),
-                None => format!("{path}{mark}user_id={others}"),
-            };
-            let refused = server.get_with(&named, key).await;
-            assert!(refused.status == 403 && !refused.body.contains("of others"), "{named}: {refused:?}");
-        }
-        assert_eq!(ask(&server, key, &("DELETE", format!("/v1/users/{others}"), None)).await.status, 403);
-        assert_eq!(knock(&server, &format!("user_id={others}"), key).await.status, 403);
-        let start = json!({"session_id": Uuid::new_v4(), "user_id": others});
-        assert_eq!(ask(&server, key, &("POST", "/v1/sessions".into(), Some(start))).await.status, 403);
-        assert_eq!(server.get_with("/health", key).await.status, 403, "dead letters are of all users");
+        expect_no_access_to_user(&server, key, others, foreign.session).await;
     }
     // A key of one user needs no `user_id` in a query; a key of several users does.
     let listed = server.get_with("/v1/sessions", &one).await.json();
@@ -106,6 +86,30 @@ async fn a_limited_key_acts_for_its_users_alone(database: Option<&str>) {
     assert_eq!(listener.contents(1).await, ["for this key"]);
     let rows = server.get_with(&format!("/v1/sessions/{}/messages", foreign.session), &all.key).await.json();
     assert!(!rows.to_string().contains("forged"), "{rows}");
+}
+
+/// Checks that this key can neither read nor change anything of a user whom it is not for.
+async fn expect_no_access_to_user(server: &Server, key: &str, others: Uuid, session: Uuid) {
+    for way in ways_in(session) {
+        let refused = ask(server, key, &way).await;
+        assert_eq!(refused.status, 404, "{way:?}: {refused:?}");
+        assert!(!refused.body.contains("of others"), "{way:?}: {refused:?}");
+    }
+    for path in ["/v1/sessions", "/v1/search?q=others", "/v1/stats", "/v1/events", "/?user=", "/stats?user="]
+    {
+        let mark = if path.contains('?') { '&' } else { '?' };
+        let named = match path.strip_suffix("user=") {
+            Some(_) => format!("{path}{others}"),
+            None => format!("{path}{mark}user_id={others}"),
+        };
+        let refused = server.get_with(&named, key).await;
+        assert!(refused.status == 403 && !refused.body.contains("of others"), "{named}: {refused:?}");
+    }
+    assert_eq!(ask(server, key, &("DELETE", format!("/v1/users/{others}"), None)).await.status, 403);
+    assert_eq!(knock(server, &format!("user_id={others}"), key).await.status, 403);
+    let start = json!({"session_id": Uuid::new_v4(), "user_id": others});
+    assert_eq!(ask(server, key, &("POST", "/v1/sessions".into(), Some(start))).await.status, 403);
+    assert_eq!(server.get_with("/health", key).await.status, 403, "dead letters are of all users");
 }
 
 async fn server_has_stored(server: &Server, key: &str) {
