@@ -3,8 +3,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::record::Verdict;
-
 /// Counts of messages since the data directory was created. They are kept in its database file and change in the same
 /// transactions as the rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -40,54 +38,5 @@ impl Books {
     /// Returns the number of rows that should exist in this file.
     pub fn rows(&self) -> u64 {
         self.inserted.saturating_sub(self.deleted)
-    }
-
-    /// Counts messages that leave the journal because their session was deleted: as dead letters that were taken out
-    /// again.
-    pub fn count_purged(&mut self, messages: u64, bytes: u64) {
-        self.leave_journal(0, messages, bytes);
-        self.letters_taken_out += messages;
-    }
-
-    /// Counts records that leave the journal or are confirmed: messages that are stored, messages that are dead, and
-    /// the bytes of all.
-    pub fn leave_journal(&mut self, stored: u64, dead: u64, bytes: u64) {
-        self.stored += stored;
-        self.dead_lettered += dead;
-        self.journal_bytes = self.journal_bytes.saturating_sub(bytes);
-    }
-
-    /// Counts messages that the store has lost: they are pending again.
-    pub fn return_to_journal(&mut self, messages: u64, bytes: u64) {
-        self.stored = self.stored.saturating_sub(messages);
-        self.journal_bytes += bytes;
-    }
-
-    /// Counts a message whose result is known at once.
-    fn count_settled(&mut self, dead: bool) {
-        let total = if dead { &mut self.dead_lettered } else { &mut self.stored };
-        *total += 1;
-    }
-
-    /// Counts one message.
-    pub fn count_message(&mut self, verdict: &Verdict) {
-        match verdict {
-            Verdict::Inserted | Verdict::Reopened(_) => self.inserted += 1,
-            Verdict::Revised | Verdict::AlreadyThere | Verdict::Dead(_) | Verdict::Journaled => {}
-            Verdict::Started { .. }
-            | Verdict::Updated
-            | Verdict::Ended(_)
-            | Verdict::StaysActive
-            | Verdict::Waits
-            | Verdict::Deleted(_)
-            | Verdict::Expired(..)
-            | Verdict::Refused(_) => {
-                return;
-            }
-        }
-        self.durable += 1;
-        if *verdict != Verdict::Journaled {
-            self.count_settled(matches!(verdict, Verdict::Dead(_)));
-        }
     }
 }

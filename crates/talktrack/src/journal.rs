@@ -16,6 +16,7 @@ mod purge;
 mod scrub;
 mod replies;
 mod condition;
+mod bookkeeping;
 
 use std::path::Path;
 use std::sync::Arc;

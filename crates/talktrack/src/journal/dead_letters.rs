@@ -6,6 +6,7 @@ use talktrack_core::clock::{Clock, Seq, SystemClock};
 use talktrack_core::record::{Body, DeadReason, Record, Verdict};
 use tokio::sync::oneshot;
 
+use crate::journal::bookkeeping::Bookkeeping as _;
 use crate::journal::purge::{self, Scope};
 
 /// Deletes dead letters that were replayed and are durable again, or that an operator dropped. The journal's thread is

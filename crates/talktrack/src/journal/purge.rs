@@ -11,6 +11,7 @@ use talktrack_core::ids::{MessageId, SessionId, UserId};
 use talktrack_core::record::{Body, DeletionCounts, Record, SessionDelete};
 
 use crate::health::HealthState;
+use crate::journal::bookkeeping::Bookkeeping as _;
 use crate::journal::purged::PurgedRecords;
 use crate::journal::scrub::{ScrubPass, Turn};
 use crate::journal::window;

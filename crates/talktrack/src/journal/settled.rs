@@ -7,6 +7,7 @@ use talktrack_core::clock::{Seq, Timestamp};
 use talktrack_core::error::NotDurable;
 use talktrack_core::record::{DeadReason, Record, Verdict};
 
+use crate::journal::bookkeeping::Bookkeeping as _;
 use crate::journal::purged::PurgedRecords;
 use crate::journal::window::{self, DeliveredRange, RowCounts, WindowChange};
 use crate::journal::{append, dead_letters, purge};

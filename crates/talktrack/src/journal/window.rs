@@ -12,6 +12,7 @@ use talktrack_core::books::Books;
 use talktrack_core::clock::{Clock, Seq, Timestamp};
 use talktrack_core::record::{Body, Record, RemovedRows};
 
+use crate::journal::bookkeeping::Bookkeeping as _;
 use crate::journal::purged::PurgedRecords;
 use crate::local::database::UuidText;
 use crate::now::Now;
