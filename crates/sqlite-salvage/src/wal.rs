@@ -26,7 +26,7 @@ type Checksum = (u32, u32);
 /// over from before.
 type Salt = [u8; 8];
 
-/// The write-ahead log of a database: the part of it that is committed, whatever SQLite would make of it.
+/// The write-ahead log of a database: the part of it that is committed, also if SQLite would ignore it.
 ///
 /// A frame is used if its checksum is right, or if it follows a broken frame and cannot be checked, and if a frame that
 /// ends a transaction comes after it, or SQLite's index of the log (the file `-shm`) says that it was committed.

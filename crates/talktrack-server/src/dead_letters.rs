@@ -110,7 +110,7 @@ impl LetterOutcome {
 }
 
 /// How far the replay of a letter has come.
-enum Replay {
+enum ReplayProgress {
     /// The letter's record was accepted again.
     Accepted(RecordReceipt),
     /// The letter has its outcome.
@@ -166,19 +166,19 @@ impl DeadLetters {
             replays.push((seq, self.hand_over(seq).await?));
         }
         for (_, replay) in &mut replays {
-            if let Replay::Accepted(receipt) = replay
+            if let ReplayProgress::Accepted(receipt) = replay
                 && let Err(why) = receipt.clone().await
             {
-                *replay = Replay::Over(still_dead(why));
+                *replay = ReplayProgress::Over(still_dead(why));
             }
         }
-        let durable = replays.iter().filter(|(_, replay)| matches!(replay, Replay::Accepted(_)));
+        let durable = replays.iter().filter(|(_, replay)| matches!(replay, ReplayProgress::Accepted(_)));
         self.tracker.delete_dead_letters(durable.map(|(seq, _)| *seq).collect()).await?;
         let mut outcomes = Vec::with_capacity(replays.len());
         for (seq, replay) in replays {
             let outcome = match replay {
-                Replay::Accepted(receipt) => self.replay_outcome(&receipt).await?,
-                Replay::Over(outcome) => outcome,
+                ReplayProgress::Accepted(receipt) => self.replay_outcome(&receipt).await?,
+                ReplayProgress::Over(outcome) => outcome,
             };
             outcomes.push(LetterResult { seq, outcome });
         }
@@ -186,22 +186,22 @@ impl DeadLetters {
     }
 
     /// Puts the record of a letter into the queue. Waits while the queue is full.
-    async fn hand_over(&self, seq: Seq) -> Result<Replay, Failure> {
+    async fn hand_over(&self, seq: Seq) -> Result<ReplayProgress, Failure> {
         let Some(letter) = self.reader.dead_letter(seq).await? else {
-            return Ok(Replay::Over(LetterOutcome::NotThere));
+            return Ok(ReplayProgress::Over(LetterOutcome::NotThere));
         };
         let Some(mut record) = letter.intact() else {
-            return Ok(Replay::Over(still_dead(
+            return Ok(ReplayProgress::Over(still_dead(
                 "its bytes have changed since it was accepted; see `talktrack dead-letters show`",
             )));
         };
         loop {
             match self.tracker.replay_record(record) {
-                Ok(receipt) => return Ok(Replay::Accepted(receipt)),
+                Ok(receipt) => return Ok(ReplayProgress::Accepted(receipt)),
                 Err(Refused { reason: Reason::QueueFull, returned }) => {
                     record = self.wait_for_room(returned).await?
                 }
-                Err(refused) => return Ok(Replay::Over(still_dead(refused.reason))),
+                Err(refused) => return Ok(ReplayProgress::Over(still_dead(refused.reason))),
             }
         }
     }

@@ -104,10 +104,10 @@ impl Drop for Interrupter {
 
 /// A query that can be interrupted until it has ended. Afterwards its connection runs other queries.
 #[derive(Default)]
-struct RunningQuery(Mutex<Progress>);
+struct RunningQuery(Mutex<QueryProgress>);
 
 #[derive(Default)]
-enum Progress {
+enum QueryProgress {
     #[default]
     Waiting,
     Running(InterruptHandle),
@@ -122,24 +122,24 @@ impl RunningQuery {
     /// If it was interrupted before.
     fn begin(&self, handle: InterruptHandle) -> Result<(), ReadError> {
         let mut progress = self.0.lock();
-        if matches!(*progress, Progress::Over) {
+        if matches!(*progress, QueryProgress::Over) {
             return Err(ReadError::unavailable("the query was interrupted before it began"));
         }
-        *progress = Progress::Running(handle);
+        *progress = QueryProgress::Running(handle);
         Ok(())
     }
 
     fn end(&self) {
-        *self.0.lock() = Progress::Over;
+        *self.0.lock() = QueryProgress::Over;
     }
 
     fn interrupt(&self) {
         // The lock is held meanwhile: the query cannot end, and its connection cannot begin another one.
         let mut progress = self.0.lock();
-        if let Progress::Running(handle) = &*progress {
+        if let QueryProgress::Running(handle) = &*progress {
             handle.interrupt();
         }
-        *progress = Progress::Over;
+        *progress = QueryProgress::Over;
     }
 }
 
