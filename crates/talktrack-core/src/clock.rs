@@ -1,6 +1,9 @@
 //! Time as talktrack writes it: microseconds since the Unix epoch, in UTC. The clock is a parameter, so that tests need
 //! no sleep.
 
+#[cfg(feature = "rusqlite")]
+mod sqlite;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
@@ -14,7 +17,72 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// The order of acceptance: microseconds since the epoch. If the clock stands still or steps back, the next value is
 /// one higher than the last, so that the order is strictly increasing in a data directory.
-pub type Seq = i64;
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Seq(i64);
+
+impl Seq {
+    /// The place before the first record of a new data directory.
+    pub const ZERO: Self = Self(0);
+    /// A place before every record.
+    pub const MIN: Self = Self(i64::MIN);
+    /// A place after every record.
+    pub const MAX: Self = Self(i64::MAX);
+
+    /// Creates a place from its number.
+    pub const fn new(number: i64) -> Self {
+        Self(number)
+    }
+
+    /// Returns the number.
+    pub const fn get(self) -> i64 {
+        self.0
+    }
+
+    /// Returns the place right after this one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+
+    /// Returns the place right before this one.
+    #[must_use]
+    pub const fn previous(self) -> Self {
+        Self(self.0.saturating_sub(1))
+    }
+
+    /// Returns when the record with this place was accepted. `None` if the number is no time, which happens only to
+    /// damaged data and to places that no record has.
+    pub fn accepted_at(self) -> Option<Timestamp> {
+        Timestamp::from_micros(self.0)
+    }
+}
+
+impl From<Timestamp> for Seq {
+    fn from(accepted: Timestamp) -> Self {
+        Self(accepted.0)
+    }
+}
+
+impl fmt::Display for Seq {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Debug for Seq {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl FromStr for Seq {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
 
 /// A moment with a resolution of one microsecond. It displays as RFC 3339 in UTC with six decimals.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -166,7 +166,7 @@ pub struct SessionStart {
 impl SessionStart {
     /// Returns the time that counts as the session's last event: never later than the time of acceptance.
     pub fn happened_at(&self, seq: Seq) -> Timestamp {
-        Timestamp::from_micros(seq).map_or(self.started_at, |accepted| accepted.min(self.started_at))
+        seq.accepted_at().map_or(self.started_at, |accepted| accepted.min(self.started_at))
     }
 }
 
@@ -306,7 +306,7 @@ impl StampedMessage {
 
     /// Returns the time that counts as the session's last event: never later than the time of acceptance.
     pub fn happened_at(&self, seq: Seq) -> Timestamp {
-        Timestamp::from_micros(seq).map_or(self.created_at, |accepted| accepted.min(self.created_at))
+        seq.accepted_at().map_or(self.created_at, |accepted| accepted.min(self.created_at))
     }
 
     /// Returns the time before which an inferred end of the session is cancelled by this message. A message that the

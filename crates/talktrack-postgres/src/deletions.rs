@@ -7,7 +7,6 @@
 
 use std::collections::{HashMap, HashSet};
 
-use talktrack_core::clock::Timestamp;
 use talktrack_core::error::NotDurable;
 use talktrack_core::ids::{MessageId, SessionId, UserId};
 use talktrack_core::record::{DeadReason, DeletionCounts, RemovedRows, SessionDelete, Verdict};
@@ -199,8 +198,7 @@ pub(super) async fn write_deletions(
 /// Builds a statement about `deletions!()`.
 fn about_deletes(sql: &'static str, deletes: &[(RecordRef, &SessionDelete)]) -> Statement<'static> {
     let since: Vec<_> = deletes.iter().map(|(_, delete)| delete.silent_since.map(moment)).collect();
-    let accepted: Vec<_> =
-        deletes.iter().map(|(record, _)| Timestamp::from_micros(record.seq).map(moment)).collect();
+    let accepted: Vec<_> = deletes.iter().map(|(record, _)| record.seq.accepted_at().map(moment)).collect();
     Statement::new(sql)
         .uuids(deletes.iter().map(|(_, delete)| delete.session_id))
         .uuids_or_null(deletes.iter().map(|(_, delete)| delete.owner.as_ref()))
@@ -312,12 +310,12 @@ fn delete_messages_again(again: &[(RecordRef, &SessionDelete, &RemovedRows)]) ->
     };
     let statement = Statement::new(DELETE_MESSAGES_AGAIN).uuids(all().map(|(session_id, ..)| session_id));
     let statement = statement.uuids(all().map(|(_, id, _)| id));
-    statement.with(all().map(|(.., seq)| seq).collect::<Vec<_>>(), Type::INT8_ARRAY)
+    statement.seqs(all().map(|(.., seq)| seq))
 }
 
 fn delete_sessions_again(again: &[(RecordRef, &SessionDelete, &RemovedRows)]) -> Statement<'static> {
     let all = || again.iter().filter(|(_, _, rows)| rows.session);
     let statement =
         Statement::new(DELETE_SESSIONS_AGAIN).uuids(all().map(|(_, delete, _)| delete.session_id));
-    statement.with(all().map(|(record, ..)| record.seq).collect::<Vec<_>>(), Type::INT8_ARRAY)
+    statement.seqs(all().map(|(record, ..)| record.seq))
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use talktrack_core::clock::Seq;
 use talktrack_core::ids::MessageId;
 use talktrack_core::record::{DeadReason, RevisionOrder, Verdict};
 use talktrack_core::store::MessageRow;
@@ -52,7 +53,7 @@ pub(super) async fn resolve<'r>(
             RevisionOrder::NotTheirs => Verdict::Dead(DeadReason::NotTheirs),
             RevisionOrder::Newer => {
                 let created_at = message.created_at.clone();
-                *message = MessageRow { created_at, ..MessageRow::from_stamped(stamped, 0, None) };
+                *message = MessageRow { created_at, ..MessageRow::from_stamped(stamped, Seq::ZERO, None) };
                 newer.insert(stamped.id, placed);
                 Verdict::Revised
             }

@@ -108,7 +108,7 @@ pub(super) fn insert_messages<'a>(messages: &[PlacedMessage<'a>]) -> Statement<'
         .uuids(all().map(|stamped| stamped.message.session_id))
         .uuids_or_null(all().map(|stamped| stamped.owner.as_ref()))
         .moments(all().map(|stamped| stamped.created_at))
-        .with(messages.iter().map(|placed| placed.seq).collect::<Vec<_>>(), Type::INT8_ARRAY)
+        .seqs(messages.iter().map(|placed| placed.seq))
         .texts_or_null(all().map(|stamped| stamped.message.external_id.as_deref()))
         .with(i64::try_from(messages.len()).unwrap_or(i64::MAX), Type::INT8)
         .uuids(late().map(|(placed, _)| placed.stamped.id))
@@ -122,13 +122,13 @@ pub(super) fn move_messages_up<'a>(
     Statement::new(MOVE_UP)
         .uuids(earlier.clone().map(|placed| placed.stamped.id))
         .moments(earlier.clone().map(|placed| placed.stamped.created_at))
-        .with(earlier.map(|placed| placed.seq).collect::<Vec<_>>(), Type::INT8_ARRAY)
+        .seqs(earlier.map(|placed| placed.seq))
 }
 
 /// Replaces earlier revisions with these. The ids are distinct.
 pub(super) fn revise_messages<'a>(revisions: &[PlacedMessage<'a>]) -> Statement<'a> {
     with_content(Statement::new(REVISE), || revisions.iter().map(|placed| placed.stamped))
-        .with(revisions.iter().map(|placed| placed.seq).collect::<Vec<_>>(), Type::INT8_ARRAY)
+        .seqs(revisions.iter().map(|placed| placed.seq))
 }
 
 /// Adds the ids and the columns that a revision may change as parameters.

@@ -25,7 +25,7 @@ pub(super) struct RecordRef {
 impl RecordRef {
     /// Returns when the record was accepted.
     pub(super) fn accepted(self, otherwise: Timestamp) -> Timestamp {
-        Timestamp::from_micros(self.seq).unwrap_or(otherwise)
+        self.seq.accepted_at().unwrap_or(otherwise)
     }
 }
 

@@ -129,7 +129,7 @@ impl Rows for PostgresStore {
         if place.is_some() {
             let next = about(MESSAGES)
                 .with(place, Type::TIMESTAMPTZ)
-                .with(cursor.seq, Type::INT8)
+                .with(cursor.seq.get(), Type::INT8)
                 .uuid(cursor.id)
                 .with(row_limit(limit), Type::INT8);
             found = message_page(&self.run_query(next).await?, Some(limit))?;
@@ -137,7 +137,7 @@ impl Rows for PostgresStore {
         if !found.more {
             let limit = limit - found.len();
             let last = about(MESSAGES_WITHOUT_TIME)
-                .with(cursor.seq, Type::INT8)
+                .with(cursor.seq.get(), Type::INT8)
                 .uuid_or_null(place.is_none().then_some(cursor.id))
                 .with(row_limit(limit), Type::INT8);
             let last = message_page(&self.run_query(last).await?, Some(limit))?;

@@ -3,6 +3,7 @@
 
 use std::error::Error;
 
+use talktrack_core::clock::Seq;
 use talktrack_core::error::ReadError;
 use talktrack_core::record::Status;
 use talktrack_core::store::{MessageRow, Page, SessionPreview, SessionRow};
@@ -49,7 +50,7 @@ pub(super) fn message_row(row: &Row) -> Result<MessageRow, ReadError> {
         audio_url: get(row, 5)?,
         metadata: get_json_or_null(row, 6)?,
         created_at: get_time(row, 7)?,
-        seq: get(row, 8)?,
+        seq: get::<Option<i64>>(row, 8)?.map(Seq::new),
         external_id: get(row, 9)?,
         kind: get_word(row, 10, |word| word.parse().ok())?,
         revision: get_or_default::<i32>(row, 11)?.into(),

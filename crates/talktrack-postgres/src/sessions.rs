@@ -247,7 +247,7 @@ pub(super) fn start_sessions<'a>(node: Uuid, starts: &[(RecordRef, &'a SessionSt
         .texts_or_null(all().map(|start| start.external_id.as_deref()))
         .texts(all().map(|start| start.metadata.as_ref().map_or("{}", JsonObject::as_str)))
         .uuid(node)
-        .with(starts.iter().map(|(record, _)| record.seq).collect::<Vec<_>>(), Type::INT8_ARRAY)
+        .seqs(starts.iter().map(|(record, _)| record.seq))
         .texts(starts.iter().map(|(record, _)| record.attempt.as_str()))
         .uuids(retried.map(|(_, start)| start.session_id))
 }
@@ -265,7 +265,7 @@ pub(super) fn restore_session(
         .uuid(session_id)
         .uuid(user_id)
         .with(moment(started_at), Type::TIMESTAMPTZ)
-        .with(Timestamp::from_micros(accepted).map(moment), Type::TIMESTAMPTZ)
+        .with(accepted.accepted_at().map(moment), Type::TIMESTAMPTZ)
 }
 
 /// Selects the users of those of these sessions that exist.
@@ -295,7 +295,7 @@ pub(super) fn update_metadata<'a>(
         .uuids(updates.clone().map(|(session_id, _)| session_id))
         .texts(all().map(|merged| merged.metadata.as_str()))
         .uuids_or_null(all().map(|merged| merged.owner.as_ref()))
-        .with(all().map(|merged| merged.last_seq).collect::<Vec<_>>(), Type::INT8_ARRAY)
+        .seqs(all().map(|merged| merged.last_seq))
         .texts(all().map(|merged| merged.attempt.as_str()))
         .uuid(node)
 }
@@ -321,7 +321,7 @@ pub(super) fn end_sessions<'a>(node: Uuid, ends: &[(RecordRef, &'a SessionEnd)])
         .moments(all().map(|end| end.ended_at))
         .with(all().map(|end| end.seen_until.map(moment)).collect::<Vec<_>>(), Type::TIMESTAMPTZ_ARRAY)
         .uuids_or_null(all().map(|end| end.owner.as_ref()))
-        .with(record().map(|record| record.seq).collect::<Vec<_>>(), Type::INT8_ARRAY)
+        .seqs(record().map(|record| record.seq))
         .moments(ends.iter().map(|(record, end)| record.accepted(end.ended_at)))
         .texts(record().map(|record| record.attempt.as_str()))
         .uuid(node)

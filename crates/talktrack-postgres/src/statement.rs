@@ -3,7 +3,7 @@
 //! transaction.
 
 use jiff::Timestamp as Moment;
-use talktrack_core::clock::Timestamp;
+use talktrack_core::clock::{Seq, Timestamp};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error, Row, RowStream};
 use uuid::Uuid;
@@ -38,6 +38,10 @@ impl<'a> Statement<'a> {
 
     pub(super) fn uuids_or_null(self, values: impl Iterator<Item = Option<impl Into<Uuid>>>) -> Self {
         self.with(values.map(|value| value.map(Into::into)).collect::<Vec<_>>(), Type::UUID_ARRAY)
+    }
+
+    pub(super) fn seqs(self, values: impl Iterator<Item = Seq>) -> Self {
+        self.with(values.map(Seq::get).collect::<Vec<_>>(), Type::INT8_ARRAY)
     }
 
     pub(super) fn moments(self, values: impl Iterator<Item = Timestamp>) -> Self {

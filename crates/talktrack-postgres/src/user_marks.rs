@@ -74,7 +74,7 @@ impl LateRecord {
 
 /// Marks users as deleted, each at the time when the deletion was accepted.
 pub(super) fn mark_users(users: &[(RecordRef, &UserDelete)]) -> Statement<'static> {
-    let moments = users.iter().map(|(record, _)| Timestamp::from_micros(record.seq).map(moment));
+    let moments = users.iter().map(|(record, _)| record.seq.accepted_at().map(moment));
     let statement = Statement::new(NOTE).uuids(users.iter().map(|(_, delete)| &delete.user_id));
     statement.with(moments.collect::<Vec<_>>(), Type::TIMESTAMPTZ_ARRAY)
 }
@@ -94,7 +94,7 @@ pub(super) async fn find_refused(
         return Ok(HashSet::new());
     }
     let places = records.iter().map(|late| i32::try_from(late.place).unwrap_or(i32::MAX));
-    let accepted = records.iter().map(|late| Timestamp::from_micros(late.accepted).map(moment));
+    let accepted = records.iter().map(|late| late.accepted.accepted_at().map(moment));
     let statement = Statement::new(REFUSED)
         .with(places.collect::<Vec<_>>(), Type::INT4_ARRAY)
         .uuids(records.iter().map(|late| late.session_id))

@@ -74,7 +74,7 @@ impl Events {
             late: source()?,
             catching_up: Semaphore::new(CATCHING_UP),
             ring: Mutex::default(),
-            head: watch::Sender::new(0),
+            head: watch::Sender::new(Seq::ZERO),
             listeners: watch::Sender::new(0),
             permits: Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))),
         })))

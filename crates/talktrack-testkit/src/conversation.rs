@@ -146,10 +146,7 @@ pub async fn what_was_left_out_is_null_or_its_default(setup: Setup) {
     trial.settled().await;
     let rows = trial.transcript(SESSION).await;
     let seq = rows.first().and_then(|row| row.seq);
-    assert!(
-        seq.is_some_and(|seq| seq >= trial.now().as_micros()),
-        "seq is the moment of acceptance: {seq:?}"
-    );
+    assert!(seq.is_some_and(|seq| seq >= trial.now().into()), "seq is the moment of acceptance: {seq:?}");
     let expected = MessageRow {
         id,
         session_id: SESSION,

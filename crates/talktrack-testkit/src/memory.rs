@@ -141,7 +141,7 @@ impl Tables {
         Verdict::StaysActive
     }
 
-    fn message(&mut self, seq: i64, stamped: &StampedMessage) -> Verdict {
+    fn message(&mut self, seq: Seq, stamped: &StampedMessage) -> Verdict {
         let Some(session) = self.sessions.get_mut(&stamped.message.session_id) else {
             return Verdict::Dead(DeadReason::UnknownSession);
         };
@@ -293,7 +293,8 @@ impl Rows for MemoryStore {
         let mut hits = Vec::new();
         for session in tables.sessions.values().filter(is_asked) {
             for (place, row) in tables.transcripts.get(&session.session_id).into_iter().flatten() {
-                let is_after = after.is_none_or(|after| (place.seq, place.id) < (after.place, after.id));
+                let is_after =
+                    after.is_none_or(|after| (place.seq.get(), place.id) < (after.place, after.id));
                 let snippet = if is_after { wanted.query.snippet(&row.content) } else { None };
                 hits.extend(snippet.map(|snippet| Hit {
                     message_id: row.id,
@@ -303,7 +304,7 @@ impl Rows for MemoryStore {
                     kind: row.kind.clone(),
                     created_at: row.created_at.clone(),
                     snippet,
-                    place: place.seq,
+                    place: place.seq.get(),
                 }));
             }
         }

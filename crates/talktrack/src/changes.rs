@@ -70,7 +70,7 @@ impl Changes {
     /// Keeps only the first changes. The others are read again with the next call.
     pub fn truncate(&mut self, length: usize) {
         if let Some(first) = self.changes.get(length) {
-            self.next = first.seq - 1;
+            self.next = first.seq.previous();
         }
         self.changes.truncate(length);
     }

@@ -87,7 +87,7 @@ impl HealthState {
         let refusing = AtomicU8::new(0);
         let needs_scrub = watch::Sender::new(false);
         let books = watch::Sender::new(books);
-        let store_watermark = watch::Sender::new(0);
+        let store_watermark = watch::Sender::new(Seq::ZERO);
         let refused = Mutex::default();
         let is_outbox = AtomicBool::new(false);
         let letter_bytes = AtomicU64::new(0);

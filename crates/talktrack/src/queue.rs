@@ -236,7 +236,7 @@ impl Permit<'_> {
     /// Enqueues an entry that the store may have seen before.
     pub(crate) fn send_attempt(self, attempt: Attempt, body: Body, reply: Reply) -> Seq {
         let Self { queue, mut state, now, bytes } = self;
-        let seq = now.as_micros().max(state.last_seq + 1);
+        let seq = Seq::from(now).max(state.last_seq.next());
         state.last_seq = seq;
         state.accepted_messages += u64::from(matches!(body, Body::Message(_)));
         state.add_entry(Entry { record: Record { seq, body, attempt }, reply }, bytes);

@@ -165,8 +165,8 @@ impl Session {
     /// Creates a session that had ended until a message cancelled its end. It has no connection on this node. The store
     /// has said which user owns it, so no start in this process has to prove that.
     pub(crate) fn reopened(user_id: UserId, started_at: Timestamp, now: Now, last_seq: Seq) -> Self {
-        let started_seq = 0;
-        let resumed_seq = 0;
+        let started_seq = Seq::ZERO;
+        let resumed_seq = Seq::ZERO;
         Self { connections: 0, started_seq, resumed_seq, ..Self::new(user_id, started_at, now, last_seq) }
     }
 
@@ -239,7 +239,7 @@ impl Session {
     /// Returns the latest time that this process has seen of the session. If the clock has stepped back, the order of
     /// acceptance decides.
     pub(crate) fn seen_until(&self) -> Timestamp {
-        let recorded = Timestamp::from_micros(self.last_seq);
+        let recorded = self.last_seq.accepted_at();
         self.last_event.at.max(self.started_at).max(recorded.unwrap_or(self.started_at))
     }
 

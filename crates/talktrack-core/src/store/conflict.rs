@@ -89,7 +89,7 @@ impl Rule {
     pub fn reopens(self, seq: Seq, ended_at: Timestamp) -> bool {
         match self {
             Self::Apply => true,
-            Self::ApplyIfInTime => seq >= ended_at.as_micros(),
+            Self::ApplyIfInTime => seq >= Seq::from(ended_at),
             Self::FillIn | Self::Ignore => false,
         }
     }
@@ -121,7 +121,7 @@ impl Ending {
     /// Decides the effect of this end, accepted with this `seq`, on a row.
     pub fn decide(rule: Rule, end: &SessionEnd, seq: Seq, row: SessionEndState) -> Self {
         let later_than = |moment: Timestamp| row.last_event_at.is_some_and(|last| last > moment);
-        let accepted = Timestamp::from_micros(seq).unwrap_or(end.ended_at);
+        let accepted = seq.accepted_at().unwrap_or(end.ended_at);
         let goes_on = match rule {
             _ if end.is_outdated(row.last_event_at) => true,
             Rule::Apply => false,

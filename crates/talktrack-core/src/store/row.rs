@@ -149,7 +149,7 @@ impl MessageRow {
     /// rows.
     pub fn revision_seq(&self) -> Option<Seq> {
         let notes = self.extra.as_ref()?.known()?.to_value().remove(NOTES)?;
-        notes[REVISION_SEQ].as_i64()
+        notes[REVISION_SEQ].as_i64().map(Seq::new)
     }
 
     /// Returns the message as the client sent it. `None` if the row holds a value that talktrack never
@@ -181,7 +181,7 @@ impl MessageRow {
 
     /// Returns the cursor that continues a transcript after this row.
     pub fn cursor(&self) -> MessageCursor {
-        MessageCursor { created_at: self.created_at.key(), seq: self.seq.unwrap_or(0), id: self.id }
+        MessageCursor { created_at: self.created_at.key(), seq: self.seq.unwrap_or(Seq::ZERO), id: self.id }
     }
 }
 

@@ -69,7 +69,7 @@ pub(crate) async fn stream_events(
     caller.require(Scope::Read)?;
     let filter = EventFilter { session_id: query.session_id, user_id: caller.resolve_user(query.user_id)? };
     let after = last_event_id(&headers)?.or(query.last_event_id);
-    if after.is_some_and(|after| after < 0) {
+    if after.is_some_and(|after| after < Seq::ZERO) {
         return Err(Problem::invalid("last_event_id: must not be negative"));
     }
     if state.is_stopping() {

@@ -151,6 +151,7 @@ impl<'de, T: CursorPosition> Deserialize<'de> for Cursor<T> {
 mod tests {
 
     use super::*;
+    use talktrack::clock::Seq;
     use talktrack::{MessageId, SessionId};
 
     #[test]
@@ -163,7 +164,7 @@ mod tests {
             assert_eq!(odd.to_string().parse(), Ok(odd));
         }
         let message =
-            Cursor(MessageCursor { created_at: moment.into(), seq: i64::MIN, id: MessageId::from_u128(2) });
+            Cursor(MessageCursor { created_at: moment.into(), seq: Seq::MIN, id: MessageId::from_u128(2) });
         assert_eq!(message.to_string().parse(), Ok(message));
         for text in ["", "1", "1.2", "1.2.3", &format!("{session}.x"), &format!("9{session}")] {
             assert!(text.parse::<Cursor<MessageCursor>>().is_err(), "{text}");

@@ -1,6 +1,7 @@
 //! Sessions and messages as the API returns them: the columns of the schema, under the same names.
 
 use serde::Serialize;
+use talktrack::clock::Seq;
 use talktrack::store::{MessageRow, SessionRow};
 use talktrack::stored::serialize_number;
 use talktrack::{
@@ -115,7 +116,7 @@ impl From<MessageRow> for Message {
             audio_url: row.audio_url,
             metadata: row.metadata,
             created_at: row.created_at,
-            seq: row.seq,
+            seq: row.seq.map(Seq::get),
             external_id: row.external_id,
             kind: row.kind,
             revision: row.revision,

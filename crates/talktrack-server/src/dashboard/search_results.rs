@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use talktrack::clock::Seq;
 
 use talktrack::search::{Hit, Piece, Query, SearchCursor, SearchFilter};
 use talktrack::store::{MessageCursor, Rows, SessionFilter, SessionRow};
@@ -108,7 +109,7 @@ async fn group_by_session(
 fn to_hit(hit: Hit) -> SearchHit {
     // For a time outside the supported calendar, the transcript begins at its start.
     let before = hit.created_at.known().map_or(TimeKey::At(i64::MIN), |at| at.minus(BEFORE).into());
-    let before = MessageCursor { created_at: before, seq: i64::MIN, id: MessageId::nil() };
+    let before = MessageCursor { created_at: before, seq: Seq::MIN, id: MessageId::nil() };
     SearchHit {
         message_id: hit.message_id,
         who: speaker_name(&hit.role).to_owned(),

@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn data_are_one_line_whatever_is_in_them() {
         let metadata = JsonObject::parse("{\"a\":\n[1,\r\n2],\"b\":\"\\n\"}").unwrap();
-        let text = format_event(Some(7), "message", &metadata);
+        let text = format_event(Some(Seq::new(7)), "message", &metadata);
         let lines: Vec<_> = text.split('\n').collect();
         assert_eq!((lines.len(), lines[0], lines[1]), (5, "id: 7", "event: message"));
         let data = lines[2].strip_prefix("data: ").unwrap();
@@ -121,6 +121,9 @@ mod tests {
 
     #[test]
     fn a_mark_is_no_event() {
-        assert_eq!((position_event(Some(7)), position_event(None)), ("id: 7\n\n".into(), ":\n\n".into()));
+        assert_eq!(
+            (position_event(Some(Seq::new(7))), position_event(None)),
+            ("id: 7\n\n".into(), ":\n\n".into())
+        );
     }
 }

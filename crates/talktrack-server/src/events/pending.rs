@@ -154,6 +154,7 @@ mod tests {
     use talktrack::{JsonObject, Status, Stored};
 
     use super::*;
+    use talktrack::clock::Seq;
 
     const SESSION: SessionId = SessionId::from_u128(1);
     const USER: UserId = UserId::from_u128(2);
@@ -169,7 +170,7 @@ mod tests {
         let session_id = SESSION;
         let resumed = false;
         let start = SessionStart { session_id, user_id, external_id, metadata, started_at, resumed };
-        Record::new(1_000_000, Body::Start(start))
+        Record::new(Seq::new(1_000_000), Body::Start(start))
     }
 
     fn update(owner: UserId) -> Record {
@@ -177,7 +178,7 @@ mod tests {
         let metadata = object(r#"{"b":2}"#);
         let owner = Some(owner);
         Record::new(
-            2_000_000,
+            Seq::new(2_000_000),
             Body::Update(SessionUpdate { session_id, metadata, owner, session_started_at: None }),
         )
     }
@@ -204,7 +205,7 @@ mod tests {
         let seen_until = None;
         let owner = Some(USER);
         let end = SessionEnd { session_id, status, reason, ended_at, known, seen_until, owner };
-        let row = told(&pending, &Record::new(4_000_000, Body::End(end)), None).unwrap();
+        let row = told(&pending, &Record::new(Seq::new(4_000_000), Body::End(end)), None).unwrap();
         assert_eq!(
             (&row["status"], &row["external_id"], &row["duration_seconds"]),
             (&"ended".into(), &"call 7".into(), &2.5.into())
@@ -220,7 +221,7 @@ mod tests {
         let row = told(&pending, &update(USER), None).unwrap();
         assert_eq!((&row["user_id"], &row["metadata"]["b"]), (&USER.to_string().into(), &2.into()));
         let Body::Start(begun) = start(USER).body else { unreachable!() };
-        let stored = SessionRow::from_start(&begun, 1);
+        let stored = SessionRow::from_start(&begun, Seq::new(1));
         assert_eq!(told(&pending, &update(other.clone()), Some(&stored)), None, "the store will refuse it");
         assert_eq!(told(&pending, &update(USER), Some(&stored)).unwrap()["user_id"], USER.to_string());
         pending.forget_session(SESSION);
@@ -233,8 +234,10 @@ mod tests {
         let Body::Start(begun) = start(USER).body else { unreachable!() };
         let metadata = Some(Stored::Known(object(&format!(r#"{{"a":"{}"}}"#, "x".repeat(1 << 20)))));
         for number in 0..50 {
-            let row =
-                SessionRow { session_id: SessionId::from_u128(number), ..SessionRow::from_start(&begun, 1) };
+            let row = SessionRow {
+                session_id: SessionId::from_u128(number),
+                ..SessionRow::from_start(&begun, Seq::new(1))
+            };
             let claim = (row.session_id, USER);
             rows.insert(claim, SessionRow { metadata: metadata.clone(), ..row });
             assert!(rows.bytes <= REMEMBERED_BYTES + (2 << 20));

@@ -80,13 +80,15 @@ impl Ring {
 mod tests {
     use super::*;
 
-    fn event(seq: Seq, bytes: usize) -> Arc<Event> {
-        Arc::new(Event { bytes: vec![b'x'; bytes].into(), ..Event::empty(seq) })
+    fn event(seq: i64, bytes: usize) -> Arc<Event> {
+        Arc::new(Event { bytes: vec![b'x'; bytes].into(), ..Event::empty(Seq::new(seq)) })
     }
 
-    fn read_after(ring: &Ring, place: Seq) -> Option<(Vec<Seq>, Seq)> {
-        match ring.read_after(place) {
-            RingRead::UpTo(events, next) => Some((events.iter().map(|event| event.seq).collect(), next)),
+    fn read_after(ring: &Ring, place: i64) -> Option<(Vec<i64>, i64)> {
+        match ring.read_after(Seq::new(place)) {
+            RingRead::UpTo(events, next) => {
+                Some((events.iter().map(|event| event.seq.get()).collect(), next.get()))
+            }
             RingRead::Gone => None,
         }
     }
@@ -94,28 +96,28 @@ mod tests {
     #[test]
     fn each_listener_takes_what_comes_after_its_place() {
         let mut ring = Ring::default();
-        ring.reset(10);
-        ring.push(vec![event(12, 1), event(15, 1)], 17);
+        ring.reset(Seq::new(10));
+        ring.push(vec![event(12, 1), event(15, 1)], Seq::new(17));
         assert_eq!(read_after(&ring, 9), None);
         assert_eq!(read_after(&ring, 10), Some((vec![12, 15], 17)));
         assert_eq!(read_after(&ring, 12), Some((vec![15], 17)));
         assert_eq!(read_after(&ring, 17), Some((vec![], 17)));
         assert_eq!(read_after(&ring, 20), Some((vec![], 20)), "ahead, where the ring began anew later");
-        ring.push(vec![], 21);
+        ring.push(vec![], Seq::new(21));
         assert_eq!(read_after(&ring, 17), Some((vec![], 21)));
     }
 
     #[test]
     fn the_oldest_go_and_a_listener_takes_only_so_much_at_once() {
         let mut ring = Ring::default();
-        ring.reset(0);
-        (1..=20).for_each(|seq| ring.push(vec![event(seq, 1 << 20)], seq));
+        ring.reset(Seq::new(0));
+        (1..=20).for_each(|seq| ring.push(vec![event(seq, 1 << 20)], Seq::new(seq)));
         assert_eq!(read_after(&ring, 11), None);
         assert_eq!(read_after(&ring, 12), Some((vec![13], 13)), "a large one comes alone");
         assert_eq!(read_after(&ring, 19), Some((vec![20], 20)));
-        (21..=1_000).for_each(|seq| ring.push(vec![event(seq, 10)], seq));
+        (21..=1_000).for_each(|seq| ring.push(vec![event(seq, 10)], Seq::new(seq)));
         assert_eq!(read_after(&ring, 20).map(|(events, next)| (events.len(), next)), Some((256, 276)));
-        ring.push(vec![event(2_000, RING_BYTES + 1)], 2_000);
+        ring.push(vec![event(2_000, RING_BYTES + 1)], Seq::new(2_000));
         assert_eq!(
             read_after(&ring, 1_999),
             None,

@@ -77,7 +77,8 @@ impl Source {
     /// Fails if the file or the store cannot be read before the first event of the page.
     pub(super) async fn read_page(&self, place: Seq) -> Result<EventPage, ReadError> {
         let mut read = self.file.changes_since(place, AT_ONCE).await?;
-        let gap = (!read.is_gap_free).then(|| read.changes.first().map_or(read.next, |first| first.seq - 1));
+        let gap =
+            (!read.is_gap_free).then(|| read.changes.first().map_or(read.next, |first| first.seq.previous()));
         let (waiting, looked_up) = self.read_waiting(&read.changes).await?;
         read.truncate(looked_up);
         let mut known = LookedUp { waiting, ..LookedUp::default() };
@@ -96,7 +97,7 @@ impl Source {
         let (mut events, mut bytes): (Vec<Arc<Event>>, usize) = (Vec::with_capacity(changes.len()), 0);
         for change in changes {
             if bytes >= PAGE_BYTES {
-                next = change.seq - 1;
+                next = change.seq.previous();
                 break;
             }
             match self.make_event(&change, &known) {
@@ -106,7 +107,7 @@ impl Source {
                 }
                 Err(error) if events.is_empty() => return Err(error),
                 Err(_) => {
-                    next = change.seq - 1;
+                    next = change.seq.previous();
                     break;
                 }
             }

@@ -1,6 +1,7 @@
 //! Properties of the protocol's decoder: a text is either a frame that survives a round trip, or an error that can be
 //! answered.
 
+use talktrack::clock::Seq;
 use talktrack::record::{Body, Record, SessionEnd, SessionStart, SessionUpdate, Status};
 use talktrack::{Message, SessionId, Timestamp, UserId};
 use talktrack_protocol::{
@@ -101,7 +102,7 @@ fn record_of(frame: &ClientFrame) -> (String, ClientFrame) {
             unreachable!("none is a session's record")
         }
     };
-    let record = Record::new(0, body);
+    let record = Record::new(Seq::ZERO, body);
     let line = RecordLine::from_record(&record).expect("a record of this kind has a line");
     (serde_json::to_string(&line).expect("a record can be written"), expected)
 }

@@ -1,6 +1,7 @@
 //! The pending answers of a connection: one for each accepted message that is not durable yet.
 
 use std::collections::VecDeque;
+use talktrack::clock::Seq;
 
 use talktrack::{Durability, MessageId, NotDurable, Receipt, RecordReceipt};
 use talktrack_protocol::{AckWriter, FrameRef, ServerFrame};
@@ -19,7 +20,7 @@ pub(super) struct PendingAcks(VecDeque<PendingAck>);
 
 #[derive(Debug)]
 struct PendingAck {
-    seq: i64,
+    seq: Seq,
     /// The id of the message; `None` for an update of the session, which is answered only if it fails.
     message_id: Option<MessageId>,
     reference: Option<FrameRef>,

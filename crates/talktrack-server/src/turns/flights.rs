@@ -160,20 +160,20 @@ mod tests {
         let now = Instant::now();
         let fill = |flights: &mut Flights<char>, key, at| {
             let mut sent = 0;
-            while has_room(flights, key, 1, 0, at) {
+            while has_room(flights, key, 1, Seq::ZERO, at) {
                 sent += 1;
-                flights.add_record(&key, sent, 1, at);
+                flights.add_record(&key, Seq::new(sent), 1, at);
             }
             sent
         };
         assert_eq!(fill(&mut flights, 'a', now), ALONE as i64);
         assert_eq!(fill(&mut flights, 'b', now), SHARE as i64, "a sends, too");
-        assert!(has_room(&mut flights, 'c', 1, 0, now), "who has nothing on its way does not wait");
-        assert!(!has_room(&mut flights, 'b', 1, 0, now));
-        assert!(has_room(&mut flights, 'b', 1, 1, now), "one is durable");
+        assert!(has_room(&mut flights, 'c', 1, Seq::ZERO, now), "who has nothing on its way does not wait");
+        assert!(!has_room(&mut flights, 'b', 1, Seq::ZERO, now));
+        assert!(has_room(&mut flights, 'b', 1, Seq::new(1), now), "one is durable");
         let later = now + RECENT;
-        assert!(has_room(&mut flights, 'b', 1, 1, later), "the other has stopped");
-        flights.remove_idle(i64::MAX, later);
+        assert!(has_room(&mut flights, 'b', 1, Seq::new(1), later), "the other has stopped");
+        flights.remove_idle(Seq::MAX, later);
         assert_eq!(flights.flights.len(), 0);
     }
 
@@ -183,21 +183,24 @@ mod tests {
         let began = Instant::now();
         let took = Duration::from_millis(30);
         let landed = began + took;
-        flights.add_record(&'a', 1, LARGE, began);
-        assert!(flights.land_heavy(0, began) && !flights.land_heavy(1, landed));
-        assert!(has_room(&mut flights, 'a', LARGE, 1, landed), "nobody else sends");
-        flights.add_record(&'b', 2, 1, landed);
-        assert!(!has_room(&mut flights, 'a', LARGE, 1, landed));
-        assert!(has_room(&mut flights, 'a', 1, 1, landed), "what is light does not rest");
+        flights.add_record(&'a', Seq::new(1), LARGE, began);
+        assert!(flights.land_heavy(Seq::ZERO, began) && !flights.land_heavy(Seq::new(1), landed));
+        assert!(has_room(&mut flights, 'a', LARGE, Seq::new(1), landed), "nobody else sends");
+        flights.add_record(&'b', Seq::new(2), 1, landed);
+        assert!(!has_room(&mut flights, 'a', LARGE, Seq::new(1), landed));
+        assert!(has_room(&mut flights, 'a', 1, Seq::new(1), landed), "what is light does not rest");
         assert_eq!(flights.rest_time(&'a', landed), Some(took * REST));
-        assert!(has_room(&mut flights, 'b', LARGE, 1, landed) && flights.rest_time(&'b', landed).is_none());
-        flights.remove_idle(1, landed);
-        assert!(!has_room(&mut flights, 'a', LARGE, 1, landed), "a rest is not forgotten");
-        assert!(has_room(&mut flights, 'a', LARGE, 1, landed + took * REST));
+        assert!(
+            has_room(&mut flights, 'b', LARGE, Seq::new(1), landed)
+                && flights.rest_time(&'b', landed).is_none()
+        );
+        flights.remove_idle(Seq::new(1), landed);
+        assert!(!has_room(&mut flights, 'a', LARGE, Seq::new(1), landed), "a rest is not forgotten");
+        assert!(has_room(&mut flights, 'a', LARGE, Seq::new(1), landed + took * REST));
         // However slow the disk is, no sender rests longer than this.
-        flights.add_record(&'a', 3, LARGE, landed);
+        flights.add_record(&'a', Seq::new(3), LARGE, landed);
         let late = landed + Duration::from_secs(25);
-        flights.land_heavy(3, late);
+        flights.land_heavy(Seq::new(3), late);
         assert_eq!(flights.rest_time(&'a', late), Some(LONGEST_REST));
     }
 
@@ -208,12 +211,12 @@ mod tests {
         let began = Instant::now();
         let took = Duration::from_millis(30);
         let landed = began + took;
-        flights.add_record(&'b', 1, 1, began);
-        flights.add_record(&'a', 2, LARGE, began);
-        flights.add_record(&'a', 3, 1, began);
-        assert!(!flights.land_heavy(2, landed), "the light one is still on its way");
+        flights.add_record(&'b', Seq::new(1), 1, began);
+        flights.add_record(&'a', Seq::new(2), LARGE, began);
+        flights.add_record(&'a', Seq::new(3), 1, began);
+        assert!(!flights.land_heavy(Seq::new(2), landed), "the light one is still on its way");
         assert_eq!(flights.rest_time(&'a', landed), Some(took * REST));
-        flights.land_heavy(3, landed + took);
+        flights.land_heavy(Seq::new(3), landed + took);
         assert_eq!(flights.rest_time(&'a', landed + took), Some(took), "the light one adds nothing");
     }
 
@@ -222,15 +225,18 @@ mod tests {
         let mut flights = Flights::default();
         let now = Instant::now();
         let share = KEY_SHARES * SHARE;
-        flights.add_record(&'b', 1, 1, now);
+        flights.add_record(&'b', Seq::new(1), 1, now);
         for seq in 2..34 {
-            flights.add_record(&'a', seq, 1, now);
+            flights.add_record(&'a', Seq::new(seq), 1, now);
         }
-        assert!(flights.has_room(&'a', LARGE, share, 0, now), "what is light leaves it a place");
-        flights.add_record(&'a', 34, LARGE, now);
-        assert!(!flights.has_room(&'a', LARGE, share, 0, now), "one at a time");
-        assert!(!flights.has_room(&'a', 1, share, 0, now), "both shares are taken");
-        assert!(flights.has_room(&'a', 1, share, 2, now), "one is durable");
-        assert!(flights.has_room(&'a', 1, share, 33, now) && !flights.has_room(&'a', LARGE, share, 33, now));
+        assert!(flights.has_room(&'a', LARGE, share, Seq::ZERO, now), "what is light leaves it a place");
+        flights.add_record(&'a', Seq::new(34), LARGE, now);
+        assert!(!flights.has_room(&'a', LARGE, share, Seq::ZERO, now), "one at a time");
+        assert!(!flights.has_room(&'a', 1, share, Seq::ZERO, now), "both shares are taken");
+        assert!(flights.has_room(&'a', 1, share, Seq::new(2), now), "one is durable");
+        assert!(
+            flights.has_room(&'a', 1, share, Seq::new(33), now)
+                && !flights.has_room(&'a', LARGE, share, Seq::new(33), now)
+        );
     }
 }

@@ -94,7 +94,7 @@ impl Tables {
         let Some(deleted_at) = user.and_then(|user| self.deleted_users.get(user)) else { return false };
         let begun = match &record.body {
             Body::Message(stamped) if session.is_none() => {
-                stamped.session_started_at.map_or(Seq::MIN, Timestamp::as_micros).min(record.seq)
+                stamped.session_started_at.map_or(Seq::MIN, Seq::from).min(record.seq)
             }
             // An earlier start of the session was refused.
             Body::Update(_) | Body::End(_) if session.is_none() => Seq::MIN,

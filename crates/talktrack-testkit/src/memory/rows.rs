@@ -1,6 +1,7 @@
 //! Converts records to rows.
 
 use std::collections::BTreeMap;
+use talktrack_core::clock::Seq;
 
 use talktrack::store::{MessageCursor, MessageRow, PREVIEW_CHARS, SessionPreview};
 use talktrack_core::ids::UserId;
@@ -10,7 +11,7 @@ use talktrack_core::stored::{Stored, StoredTime};
 
 pub(super) fn row_of(
     owner: &UserId,
-    seq: i64,
+    seq: Seq,
     created_at: StoredTime,
     stamped: &StampedMessage,
 ) -> MessageRow {

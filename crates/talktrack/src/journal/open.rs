@@ -118,8 +118,8 @@ fn abandon_open_sessions(
 ) -> rusqlite::Result<usize> {
     let tx = connection.transaction()?;
     let abandoned = sqlite::abandon_open_sessions(&tx)?;
-    let mut seqs = changes::newest_seq(&tx)?.max(*last_seq)..;
-    seqs.next();
+    let newest = changes::newest_seq(&tx)?.max(*last_seq);
+    let seqs = std::iter::successors(Some(newest.next()), |seq| Some(seq.next()));
     let changes = abandoned.iter().zip(seqs).map(|(session_id, seq)| Change {
         seq,
         kind: ChangeKind::SessionEnded,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use rusqlite::{Connection, Transaction, params};
 use talktrack_core::books::Books;
-use talktrack_core::clock::{Clock, Seq, SystemClock, Timestamp};
+use talktrack_core::clock::{Clock, Seq, SystemClock};
 use talktrack_core::ids::SessionId;
 use talktrack_core::record::{Body, DeadReason, Record, SessionEnd, Verdict};
 
@@ -92,7 +92,7 @@ impl Outbox {
             writer,
             claim: Arc::clone(claim),
             answers,
-            fed: [0; LANES],
+            fed: [Seq::ZERO; LANES],
             newest,
             delivered: [newest; LANES],
             handed: std::array::from_fn(|_| HashSet::new()),
@@ -139,9 +139,9 @@ impl Outbox {
         self.window.apply_change(&change);
         self.purged = purged.into_seqs();
         for (lane, rewound) in change.rewound {
-            self.health.set_store_watermark(0);
+            self.health.set_store_watermark(Seq::ZERO);
             // All pending records are handed over again, from the oldest on.
-            self.fed[lane] = 0;
+            self.fed[lane] = Seq::ZERO;
             self.handed[lane].clear();
             self.writer.parking().reopen_sessions(|session_id| Writer::lane_of_session(session_id) == lane);
             self.delivered[lane] = rewound.last.max(self.delivered[lane]);
@@ -224,7 +224,7 @@ impl Outbox {
     }
 
     fn feed_from_table(&mut self, connection: &Connection) -> rusqlite::Result<()> {
-        let mut pass = self.start_pass(0);
+        let mut pass = self.start_pass(Seq::ZERO);
         let sql = "SELECT seq, body, checksum FROM pending WHERE seq > ?1 ORDER BY seq LIMIT ?2";
         let mut statement = connection.prepare_cached(sql)?;
         let Some(start) = (0..LANES).filter(|lane| !pass.passed_by[*lane]).map(|lane| self.fed[lane]).min()
@@ -362,11 +362,11 @@ pub(super) fn abandon_open_sessions(
     let tx = connection.transaction()?;
     let open = open_sessions(&tx)?;
     // If the store knows a later event, another node took over the session while this one was down.
-    let seen_until = Timestamp::from_micros(*last_seq);
+    let seen_until = last_seq.accepted_at();
     // In a file that was salvaged, the changes may be newer than the books.
     *last_seq = changes::newest_seq(&tx)?.max(*last_seq);
     let ends = open.into_iter().map(|session_id| {
-        *last_seq += 1;
+        *last_seq = last_seq.next();
         let ended_at = seen_until.unwrap_or_else(|| SystemClock.now());
         let end = SessionEnd { seen_until, ..SessionEnd::abandoned(session_id, "error", ended_at) };
         Record::new(*last_seq, Body::End(end))

@@ -267,15 +267,15 @@ mod tests {
     fn a_record_that_is_delivered_twice_counts_once_and_makes_nothing_pending_again() {
         let dead = Verdict::Dead(DeadReason::IdConflict);
         for again in [Verdict::AlreadyThere, dead] {
-            let (_dir, mut connection, mut books) = journal(&[1, 2, 3, 4, 5, 6]);
-            answered(&mut connection, &mut books, 1, &[1, 2, 3, 4], &Verdict::Inserted);
+            let (_dir, mut connection, mut books) = journal(&[1, 2, 3, 4, 5, 6].map(Seq::new));
+            answered(&mut connection, &mut books, 1, &[1, 2, 3, 4].map(Seq::new), &Verdict::Inserted);
             assert_eq!((books.stored, books.journal_bytes), (4, 20));
-            answered(&mut connection, &mut books, 2, &[2], &again);
+            answered(&mut connection, &mut books, 2, &[Seq::new(2)], &again);
             assert_eq!((books.stored, books.dead_lettered, books.journal_bytes), (4, 0, 20), "{again:?}");
-            assert_eq!(pending(&connection), [5, 6], "{again:?}");
-            answered(&mut connection, &mut books, 3, &[3, 4, 5], &Verdict::AlreadyThere);
+            assert_eq!(pending(&connection), [5, 6].map(Seq::new), "{again:?}");
+            answered(&mut connection, &mut books, 3, &[3, 4, 5].map(Seq::new), &Verdict::AlreadyThere);
             assert_eq!((books.stored, books.journal_bytes), (5, 10), "{again:?}");
-            assert_eq!(pending(&connection), [6], "{again:?}");
+            assert_eq!(pending(&connection), [6].map(Seq::new), "{again:?}");
         }
     }
 }

@@ -56,7 +56,7 @@ fn find_watermark(connection: &Connection, from: Seq, newest: Seq) -> rusqlite::
     while let Some(row) = rows.next()? {
         let seq: Seq = row.get(0)?;
         if row.get(1)? {
-            return Ok(Watermark { up_to: seq - 1, has_more: false });
+            return Ok(Watermark { up_to: seq.previous(), has_more: false });
         }
         passed += 1;
         up_to = seq;

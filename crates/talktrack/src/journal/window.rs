@@ -287,7 +287,7 @@ pub(super) fn rewind_lane(
     let lost = lost.query_map(params![lane, after], |row| {
         Ok((row.get::<_, Seq>(0)?, row.get::<_, Seq>(1)?, row.get::<_, u64>(2)?, row.get::<_, bool>(3)?))
     })?;
-    let mut rewound = Rewound { last: 0, deletions: Vec::new() };
+    let mut rewound = Rewound { last: Seq::ZERO, deletions: Vec::new() };
     for row in lost.collect::<rusqlite::Result<Vec<_>>>()? {
         let (first, last, noted, deletes) = row;
         let RowCounts { messages, bytes, .. } = count_rows(tx, lane, first, last)?;

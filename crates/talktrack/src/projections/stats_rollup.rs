@@ -220,7 +220,7 @@ fn mark_new_sessions(
 
 /// Returns the bucket in which a record was accepted.
 fn bucket_of(seq: Seq) -> i64 {
-    Timestamp::from_micros(seq).map_or(i64::MAX, |accepted| Resolution::FiveMinutes.bucket_of(accepted))
+    seq.accepted_at().map_or(i64::MAX, |accepted| Resolution::FiveMinutes.bucket_of(accepted))
 }
 
 /// Newly counted messages.

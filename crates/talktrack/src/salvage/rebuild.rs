@@ -26,8 +26,8 @@ pub(super) fn rebuild(damaged: &Database, draft: &Path) -> rusqlite::Result<Salv
     // stay unchanged.
     connection.pragma_update(None, "ignore_check_constraints", true)?;
     let tx = connection.transaction()?;
-    let horizon = SystemClock.now().plus(FUTURE).as_micros();
-    let mut rebuilder = Rebuilder { tx: &tx, books: None, broken: 0, horizon, renumbered: 0 };
+    let horizon = Seq::from(SystemClock.now().plus(FUTURE));
+    let mut rebuilder = Rebuilder { tx: &tx, books: None, broken: 0, horizon, renumbered: Seq::ZERO };
     tx.execute_batch("CREATE TEMP TABLE session_index (user_id, started_at, session_id)")?;
     rebuilder.copy_rows(damaged)?;
     let books = rebuilder.books;
@@ -112,7 +112,7 @@ impl Rebuilder<'_> {
         if let Some(record) = parse_intact(&found.values) {
             let message = record.message().map(|stamped| (stamped.id.to_string(), stamped.message.revision));
             let (id, revision) = message.unzip();
-            found.rowid = Some(record.seq);
+            found.rowid = Some(record.seq.get());
             if !record.is_deletion() {
                 found.values[5] = Value::Text(record.session_id().to_string().into());
             }
@@ -120,9 +120,9 @@ impl Rebuilder<'_> {
             found.values[6] = Value::Integer(lane);
             found.values[1] = id.map_or(Value::Null, |id| Value::Text(id.into()));
             found.values[2] = revision.map_or(Value::Null, |revision| Value::Integer(revision.into()));
-        } else if !found.rowid.is_some_and(|seq| (1..=self.horizon).contains(&seq)) {
-            self.renumbered += 1;
-            found.rowid = Some(self.renumbered);
+        } else if !found.rowid.is_some_and(|seq| (1..=self.horizon.get()).contains(&seq)) {
+            self.renumbered = self.renumbered.next();
+            found.rowid = Some(self.renumbered.get());
         }
     }
 
@@ -237,7 +237,7 @@ fn restore(
     let metadata = None;
     let resumed = true;
     let start = SessionStart { session_id, user_id, external_id, metadata, started_at, resumed };
-    sqlite::insert_session(tx, started_at.as_micros(), &start, false)?;
+    sqlite::insert_session(tx, started_at.into(), &start, false)?;
     let sql = "UPDATE conversation_sessions SET last_event_at = max(last_event_at, coalesce((SELECT max(created_at) \
                FROM conversation_messages m WHERE m.session_id = ?1), '')) WHERE session_id = ?1";
     tx.prepare_cached(sql)?.execute(params![session_id.to_string()]).map(drop)

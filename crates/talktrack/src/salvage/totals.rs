@@ -39,10 +39,10 @@ pub(super) fn write_totals(
     let rows = count_rows(tx, horizon)?;
     let known = found.and_then(parse_books);
     let missing = known.as_ref().map_or_else(Losses::default, |known| count_losses(&known.books, &rows));
-    let last_seq = known.as_ref().map_or(0, |known| known.last_seq).max(rows.last_seq);
+    let last_seq = known.as_ref().map_or(Seq::ZERO, |known| known.last_seq).max(rows.last_seq);
     sqlite::write_books(tx, &build_books(known.map(|known| known.books), &rows), last_seq)?;
     // The highest `seq` of the lost records is unknown, but it was not later than now.
-    changes::reset(tx, last_seq.max(SystemClock.now().as_micros()))?;
+    changes::reset(tx, last_seq.max(SystemClock.now().into()))?;
     let SalvagedCounts { messages, sessions, waiting, all_letters, .. } = rows;
     Ok(Salvaged { messages, sessions, waiting, letters: all_letters, restored_sessions: 0, missing })
 }
@@ -62,7 +62,7 @@ fn parse_books(values: &[Value]) -> Option<KnownBooks> {
         letters_taken_out: total(7)?,
         deleted: total(8)?,
     };
-    let last_seq = i64::try_from(total(6)?).ok()?;
+    let last_seq = Seq::new(i64::try_from(total(6)?).ok()?);
     are_plausible(&books).then_some(KnownBooks { books, last_seq })
 }
 

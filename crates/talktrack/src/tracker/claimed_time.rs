@@ -26,7 +26,7 @@ impl Inner {
     /// True if a claimed time is too far in the future to be correct. The time of acceptance then replaces it.
     pub(super) fn is_ahead(&self, claimed: Timestamp, now: Timestamp) -> bool {
         // The clock may have stepped back: a time that this data directory has already seen is not in the future.
-        let seen = || Timestamp::from_micros(self.queue.last_seq()).map(|seen| seen.plus(FUTURE));
+        let seen = || self.queue.last_seq().accepted_at().map(|seen| seen.plus(FUTURE));
         claimed > now.plus(FUTURE) && seen().is_none_or(|seen| claimed > seen)
     }
 

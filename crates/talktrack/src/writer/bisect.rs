@@ -216,13 +216,13 @@ mod tests {
             takes_back: None,
             message: Message::new(SessionId::from_u128(0xa000 + user), Role::User, "there"),
         };
-        Record::new(number.try_into().unwrap(), Body::Message(stamped))
+        Record::new(Seq::new(number.try_into().unwrap()), Body::Message(stamped))
     }
 
     /// Searches a batch of these users' rows, of which `bad` are bad. Returns the rows that were found, and the rows of
     /// each part that was tried.
     fn run_search(users: &[u128], bad: &[usize]) -> (Vec<usize>, Vec<Vec<usize>>) {
-        let number = |record: &Record| usize::try_from(record.seq).unwrap();
+        let number = |record: &Record| usize::try_from(record.seq.get()).unwrap();
         let mut batch: Vec<Record> = users.iter().enumerate().map(|(at, user)| row(at, *user)).collect();
         let mut suspects = HashSet::new();
         let mut search = PoisonSearch::new(&mut batch, |_| false);

@@ -1,6 +1,7 @@
 //! The feed of changes: a subscriber gets everything that became durable, in the order in which it did.
 
 use std::time::Duration;
+use talktrack::clock::Seq;
 
 use rusqlite::params;
 use talktrack::store::ErrorClass;
@@ -25,14 +26,14 @@ fn reader(dir: &TempDir) -> SqliteReader {
 }
 
 async fn since(dir: &TempDir, place: i64) -> Changes {
-    reader(dir).changes_since(place, 1_000).await.unwrap()
+    reader(dir).changes_since(Seq::new(place), 1_000).await.unwrap()
 }
 
 /// Returns all changes of a directory from which none has been removed yet.
 async fn all(dir: &TempDir) -> Vec<Change> {
     let Changes { changes, is_gap_free, next } = since(dir, 0).await;
     assert!(is_gap_free);
-    assert_eq!(next, changes.last().map_or(0, |change| change.seq));
+    assert_eq!(next, changes.last().map_or(Seq::ZERO, |change| change.seq));
     assert!(changes.is_sorted_by(|one, other| one.seq < other.seq), "{changes:?}");
     changes
 }
@@ -120,13 +121,13 @@ async fn a_page_says_where_to_go_on() {
     let mut place = 0;
     let mut read = Vec::new();
     loop {
-        let page = reader(&dir).changes_since(place, 2).await.unwrap();
+        let page = reader(&dir).changes_since(Seq::new(place), 2).await.unwrap();
         assert!(page.is_gap_free && page.changes.len() <= 2);
         if page.changes.is_empty() {
-            assert_eq!(page.next, place);
+            assert_eq!(page.next, Seq::new(place));
             break;
         }
-        place = page.next;
+        place = page.next.get();
         read.extend(page.changes);
     }
     assert_eq!(read, all(&dir).await);
@@ -228,10 +229,10 @@ async fn the_oldest_go_and_whoever_is_too_late_learns_it() {
     let oldest = value::<i64>(dir.path(), "SELECT min(seq) FROM changes");
     assert!(oldest > 2_000, "{oldest}");
     let late = since(&dir, oldest - 1).await;
-    assert_eq!((late.is_gap_free, late.changes[0].seq), (false, oldest));
+    assert_eq!((late.is_gap_free, late.changes[0].seq), (false, Seq::new(oldest)));
     let in_time = since(&dir, oldest).await;
     assert_eq!((in_time.is_gap_free, in_time.changes.len()), (true, 1_000));
-    assert!(in_time.changes[0].seq > oldest);
+    assert!(in_time.changes[0].seq > Seq::new(oldest));
 }
 
 #[tokio::test]
@@ -252,11 +253,11 @@ async fn after_damage_they_begin_anew_and_whoever_followed_learns_it() {
 
     let tracker = Tracker::open(Options::new(dir.path())).unwrap();
     assert_eq!(quarantines(&path).len(), 1);
-    let after = since(&dir, seen).await;
+    let after = since(&dir, seen.get()).await;
     assert_eq!((after.is_gap_free, after.changes.len()), (false, 0));
     assert!(after.next > seen);
     within(accept(&tracker, Message::new(SESSION, Role::User, "again"))).await.unwrap();
-    let news = since(&dir, after.next).await;
+    let news = since(&dir, after.next.get()).await;
     assert_eq!((news.is_gap_free, kinds(&news.changes)), (true, vec![ChangeKind::Message]));
     assert_eq!(value::<u64>(dir.path(), "SELECT count(*) FROM conversation_messages"), 2);
 }
@@ -273,7 +274,7 @@ async fn a_file_from_before_there_were_any_begins_with_now() {
     let tracker = setup.open(setup.options()).unwrap();
     assert!(!since(&dir, 0).await.is_gap_free, "there were some, and nobody wrote them down");
     let begun = since(&dir, last_seq).await;
-    assert_eq!((begun.is_gap_free, begun.next, begun.changes.len()), (true, last_seq, 0));
+    assert_eq!((begun.is_gap_free, begun.next, begun.changes.len()), (true, Seq::new(last_seq), 0));
     converse(&tracker).await;
     assert_eq!(since(&dir, last_seq).await.changes.len(), 3, "the same message again is none");
 }

@@ -117,7 +117,7 @@ async fn a_letter_whose_cause_is_mended_reaches_the_store_and_leaves_the_dead_le
             assert!(row.seq > Some(letter.seq), "accepted anew");
             assert_eq!(row.user_id, Some(USER));
         }
-        assert_eq!(within(reader(dir).dead_letter_seqs()).await.unwrap(), [0; 0]);
+        assert_eq!(within(reader(dir).dead_letter_seqs()).await.unwrap(), [] as [Seq; 0]);
         assert_books(dir, &tracker, 4, 2, 2).await;
         within(tracker.shutdown(AMPLE)).await.unwrap();
         drop(tracker);
@@ -142,7 +142,7 @@ async fn a_letter_replayed_twice_is_stored_once() {
         assert_eq!(take_out(&tracker, &[letters[0].seq]).await.len(), 1);
         assert_eq!(contents(&tracker).await, ["once"]);
         assert_books(dir, &tracker, 3, 1, 1).await;
-        assert_eq!(take_out(&tracker, &[letters[0].seq]).await, [0; 0], "it is out");
+        assert_eq!(take_out(&tracker, &[letters[0].seq]).await, [] as [Seq; 0], "it is out");
         assert_books(dir, &tracker, 3, 1, 1).await;
     })
     .await;
@@ -174,7 +174,11 @@ async fn what_is_dropped_is_gone_and_the_others_stay() {
         let tracker = open(setup);
         let seqs: Vec<_> =
             lay_aside(dir, &tracker, &["a", "b", "c"]).await.iter().map(|letter| letter.seq).collect();
-        assert_eq!(take_out(&tracker, &[seqs[1], 7, seqs[1]]).await, [seqs[1]], "those that were there");
+        assert_eq!(
+            take_out(&tracker, &[seqs[1], Seq::new(7), seqs[1]]).await,
+            [seqs[1]],
+            "those that were there"
+        );
         let left: Vec<_> = letters(dir).await.iter().map(|letter| letter.seq).collect();
         assert_eq!(left, [seqs[0], seqs[2]]);
         assert_books(dir, &tracker, 3, 3, 1).await;
@@ -198,7 +202,7 @@ async fn letters_are_listed_in_pages_from_the_oldest_on() {
     assert_eq!(page, all[..2]);
     assert_eq!(within(reader.dead_letters(Some(page[1].seq), 2)).await.unwrap(), all[2..]);
     assert_eq!(within(reader.dead_letter(all[1].seq)).await.unwrap(), Some(all[1].clone()));
-    assert_eq!(within(reader.dead_letter(7)).await.unwrap(), None);
+    assert_eq!(within(reader.dead_letter(Seq::new(7))).await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -373,9 +377,9 @@ async fn bytes_of_letters_are_kept_by_user_from_the_first_version_on() {
     );
     // A dead letter whose body is damaged can be taken out like any other.
     sqlite(dir.path()).execute("UPDATE dead_letters SET body = 'rot' WHERE seq = 7", []).unwrap();
-    take_out(&tracker, &[7]).await;
+    take_out(&tracker, &[Seq::new(7)]).await;
     assert_eq!(within(reader(&dir).dead_letter_bytes()).await.unwrap(), [(None, nobodys), (user, one)]);
-    take_out(&tracker, &[8]).await;
+    take_out(&tracker, &[Seq::new(8)]).await;
     take_out(&tracker, &[old]).await;
     assert_eq!(within(reader(&dir).dead_letter_bytes()).await.unwrap(), []);
 }

@@ -7,6 +7,7 @@ mod learning;
 
 use std::path::Path;
 use std::sync::Arc;
+use talktrack::clock::Seq;
 
 use talktrack::options::Redirect;
 use talktrack::store::{ErrorClass, Store};
@@ -404,7 +405,7 @@ async fn letters_that_are_taken_out_leave_no_words_behind() {
     let dir = dir();
     let mut trial = Trial::open(Setup::sqlite(dir.path()));
     trial.track(message(long(1))).await.unwrap();
-    let seq: i64 = value(dir.path(), "SELECT seq FROM dead_letters");
+    let seq = Seq::new(value(dir.path(), "SELECT seq FROM dead_letters"));
     assert_ne!(files_with(SECRET, dir.path()), [""; 0]);
     assert_eq!(within(trial.tracker().delete_dead_letters(vec![seq])).await, Ok(vec![seq]));
     eventually("the words are gone", || files_with(SECRET, dir.path()).is_empty()).await;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::time::Duration;
+use talktrack::clock::Seq;
 
 use talktrack::{MessageId, NotDurable, Options, SessionId, Tracker};
 use talktrack_testkit::eventually;
@@ -117,7 +118,7 @@ async fn after_a_shutdown_receipts_say_what_became_of_their_messages() {
     assert_eq!(within(tracker.flush()).await, Ok(()), "everything accepted is durable");
     drop(tracker);
     assert_eq!(
-        within(durability.wait(i64::MAX)).await,
+        within(durability.wait(Seq::MAX)).await,
         Err(NotDurable::Stopped),
         "what never was never will be"
     );

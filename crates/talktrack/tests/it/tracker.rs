@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::time::Duration;
+use talktrack::clock::Seq;
 
 use talktrack::{Timestamp, Tracker};
 use talktrack_testkit::ManualClock;
@@ -40,11 +41,11 @@ async fn flushing_waits_for_everything_accepted_before() {
 }
 
 /// Tracks `count` messages without waiting, and returns their seqs.
-fn seqs(tracker: &Tracker, count: usize) -> Vec<i64> {
+fn seqs(tracker: &Tracker, count: usize) -> Vec<Seq> {
     (0..count).map(|number| accept(tracker, message(format!("message {number}"))).seq()).collect()
 }
 
-fn assert_increasing(seqs: &[i64]) {
+fn assert_increasing(seqs: &[Seq]) {
     let falls = seqs.windows(2).find(|pair| pair[0] >= pair[1]);
     assert_eq!(falls, None, "seq must increase");
 }
@@ -59,13 +60,13 @@ async fn seq_increases_when_the_clock_stands_still_or_steps_back_and_across_a_re
     let tracker = setup.open(setup.options()).unwrap();
     within(tracker.start_session(new_session()).unwrap().durable()).await.unwrap();
     let mut all = seqs(&tracker, 5);
-    assert!(all[0] >= noon.as_micros(), "seq is the moment of acceptance: {}", all[0]);
+    assert!(all[0] >= Seq::from(noon), "seq is the moment of acceptance: {}", all[0]);
     setup.clock().set(back(3));
     all.extend(seqs(&tracker, 5));
     setup.clock().set(noon);
     setup.clock().advance(Duration::from_secs(60));
     all.extend(seqs(&tracker, 5));
-    assert!(all[10] >= noon.as_micros() + 60_000_000, "seq follows the clock again: {}", all[10]);
+    assert!(all[10] >= Seq::new(noon.as_micros() + 60_000_000), "seq follows the clock again: {}", all[10]);
     within(tracker.shutdown(Duration::from_secs(120))).await.unwrap();
     drop(tracker);
 

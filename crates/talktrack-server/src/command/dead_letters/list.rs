@@ -1,6 +1,7 @@
 //! `talktrack dead-letters list`: lists dead letters, one a line, newest last.
 
 use std::process::ExitCode;
+use talktrack::clock::Seq;
 
 use talktrack::store::sqlite::{DeadLetter, SqliteReader};
 
@@ -63,9 +64,9 @@ async fn list_letters(args: ListLettersArgs) -> Result<(), Stop> {
 }
 
 /// Returns the letters from the first to the last of these. Some may have been removed meanwhile.
-async fn read_between(reader: &SqliteReader, seqs: &[i64]) -> Result<Vec<DeadLetter>, Failure> {
+async fn read_between(reader: &SqliteReader, seqs: &[Seq]) -> Result<Vec<DeadLetter>, Failure> {
     let (Some(first), Some(last)) = (seqs.first(), seqs.last()) else { return Ok(Vec::new()) };
-    let mut letters = reader.dead_letters(Some(first - 1), seqs.len()).await?;
+    let mut letters = reader.dead_letters(Some(first.previous()), seqs.len()).await?;
     letters.retain(|letter| letter.seq <= *last);
     Ok(letters)
 }
@@ -115,7 +116,7 @@ mod tests {
 
     fn row(columns: usize, detail: &str) -> String {
         let letter = DeadLetter {
-            seq: 1_795_000_000_000_000,
+            seq: Seq::new(1_795_000_000_000_000),
             session_id: Some(talktrack::SessionId::from_u128(0xfda8_6359 << 96)),
             message_id: Some(talktrack::MessageId::from_u128(7)),
             reason: "unknown_session".into(),

@@ -43,7 +43,7 @@ impl ChangeFeed {
     /// # Errors
     /// Fails if there is no such server, or no such data directory.
     pub(super) async fn open(args: &TailArgs) -> Result<Self, Failure> {
-        let place = args.since_start.then_some(0);
+        let place = args.since_start.then_some(Seq::ZERO);
         if let Some(url) = &args.url {
             let mut server = ServerFeed::new(url, args, place)?;
             server.connect().await?;

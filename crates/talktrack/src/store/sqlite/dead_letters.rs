@@ -232,8 +232,8 @@ fn read_letter(connection: &Connection, seq: Seq) -> rusqlite::Result<Option<Dea
 fn letter_row(row: &Row<'_>) -> rusqlite::Result<DeadLetter> {
     let body = row.get_ref(6)?.as_bytes()?;
     let record = serde_json::from_slice(body).map(Box::new);
-    let seq = row.get(0)?;
-    let died_at = column_or_null(row, 5, parse_time)?.or_else(|| Timestamp::from_micros(seq));
+    let seq: Seq = row.get(0)?;
+    let died_at = column_or_null(row, 5, parse_time)?.or_else(|| seq.accepted_at());
     Ok(DeadLetter {
         seq,
         session_id: column_or_null(row, 1, parse_id)?,

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use talktrack_core::clock::Seq;
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 use talktrack_core::stats::{Resolution, StatsBucket};
@@ -39,7 +40,7 @@ pub(crate) struct RollupCheckpoint {
     /// Every session up to this row is counted, or will be because its bucket is stale.
     pub(crate) session: i64,
     /// Every change up to this one was processed.
-    pub(crate) change: i64,
+    pub(crate) change: Seq,
 }
 
 /// The parts of a bucket that are counted separately.
@@ -292,7 +293,11 @@ impl RollupTransaction<'_> {
             self.roll_up(Resolution::Hour, Resolution::Day, day)?;
         }
         let sql = "UPDATE state SET row = ?1, session = ?2, change = ?3";
-        self.tx.prepare_cached(sql)?.execute([checkpoint.row, checkpoint.session, checkpoint.change])?;
+        self.tx.prepare_cached(sql)?.execute(params![
+            checkpoint.row,
+            checkpoint.session,
+            checkpoint.change
+        ])?;
         self.tx.commit()
     }
 

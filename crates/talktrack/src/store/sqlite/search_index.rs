@@ -6,6 +6,7 @@
 //! words of the index too: the hits of one user among those of all others are an intersection of two lists.
 
 use std::path::{Path, PathBuf};
+use talktrack_core::clock::Seq;
 
 use rusqlite::{Connection, Transaction, params};
 use talktrack_core::search::{SESSION, USER, Words};
@@ -35,7 +36,7 @@ pub(crate) struct IndexCheckpoint {
     /// Every row up to this one is indexed.
     pub(crate) row: i64,
     /// Every change up to this one was processed.
-    pub(crate) change: i64,
+    pub(crate) change: Seq,
 }
 
 /// A message to index.

@@ -29,7 +29,7 @@ pub(crate) fn insert_session(
         UuidText::new(start.session_id).as_str(),
         UuidText::new(&start.user_id).as_str(),
         start.started_at.to_string(),
-        Timestamp::from_micros(seq).unwrap_or(start.started_at).to_string(),
+        seq.accepted_at().unwrap_or(start.started_at).to_string(),
         start.external_id,
         start.metadata.as_ref().map_or("{}", JsonObject::as_str),
         has_start,

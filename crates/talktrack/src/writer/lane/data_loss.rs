@@ -2,6 +2,7 @@
 //! has. If the store's number is lower, everything delivered after it is lost, and is delivered again.
 
 use std::time::Duration;
+use talktrack_core::clock::Seq;
 
 use talktrack_core::record::{Attempt, Record};
 
@@ -152,7 +153,7 @@ impl Lane {
 /// Deletions that the store has lost.
 pub(in crate::writer) struct LostDeletions {
     /// The last record that became pending again.
-    after: i64,
+    after: Seq,
     deletions: Vec<Record>,
     /// True until they have been delivered before the other records.
     is_first: bool,

@@ -1,6 +1,7 @@
 //! The limits of what waits for sessions that the store does not know.
 
 use std::time::Duration;
+use talktrack_core::clock::Seq;
 use talktrack_core::ids::{MessageId, SessionId};
 
 use talktrack_core::message::{Message, Role};
@@ -22,7 +23,7 @@ fn said_in(session_id: SessionId) -> Record {
         takes_back: None,
         message: Message::new(session_id, Role::User, "there"),
     };
-    Record::new(1, Body::Message(stamped))
+    Record::new(Seq::new(1), Body::Message(stamped))
 }
 
 fn parking() -> Parking {

@@ -2,6 +2,7 @@
 //! repeated, or from the past.
 
 use std::time::Duration;
+use talktrack::clock::Seq;
 
 use serde_json::{Value, json};
 use talktrack::record::{
@@ -36,7 +37,7 @@ fn at(second: u64) -> Timestamp {
 }
 
 fn record(second: u64, body: Body) -> Record {
-    Record::new(at(second).as_micros(), body)
+    Record::new(Seq::from(at(second)), body)
 }
 
 pub(super) fn start(second: u64, metadata: &str) -> Record {

@@ -2,6 +2,7 @@
 //! heard from the session last.
 
 use talktrack::clock::Clock as _;
+use talktrack::clock::Seq;
 use talktrack::record::{Body, Record, SessionEnd, SessionStart, StampedMessage};
 use talktrack::store::Delivery;
 use talktrack::{MessageId, SessionId, Status, Timestamp};
@@ -180,7 +181,7 @@ async fn a_start_that_comes_late_reopens_nothing_that_another_node_ended(shared:
     other.settled().await;
     let ended = other.session(SESSION).await;
     assert_eq!(ended.status, Status::Ended);
-    let record = Record::new(accepted.as_micros(), Body::Start(late.clone()));
+    let record = Record::new(Seq::from(accepted), Body::Start(late.clone()));
     shared.ways[0].write(Delivery::new(NODES[0], 0, &[record])).await.unwrap();
     assert_eq!(other.session(SESSION).await, ended);
 
@@ -188,7 +189,7 @@ async fn a_start_that_comes_late_reopens_nothing_that_another_node_ended(shared:
     let now = shared.clock.now();
     let again = SessionStart { started_at: now, ..late };
     shared.ways[0]
-        .write(Delivery::new(NODES[0], 0, &[Record::new(now.as_micros(), Body::Start(again))]))
+        .write(Delivery::new(NODES[0], 0, &[Record::new(Seq::from(now), Body::Start(again))]))
         .await
         .unwrap();
     let row = other.session(SESSION).await;
@@ -247,7 +248,7 @@ fn end(status: Status, ended_at: Timestamp, seen_until: Option<Timestamp>) -> Re
     let known = None;
     let owner = Some(USER);
     let end = SessionEnd { session_id, status, reason, ended_at, known, seen_until, owner };
-    Record::new(ended_at.as_micros(), Body::End(end))
+    Record::new(Seq::from(ended_at), Body::End(end))
 }
 
 fn resumed(started_at: Timestamp) -> Record {
@@ -255,7 +256,7 @@ fn resumed(started_at: Timestamp) -> Record {
     let user_id = USER;
     let resumed = true;
     let start = SessionStart { session_id, user_id, external_id: None, metadata: None, started_at, resumed };
-    Record::new(started_at.as_micros(), Body::Start(start))
+    Record::new(Seq::from(started_at), Body::Start(start))
 }
 
 fn said(created_at: Timestamp) -> Record {
@@ -270,5 +271,5 @@ fn said(created_at: Timestamp) -> Record {
         takes_back: None,
         message: message("still there"),
     };
-    Record::new(created_at.as_micros(), Body::Message(stamped))
+    Record::new(Seq::from(created_at), Body::Message(stamped))
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::time::Duration;
+use talktrack::clock::Seq;
 
 use talktrack::clock::Clock as _;
 use talktrack::record::{Body, Record, SessionStart, StampedMessage, Verdict};
@@ -70,7 +71,7 @@ async fn a_message_that_came_again_over_another_node_stands_where_it_was_first_a
             takes_back: None,
             message,
         };
-        Record::new(at.as_micros(), Body::Message(stamped))
+        Record::new(Seq::from(at), Body::Message(stamped))
     });
     let (late, first) = records.split_at(3);
     other.write(Delivery::new(NODES[1], 0, first)).await.unwrap();
@@ -137,7 +138,7 @@ fn start(seq: i64, session_id: SessionId) -> Record {
     let metadata = None;
     let started_at = now();
     let start = SessionStart { session_id, user_id: USER, external_id, metadata, started_at, resumed: false };
-    Record::new(seq, Body::Start(start))
+    Record::new(Seq::new(seq), Body::Start(start))
 }
 
 fn record(seq: i64, session: SessionId, id: u128) -> Record {
@@ -153,7 +154,7 @@ fn record(seq: i64, session: SessionId, id: u128) -> Record {
         takes_back: None,
         message,
     };
-    Record::new(seq, Body::Message(stamped))
+    Record::new(Seq::new(seq), Body::Message(stamped))
 }
 
 /// Makes two nodes write their batches at the same moment, in many rounds. A deadlock would

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use talktrack::MessageId;
-use talktrack::clock::Timestamp;
+use talktrack::clock::{Seq, Timestamp};
 use talktrack::record::{Body, DeadReason, Record, StampedMessage, Verdict};
 use talktrack::store::{Delivery, Store as _};
 use uuid::Uuid;
@@ -64,7 +64,7 @@ fn revision(revision: u32, second: i64) -> Record {
         by_user: false,
         message: message("hush").with_revision(revision),
     };
-    Record::new(created_at.as_micros(), Body::Message(stamped))
+    Record::new(Seq::from(created_at), Body::Message(stamped))
 }
 
 /// Delivers these records one by one to a database whose trigger edits the text, and checks the verdicts of the store.

@@ -37,7 +37,7 @@ impl FileFeed {
     }
 
     pub(super) async fn is_empty(&self) -> Result<bool, ReadError> {
-        Ok(self.reader.newest_change().await? == 0)
+        Ok(self.reader.newest_change().await? == Seq::ZERO)
     }
 
     /// Returns the next item, or `None` if there is none yet.
