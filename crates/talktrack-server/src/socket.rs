@@ -22,7 +22,7 @@ use talktrack::{ErrorCode, NewSession, UserId};
 use uuid::Uuid;
 
 use crate::access::{self, SessionName};
-use crate::auth::{Admission, Caller};
+use crate::auth::{Admission, Caller, Lease};
 use crate::config::{MAX_FRAME_BYTES, Scope};
 use crate::error::Problem;
 use crate::limits::ClientAddress;
@@ -94,7 +94,8 @@ pub(crate) async fn connect(
     let meter = state.limits().new_meter(address, caller.account());
     let pace = state.turns().new_pace(caller.account(), address, session.session_id);
     let caller = caller.clone();
-    let lease = state.authenticator().lease(admission, Scope::Write, Some(session.user_id.clone()));
+    let lease =
+        Lease::new(state.authenticator().clone(), admission, Scope::Write, Some(session.user_id.clone()));
     let response = upgrade.on_upgrade(async move |socket| {
         let peer = Peer::new(socket, state.config().peer_timeout, state.watch_stop());
         if let Some(conversation) =

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use link::{Direction, Link};
-use switch::{Mode, Switch};
+use link::Link;
+use switch::{Direction, Mode, Switch};
 
 mod link;
 mod switch;

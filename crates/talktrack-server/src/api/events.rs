@@ -81,7 +81,7 @@ pub(crate) async fn stream_events(
         let detail = format!("all {most} allowed listeners are connected (max_listeners); try again later");
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::RateLimited, detail));
     };
-    let lease = state.authenticator().lease(admission, Scope::Read, filter.user_id.clone());
+    let lease = Lease::new(state.authenticator().clone(), admission, Scope::Read, filter.user_id.clone());
     let listener =
         Listener::start(place, filter, after).await.map_err(|error| Problem::read_failed(&error))?;
     let write_timeout = state.config().peer_timeout / 2;

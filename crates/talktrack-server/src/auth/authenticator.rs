@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use axum::extract::{FromRef, FromRequestParts};
 use axum::http::request::Parts;
+use talktrack::Timestamp;
 use talktrack::clock::{Clock as _, SystemClock};
-use talktrack::{Timestamp, UserId};
 
 use super::Caller;
 use super::bearer::{self, client_address};
@@ -18,12 +18,11 @@ use super::jwt::Tokens;
 use super::key_file::{self, KeyFile};
 use super::key_use::KeyUses;
 use super::keys::{self, KeyRing};
-use super::lease::Lease;
 use super::logins::Logins;
 use super::proof::Proof;
 use super::refused::Refused;
 use crate::audit::Audit;
-use crate::config::{ApiKey, Config, Scope};
+use crate::config::{ApiKey, Config};
 use crate::error::Problem;
 use crate::limits::{Limits, OverTls, Reading};
 use crate::origin;
@@ -261,12 +260,6 @@ impl Authenticator {
         let token = bearer::csrf_token(&parts.headers).unwrap_or_default();
         let is_ours = self.0.csrf.as_ref().is_some_and(|key| key.accepts(token));
         if self.0.is_open && !is_ours { Err(Refused::NoCsrfToken.into()) } else { Ok(()) }
-    }
-
-    /// Returns the lease of a connection that stays open. The connection needs this scope, and the right to act for
-    /// this user, or for all users if `user` is `None`.
-    pub(crate) fn lease(&self, admission: Admission, scope: Scope, user: Option<UserId>) -> Lease {
-        Lease::new(self.clone(), admission, scope, user)
     }
 
     /// Refuses a long-running request if the proof of its caller is no longer valid.

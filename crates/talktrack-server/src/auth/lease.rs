@@ -44,7 +44,9 @@ pub(crate) enum Notice {
 }
 
 impl Lease {
-    pub(super) fn new(
+    /// Creates the lease of a connection that stays open. The connection needs this scope, and the right to act for the user, or
+    /// for all users.
+    pub(crate) fn new(
         authenticator: Authenticator,
         admission: Admission,
         scope: Scope,

@@ -76,7 +76,7 @@ pub(super) async fn show_conversation(
     ConversationName(name): ConversationName,
     Query(query): Query<TranscriptQuery>,
 ) -> Result<Response, ErrorPage> {
-    let layout = || Layout::for_visitor(&visitor, NavItem::Conversations);
+    let layout = || visitor.layout(NavItem::Conversations);
     let answer = async {
         let view = SessionView::open(&state, &visitor.caller, &name).await?;
         let place = query.start_cursor()?;

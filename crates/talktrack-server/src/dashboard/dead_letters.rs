@@ -73,7 +73,7 @@ pub(super) async fn show_letter(
     Operator(visitor): Operator,
     Path(seq): Path<Seq>,
 ) -> Result<Response, ErrorPage> {
-    let layout = || Layout::for_visitor(&visitor, NavItem::Health);
+    let layout = || visitor.layout(NavItem::Health);
     let answer = async {
         let letter = state.local().dead_letter(seq).await.map_err(|error| Problem::read_failed(&error))?;
         let letter = LetterView::new(letter.ok_or_else(not_there)?);
@@ -88,7 +88,7 @@ pub(super) async fn confirm_drop(
     Operator(visitor): Operator,
     Query(selection): Query<LetterSelection>,
 ) -> Result<Response, ErrorPage> {
-    let layout = || Layout::for_visitor(&visitor, NavItem::Health);
+    let layout = || visitor.layout(NavItem::Health);
     let answer = async {
         let seqs = selection.find_seqs(&state).await?;
         let first = *seqs.first().ok_or_else(not_there)?;
@@ -129,7 +129,7 @@ async fn settle_letters(
     selection: LetterSelection,
     request: fn(Vec<Seq>) -> ControlRequest,
 ) -> Result<Response, ErrorPage> {
-    let layout = || Layout::for_visitor(visitor, NavItem::Health);
+    let layout = || visitor.layout(NavItem::Health);
     let answer = async {
         let seqs = selection.find_seqs(state).await?;
         let letters = DeadLetters::new(state.tracker().clone(), state.local().clone());

@@ -37,7 +37,7 @@ pub(super) async fn confirm_deletion(
     visitor: Visitor,
     ConversationName(name): ConversationName,
 ) -> Result<Response, ErrorPage> {
-    let layout = || Layout::for_visitor(&visitor, NavItem::Conversations);
+    let layout = || visitor.layout(NavItem::Conversations);
     let answer = async {
         access::to_delete(&state, &visitor.caller, &name).await?;
         let session = SessionView::open(&state, &visitor.caller, &name).await?.session;
@@ -56,7 +56,7 @@ pub(super) async fn delete_conversation(
     visitor: Visitor,
     ConversationName(name): ConversationName,
 ) -> Result<Response, ErrorPage> {
-    let layout = || Layout::for_visitor(&visitor, NavItem::Conversations);
+    let layout = || visitor.layout(NavItem::Conversations);
     let answer = async {
         let (_, report) = deletion::delete_session(&state, &visitor.caller, &name).await?;
         Ok(render_page(StatusCode::OK, &DeletedPage { layout: layout(), report }))

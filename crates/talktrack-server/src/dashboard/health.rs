@@ -73,15 +73,14 @@ pub(super) async fn show_health(
     Operator(visitor): Operator,
     Query(query): Query<HealthQuery>,
 ) -> Result<Response, ErrorPage> {
-    let layout = Layout::for_visitor(&visitor, NavItem::Health);
+    let layout = visitor.layout(NavItem::Health);
     let reason = Some(query.reason.clone()).filter(|reason| !reason.is_empty());
     let (tally, schema, letters) = tokio::join!(
         timeout(DATABASE_TIMEOUT, state.local().check_books()),
         compare_schema(&state),
         state.local().newest_dead_letters(reason, query.before, PAGE),
     );
-    let unreadable =
-        |error| ErrorPage::new(Problem::read_failed(&error), Layout::for_visitor(&visitor, NavItem::Health));
+    let unreadable = |error| ErrorPage::new(Problem::read_failed(&error), visitor.layout(NavItem::Health));
     let letters = letters.map_err(unreadable)?;
     let counted = tally.ok().transpose().map_err(unreadable)?;
     let counted = counted.map(|tally| JournalCount { tally, at: Moment::new(now()) });

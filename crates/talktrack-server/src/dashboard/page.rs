@@ -7,9 +7,6 @@ use axum::response::{IntoResponse, Response};
 use talktrack::ErrorCode;
 
 use super::assets;
-use super::format::short_id;
-use super::visitor::Visitor;
-use crate::auth::Caller;
 use crate::error::Problem;
 
 /// The content security policy. It allows scripts and styles only as files of this server, none inline: text that
@@ -29,7 +26,7 @@ pub(super) enum NavItem {
 
 /// The values that the frame around every page needs.
 pub(super) struct Layout {
-    nav_item: NavItem,
+    pub(super) nav_item: NavItem,
     /// Who is logged in; `None` if no identity is checked.
     pub(super) who: Option<String>,
     /// True if the visitor has not logged in yet, so that the page shows no navigation.
@@ -37,16 +34,10 @@ pub(super) struct Layout {
     /// True if the visitor is an operator of the server.
     pub(super) is_operator: bool,
     /// The CSRF token that the forms and scripts of the page send.
-    csrf: String,
+    pub(super) csrf: String,
 }
 
 impl Layout {
-    pub(super) fn for_visitor(visitor: &Visitor, nav_item: NavItem) -> Self {
-        let Visitor { caller, csrf } = visitor;
-        let is_operator = caller.require_operator().is_ok();
-        Self { nav_item, who: caller_name(caller), hides_nav: false, is_operator, csrf: csrf.clone() }
-    }
-
     pub(super) fn without_visitor() -> Self {
         Self {
             nav_item: NavItem::Elsewhere,
@@ -75,15 +66,6 @@ impl Layout {
 
     pub(super) fn asset(&self, name: &str) -> String {
         assets::asset_url(name)
-    }
-}
-
-/// Returns the name of the logged-in caller.
-fn caller_name(caller: &Caller) -> Option<String> {
-    match caller {
-        Caller::Anyone => None,
-        Caller::Key(key) => Some(format!("key {}", key.name)),
-        Caller::User(user) => Some(format!("user {}", short_id(Some(&user.user_id)))),
     }
 }
 

@@ -60,7 +60,7 @@ pub(super) async fn show_sessions(
     headers: axum::http::HeaderMap,
     Query(query): Query<SessionsQuery>,
 ) -> Result<Response, ErrorPage> {
-    let layout = || Layout::for_visitor(&visitor, NavItem::Conversations);
+    let layout = || visitor.layout(NavItem::Conversations);
     let rows =
         access::open_rows(&state, &visitor.caller).map_err(|problem| ErrorPage::new(problem, layout()))?;
     let host = headers.get("host").and_then(|host| host.to_str().ok()).unwrap_or("127.0.0.1:8080").to_owned();

@@ -85,7 +85,7 @@ pub(super) async fn show_stats(
         Ok(stats) => (StatusCode::OK, None, Some(stats)),
         Err(problem) => (problem.status(), Some(problem.into_detail()), None),
     };
-    let layout = Layout::for_visitor(&visitor, NavItem::Stats);
+    let layout = visitor.layout(NavItem::Stats);
     Ok(render_page(status, &StatsPage { layout, query, error, stats }))
 }
 

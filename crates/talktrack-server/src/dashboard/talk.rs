@@ -31,7 +31,7 @@ pub(super) async fn show_talk(
     visitor: Visitor,
     headers: HeaderMap,
 ) -> Result<Response, ErrorPage> {
-    let layout = Layout::for_visitor(&visitor, NavItem::Talk);
+    let layout = visitor.layout(NavItem::Talk);
     if let Err(problem) = visitor.caller.require(Scope::Write) {
         return Err(ErrorPage::new(problem, layout));
     }

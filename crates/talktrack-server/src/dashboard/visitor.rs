@@ -4,6 +4,7 @@ use axum::extract::FromRequestParts;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 
+use super::format::short_id;
 use super::page::{ErrorPage, Layout, NavItem};
 use crate::access::SessionName;
 use crate::auth::{Admission, Caller};
@@ -14,6 +15,24 @@ pub(super) struct Visitor {
     pub(super) caller: Caller,
     /// The CSRF token for the forms and scripts of the page.
     pub(super) csrf: String,
+}
+
+impl Visitor {
+    /// Returns what the frame around a page of this visitor needs.
+    pub(super) fn layout(&self, nav_item: NavItem) -> Layout {
+        let is_operator = self.caller.require_operator().is_ok();
+        let who = caller_name(&self.caller);
+        Layout { nav_item, who, hides_nav: false, is_operator, csrf: self.csrf.clone() }
+    }
+}
+
+/// Returns the name of the logged-in caller.
+fn caller_name(caller: &Caller) -> Option<String> {
+    match caller {
+        Caller::Anyone => None,
+        Caller::Key(key) => Some(format!("key {}", key.name)),
+        Caller::User(user) => Some(format!("user {}", short_id(Some(&user.user_id)))),
+    }
 }
 
 /// The conversation that the path names.
@@ -55,7 +74,7 @@ impl FromRequestParts<AppState> for Operator {
         let visitor = Visitor::from_request_parts(parts, state).await?;
         match visitor.caller.require_operator() {
             Ok(()) => Ok(Self(visitor)),
-            Err(problem) => Err(ErrorPage::new(problem, Layout::for_visitor(&visitor, NavItem::Health))),
+            Err(problem) => Err(ErrorPage::new(problem, visitor.layout(NavItem::Health))),
         }
     }
 }

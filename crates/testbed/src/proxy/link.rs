@@ -8,7 +8,7 @@ use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 use std::time::Instant;
 
-use super::switch::Switch;
+use super::switch::{Cuttable, Direction, Switch};
 
 /// The most bytes in one parcel, and the most parcels in flight in one direction.
 const PARCEL: usize = 64 * 1024;
@@ -17,12 +17,6 @@ const PARCELS: usize = 1024;
 pub(super) struct Link {
     pub(super) client: TcpStream,
     pub(super) server: TcpStream,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Direction {
-    ToServer,
-    ToClient,
 }
 
 /// Bytes in flight. An empty parcel says that the sender has closed.
@@ -41,13 +35,6 @@ impl Link {
         let switch_there = Arc::clone(switch);
         thread::spawn(move || here.take_in(direction, &switch_here, &sender));
         thread::spawn(move || there.hand_out(direction, &switch_there, &receiver));
-    }
-
-    /// Closes both directions at once.
-    pub(super) fn close(&self) {
-        // The shutdown of a closed connection fails, which does not matter.
-        let _ = self.client.shutdown(Shutdown::Both);
-        let _ = self.server.shutdown(Shutdown::Both);
     }
 
     fn take_in(&self, direction: Direction, switch: &Switch, parcels: &SyncSender<Parcel>) {
@@ -73,7 +60,7 @@ impl Link {
                 (false, Direction::ToServer) => send_within_quota(to, &parcel.bytes, switch),
             };
             if delivered.is_err() {
-                return self.close();
+                return self.cut();
             }
         }
     }
@@ -84,6 +71,14 @@ impl Link {
             Direction::ToServer => (&self.client, &self.server),
             Direction::ToClient => (&self.server, &self.client),
         }
+    }
+}
+
+impl Cuttable for Link {
+    fn cut(&self) {
+        // The shutdown of a closed connection fails, which does not matter.
+        let _ = self.client.shutdown(Shutdown::Both);
+        let _ = self.server.shutdown(Shutdown::Both);
     }
 }
 

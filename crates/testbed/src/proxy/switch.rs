@@ -3,7 +3,16 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
-use super::link::{Direction, Link};
+/// A connection that a cut of the network closes, in both directions at once.
+pub(super) trait Cuttable: Send + Sync {
+    fn cut(&self);
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Direction {
+    ToServer,
+    ToClient,
+}
 
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Mode {
@@ -31,7 +40,7 @@ struct State {
     /// The number of bytes that may still go to the server before the network is cut.
     quota: Option<usize>,
     /// The links that a cut closes. Links that ended by themselves are removed when the next one is added.
-    links: Vec<Weak<Link>>,
+    links: Vec<Weak<dyn Cuttable>>,
 }
 
 impl Switch {
@@ -45,18 +54,19 @@ impl Switch {
         state.mode = mode;
         state.quota = None;
         if matches!(mode, Mode::Cut | Mode::Ended) {
-            state.links.drain(..).filter_map(|link| link.upgrade()).for_each(|link| link.close());
+            state.links.drain(..).filter_map(|link| link.upgrade()).for_each(|link| link.cut());
         }
         self.turned.notify_all();
     }
 
     /// Adds a link, unless the network has been cut since the link was made. Returns true if it was added.
-    pub(super) fn admit(&self, link: &Arc<Link>) -> bool {
+    pub(super) fn admit(&self, link: &Arc<impl Cuttable + 'static>) -> bool {
         let mut state = self.state();
         let open = matches!(state.mode, Mode::Open | Mode::Hanging | Mode::Mute);
         if open {
             state.links.retain(|link| link.strong_count() > 0);
-            state.links.push(Arc::downgrade(link));
+            let link: Weak<dyn Cuttable> = Arc::downgrade(link) as _;
+            state.links.push(link);
         }
         open
     }
