@@ -1,3 +1,4 @@
 //! The tables of the file. The statements about a table stand in the module of that table, and everything else calls them.
 
+pub(crate) mod changes;
 pub(crate) mod directory;

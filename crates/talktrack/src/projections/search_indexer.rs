@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use talktrack_core::ids::MessageId;
 
-use crate::changes::{self, ChangeKind};
+use crate::changes::{ChangeKind, INVALIDATING};
 use crate::local::database::{self, text};
+use crate::local::tables::changes;
 use crate::projections::file_projection::DerivedProjection;
 use crate::store::Step;
 use crate::store::sqlite::search_index::{self, IndexCheckpoint, IndexedText, SearchIndex};
@@ -100,7 +101,7 @@ impl SearchIndexer {
         // All reads are from one moment, so the stored place in the changes is never before a row in the
         // index. If an earlier database is restored, that place shows that the index does not match it.
         let moment = self.database.unchecked_transaction()?;
-        let news = changes::read_kinds_since(&moment, &changes::INVALIDATING, before.change, MAX_CHANGES)?;
+        let news = changes::read_kinds_since(&moment, &INVALIDATING, before.change, MAX_CHANGES)?;
         if !news.is_gap_free {
             drop(moment);
             tracing::info!("search: the index does not match the database; rebuilding it");

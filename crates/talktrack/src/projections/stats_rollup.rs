@@ -9,8 +9,9 @@ use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 use talktrack_core::clock::{Seq, Timestamp};
 use talktrack_core::stats::{Resolution, StatsBucket};
 
-use crate::changes::{self, Change, ChangeKind};
+use crate::changes::{Change, ChangeKind};
 use crate::local::database::{self, UuidText, column_or_null, parse_time};
+use crate::local::tables::changes;
 use crate::projections::file_projection::DerivedProjection;
 use crate::projections::recompute::{CountedRow, Recomputation, read_counted_row};
 use crate::store::Step;

@@ -5,7 +5,7 @@ use sqlite_salvage::Value;
 use talktrack_core::books::Books;
 use talktrack_core::clock::{Clock as _, Seq, SystemClock};
 
-use crate::changes;
+use crate::local::tables::changes;
 use crate::salvage::report::{Losses, Salvaged};
 use crate::store::sqlite;
 

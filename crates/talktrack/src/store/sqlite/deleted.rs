@@ -8,8 +8,8 @@ use talktrack_core::error::ReadError;
 use talktrack_core::ids::{SessionId, UserId};
 use talktrack_core::record::{DeletionCounts, Record};
 
-use crate::changes;
 use crate::local::database::{UuidText, column_or_null, parse_id, parse_time};
+use crate::local::tables::changes;
 use crate::store::sqlite::rows::{SESSION_COLUMNS, has_id, session_row};
 use crate::store::sqlite::{SqliteReader, deleted_messages};
 use crate::store::{DeletedSession, Page, SessionCursor, SessionRow};

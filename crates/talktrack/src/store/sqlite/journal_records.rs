@@ -8,14 +8,15 @@ use talktrack_core::error::ReadError;
 use talktrack_core::ids::{MessageId, SessionId, UserId};
 use talktrack_core::record::Record;
 
-use crate::changes::{self, Change, Changes};
+use crate::changes::{Change, Changes};
 use crate::local::database::UuidText;
+use crate::local::tables::changes;
 use crate::store::sqlite::SqliteReader;
 use crate::store::sqlite::rows::{read_message, read_session};
 use crate::store::{MessageRow, PAGE_BYTES, Page, SessionRow};
 
 impl SqliteReader {
-    /// Returns up to `limit` changes after a place in their order (see [`changes`]), and the place to
+    /// Returns up to `limit` changes after a place in their order (see [`changes`](crate::changes)), and the place to
     /// continue from.
     ///
     /// # Errors

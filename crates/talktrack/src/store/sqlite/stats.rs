@@ -12,9 +12,9 @@ use talktrack_core::message::Role;
 use talktrack_core::record::Status;
 use talktrack_core::stats::{Lag, Stats, StatsCounter, StatsError, TimeRange};
 
-use crate::changes;
 use crate::local::database::{self, UuidText, column_or_null, parse_time};
 use crate::local::reader_pool::PooledConnection as _;
+use crate::local::tables::changes;
 use crate::store::sqlite::derived::DerivedReader;
 use crate::store::sqlite::read::to_read_error;
 use crate::store::sqlite::{SqliteReader, rollup};
