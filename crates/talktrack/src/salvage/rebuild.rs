@@ -10,6 +10,7 @@ use talktrack_core::ids::{SessionId, UserId};
 use talktrack_core::record::{Record, SessionStart};
 
 use crate::local::database::{self, column, column_or_null, parse_id, parse_time};
+use crate::local::tables::deleted_sessions;
 use crate::salvage::report::{IncompleteSession, Salvaged};
 use crate::salvage::tables::{SalvagedTable, SqlValue};
 use crate::salvage::totals;
@@ -191,11 +192,7 @@ fn parse_intact(values: &[Value]) -> Option<Record> {
 fn remove_deleted(tx: &Transaction<'_>) -> rusqlite::Result<()> {
     let tables =
         ["conversation_messages", "conversation_sessions", "session_index", "journal", "dead_letters"];
-    tables.into_iter().try_for_each(|table| {
-        let sql =
-            format!("DELETE FROM {table} WHERE session_id IN (SELECT session_id FROM deleted_sessions)");
-        tx.execute(&sql, []).map(drop)
-    })?;
+    tables.into_iter().try_for_each(|table| deleted_sessions::delete_from_table(tx, table))?;
     let sql = "DELETE FROM conversation_messages WHERE EXISTS (SELECT 1 FROM conversation_message_deletions gone \
                WHERE gone.session_id = conversation_messages.session_id AND gone.message_id = conversation_messages.id)";
     tx.execute(sql, []).map(drop)

@@ -21,7 +21,7 @@ mod derived;
 
 pub use dead_letters::{BooksCheck, DeadLetter, Replayed};
 pub(crate) use deleted::{is_refused, note_deleted, note_deleted_claim};
-pub(crate) use deleted_messages::{DeletedMessages, forget_deleted_messages, note_deleted_message};
+pub(crate) use deleted_messages::{DeletedMessages, note_deleted_message};
 pub use journal_records::JournalRecord;
 pub(crate) use journal_records::read_record;
 pub(crate) use owner::owner;

@@ -8,23 +8,17 @@ use talktrack_core::error::ReadError;
 use talktrack_core::ids::{SessionId, UserId};
 use talktrack_core::record::{DeletionCounts, Record};
 
-use crate::local::database::{UuidText, column_or_null, parse_id, parse_time};
-use crate::local::tables::changes;
+use crate::local::database::{UuidText, column_or_null, parse_time};
+use crate::local::tables::{changes, deleted_claims, deleted_sessions, message_deletions};
+use crate::store::sqlite::SqliteReader;
 use crate::store::sqlite::rows::{SESSION_COLUMNS, has_id, session_row};
-use crate::store::sqlite::{SqliteReader, deleted_messages};
-use crate::store::{DeletedSession, Page, SessionCursor, SessionRow};
+use crate::store::{Page, SessionCursor, SessionRow};
 
 const HAS_ID: &str = has_id!("session_id");
 
 /// For each user, at most this many sessions are remembered that the user deleted but did not own according
 /// to the store.
 const MOST_CLAIMS: u32 = 1_000;
-
-/// True if the session was deleted for good.
-pub(super) fn is_deleted(connection: &Connection, session_id: SessionId) -> rusqlite::Result<bool> {
-    let sql = "SELECT EXISTS (SELECT 1 FROM deleted_sessions WHERE session_id = ?1)";
-    connection.prepare_cached(sql)?.query_row([UuidText::new(session_id).as_str()], |row| row.get(0))
-}
 
 /// True if a record of the session comes too late. `owner` is the user for whom the record was accepted, if
 /// it names one.
@@ -33,28 +27,10 @@ pub(crate) fn is_refused(
     session_id: SessionId,
     owner: Option<&UserId>,
 ) -> rusqlite::Result<bool> {
-    if is_deleted(connection, session_id)? {
+    if deleted_sessions::contains(connection, session_id)? {
         return Ok(true);
     }
-    let Some(owner) = owner else { return Ok(false) };
-    let sql = "SELECT EXISTS (SELECT 1 FROM deleted_claims WHERE session_id = ?1 AND user_id = ?2)";
-    let session_id = UuidText::new(session_id);
-    let owner = UuidText::new(owner);
-    connection.prepare_cached(sql)?.query_row([session_id.as_str(), owner.as_str()], |row| row.get(0))
-}
-
-/// Returns those of these sessions that were deleted for good.
-pub(super) fn find_deleted(
-    connection: &Connection,
-    ids: &[SessionId],
-) -> rusqlite::Result<Vec<DeletedSession>> {
-    let mut one = connection.prepare_cached("SELECT user_id FROM deleted_sessions WHERE session_id = ?1")?;
-    let mut found = Vec::new();
-    for id in ids {
-        let user = one.query_row([UuidText::new(*id).as_str()], |row| column_or_null(row, 0, parse_id));
-        found.extend(user.optional()?.map(|user_id| DeletedSession { session_id: *id, user_id }));
-    }
-    Ok(found)
+    owner.map_or(Ok(false), |owner| deleted_claims::contains(connection, session_id, owner))
 }
 
 /// Writes a tombstone: all later records of the session are refused. `user` is the user it belonged to, if
@@ -64,13 +40,8 @@ pub(crate) fn note_deleted(
     session_id: SessionId,
     user: Option<&UserId>,
 ) -> rusqlite::Result<()> {
-    let sql = "INSERT INTO deleted_sessions (session_id, deleted_at, user_id) VALUES (?1, ?2, ?3) \
-               ON CONFLICT (session_id) DO UPDATE SET user_id = coalesce(user_id, excluded.user_id)";
-    let now = SystemClock.now().to_string();
-    let user = user.map(UuidText::new);
-    let user = user.as_ref().map(UuidText::as_str);
-    tx.prepare_cached(sql)?.execute(params![UuidText::new(session_id).as_str(), now, user])?;
-    deleted_messages::forget_deleted_messages(tx, session_id)
+    deleted_sessions::insert_tombstone(tx, session_id, user, SystemClock.now())?;
+    message_deletions::delete_of_session(tx, session_id)
 }
 
 /// Refuses records of the session that are accepted for this user from now on. If the user has too many
@@ -80,14 +51,8 @@ pub(crate) fn note_deleted_claim(
     session_id: SessionId,
     user_id: &UserId,
 ) -> rusqlite::Result<()> {
-    let sql = "INSERT OR REPLACE INTO deleted_claims (session_id, user_id, deleted_at) VALUES (?1, ?2, ?3)";
-    let session_id = UuidText::new(session_id);
-    let user_id = UuidText::new(user_id);
-    let now = SystemClock.now().as_micros();
-    tx.prepare_cached(sql)?.execute(params![session_id.as_str(), user_id.as_str(), now])?;
-    let bound = "DELETE FROM deleted_claims WHERE user_id = ?1 AND deleted_at < \
-                 (SELECT deleted_at FROM deleted_claims WHERE user_id = ?1 ORDER BY deleted_at DESC LIMIT 1 OFFSET ?2)";
-    tx.prepare_cached(bound)?.execute(params![user_id.as_str(), MOST_CLAIMS - 1]).map(drop)
+    deleted_claims::insert_claim(tx, session_id, user_id, SystemClock.now())?;
+    deleted_claims::delete_oldest(tx, user_id, MOST_CLAIMS)
 }
 
 /// Removes the session's rows. Notes the span of time that they covered, at the place of the deletion in
@@ -104,7 +69,7 @@ pub(super) fn remove_session(
     let gone = |sql: &str| tx.prepare_cached(sql)?.execute([id.as_str()]).map(|rows| rows as u64);
     let messages = gone("DELETE FROM conversation_messages WHERE session_id = ?1")?;
     let sessions = gone("DELETE FROM conversation_sessions WHERE session_id = ?1")?;
-    deleted_messages::forget_deleted_messages(tx, session_id)?;
+    message_deletions::delete_of_session(tx, session_id)?;
     Ok(DeletionCounts { sessions, messages, ..DeletionCounts::default() })
 }
 
@@ -155,7 +120,7 @@ impl SqliteReader {
     /// # Errors
     /// If SQLite cannot read the file.
     pub async fn is_deleted(&self, session_id: SessionId) -> Result<bool, ReadError> {
-        self.look_up(move |connection| is_deleted(connection, session_id)).await
+        self.look_up(move |connection| deleted_sessions::contains(connection, session_id)).await
     }
 
     /// True if the journal or the dead letters hold a record of the session. The re-send window counts too: its records

@@ -17,6 +17,7 @@ use talktrack_core::stats::{Stats, StatsError, TimeRange};
 
 use crate::local::database::{self, UuidText, column_or_null, parse_time, read_error};
 use crate::local::reader_pool::ReaderPool;
+use crate::local::tables::deleted_sessions;
 use crate::store::sqlite::derived::DerivedReader;
 use crate::store::sqlite::rows::{
     MESSAGE_COLUMNS, REMEDY, SESSION_COLUMNS, has_id, message_row, note_damage, read_session, session_row,
@@ -304,7 +305,7 @@ impl Read for SqliteReader {
 
     async fn deleted_sessions(&self, ids: &[SessionId]) -> Result<Vec<DeletedSession>, ReadError> {
         let ids = ids.to_vec();
-        self.look_up(move |connection| deleted::find_deleted(connection, &ids)).await
+        self.look_up(move |connection| deleted_sessions::read_by_ids(connection, &ids)).await
     }
 
     async fn stats(&self, range: &TimeRange) -> Result<Stats, StatsError> {

@@ -16,6 +16,7 @@ use talktrack_core::record::{
 };
 
 use crate::local::database::{UuidText, column_or_null, parse_id};
+use crate::local::tables::deleted_sessions;
 use crate::store::sqlite::deleted_messages::DeletedMessages;
 use crate::store::sqlite::sessions::{RecordMeta, RowChange};
 use crate::store::sqlite::{deleted, rows, sessions};
@@ -360,7 +361,7 @@ impl RowBatch<'_> {
                     .prepare_cached(read)?
                     .query_row([UuidText::new(session_id).as_str()], |row| column_or_null(row, 0, parse_id));
                 let owner = owner.optional()?.map(|user| user.unwrap_or(UserId::nil()));
-                let deleted = owner.is_none() && deleted::is_deleted(self.tx, session_id)?;
+                let deleted = owner.is_none() && deleted_sessions::contains(self.tx, session_id)?;
                 Ok(unknown.insert(BatchSession { owner, deleted, added: 0, last_event_at: None }))
             }
         }
