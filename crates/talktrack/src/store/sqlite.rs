@@ -1,12 +1,10 @@
 //! SQLite as the store. The journal's own transaction writes the rows, so a durable record is also stored.
 
 mod write;
-mod sessions;
+mod session_records;
 mod audit;
 mod rows;
 mod read;
-mod session_list;
-mod session_preview;
 mod journal_records;
 mod pending;
 mod dead_letters;
@@ -27,5 +25,5 @@ pub(crate) use journal_records::read_record;
 pub(crate) use owner::owner;
 pub use read::SqliteReader;
 pub(crate) use rows::{BOOKS_COLUMNS, books_row};
-pub(crate) use sessions::{abandon_open_sessions, insert_session};
+pub(crate) use session_records::abandon_open_sessions;
 pub(crate) use write::{write_books, write_records};

@@ -2,19 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
+use rusqlite::{Connection, Transaction, params};
 use talktrack_core::clock::{Clock as _, Seq, SystemClock, Timestamp};
 use talktrack_core::error::ReadError;
 use talktrack_core::ids::{SessionId, UserId};
 use talktrack_core::record::{DeletionCounts, Record};
 
-use crate::local::database::{UuidText, column_or_null, parse_time};
-use crate::local::tables::{changes, deleted_claims, deleted_sessions, message_deletions};
+use crate::local::database::UuidText;
+use crate::local::tables::{
+    changes, deleted_claims, deleted_sessions, message_deletions, messages, sessions,
+};
 use crate::store::sqlite::SqliteReader;
-use crate::store::sqlite::rows::{SESSION_COLUMNS, has_id, session_row};
-use crate::store::{Page, SessionCursor, SessionRow};
-
-const HAS_ID: &str = has_id!("session_id");
 
 /// For each user, at most this many sessions are remembered that the user deleted but did not own according
 /// to the store.
@@ -62,55 +60,27 @@ pub(super) fn remove_session(
     place: Seq,
     session_id: SessionId,
 ) -> rusqlite::Result<DeletionCounts> {
-    let id = UuidText::new(session_id);
-    if let Some(span) = find_span(tx, &id)? {
+    if let Some(span) = find_span(tx, session_id)? {
         changes::note_span(tx, place, span)?;
     }
-    let gone = |sql: &str| tx.prepare_cached(sql)?.execute([id.as_str()]).map(|rows| rows as u64);
-    let messages = gone("DELETE FROM conversation_messages WHERE session_id = ?1")?;
-    let sessions = gone("DELETE FROM conversation_sessions WHERE session_id = ?1")?;
+    let messages = messages::delete_of_session(tx, session_id)?;
+    let sessions = sessions::delete_session(tx, session_id)?;
     message_deletions::delete_of_session(tx, session_id)?;
     Ok(DeletionCounts { sessions, messages, ..DeletionCounts::default() })
 }
 
 /// Returns the first and the last moment of a session, from its start and its messages.
-fn find_span(tx: &Transaction<'_>, id: &UuidText) -> rusqlite::Result<Option<(Timestamp, Timestamp)>> {
-    const MOMENTS: [&str; 3] = [
-        "SELECT started_at FROM conversation_sessions WHERE session_id = ?1",
-        "SELECT min(created_at) FROM conversation_messages WHERE session_id = ?1",
-        "SELECT max(created_at) FROM conversation_messages WHERE session_id = ?1",
+fn find_span(
+    tx: &Transaction<'_>,
+    session_id: SessionId,
+) -> rusqlite::Result<Option<(Timestamp, Timestamp)>> {
+    let moments = [
+        sessions::read::read_started_at(tx, session_id)?,
+        messages::read::read_first_said_at(tx, session_id)?,
+        messages::read::read_last_said_at(tx, session_id)?,
     ];
-    let mut span: Option<(Timestamp, Timestamp)> = None;
-    for sql in MOMENTS {
-        let moment =
-            tx.prepare_cached(sql)?.query_row([id.as_str()], |row| column_or_null(row, 0, parse_time));
-        if let Some(moment) = moment.optional()?.flatten() {
-            span = Some(span.map_or((moment, moment), |(first, last)| (first.min(moment), last.max(moment))));
-        }
-    }
-    Ok(span)
-}
-
-/// Returns sessions without an event since this moment, oldest start first. A time before 1970, or an
-/// invalid one, says nothing about the age of a session.
-pub(super) fn inactive_since(
-    connection: &Connection,
-    since: Timestamp,
-    after: Option<SessionCursor>,
-    limit: usize,
-) -> rusqlite::Result<Vec<SessionRow>> {
-    let sql = format!(
-        "SELECT {SESSION_COLUMNS} FROM conversation_sessions WHERE started_at < ?1 \
-         AND coalesce(last_event_at, started_at) < ?1 AND coalesce(last_event_at, started_at) > '1970-01-01T00:00:00.000000Z' \
-         AND {HAS_ID} AND (started_at, session_id) > (?2, ?3) ORDER BY started_at, session_id LIMIT ?4"
-    );
-    // A session with a start that a cursor cannot carry is never in this list.
-    let place =
-        |cursor: SessionCursor| Some((cursor.started_at.known()?.to_string(), cursor.session_id.to_string()));
-    let (began, id) = after.and_then(place).unwrap_or_default();
-    let mut statement = connection.prepare_cached(&sql)?;
-    let rows = statement.query_map(params![since.to_string(), began, id, limit], session_row)?;
-    Page::fill(rows, Some(limit)).map(|page| page.rows)
+    let moments = moments.into_iter().flatten();
+    Ok(moments.clone().min().zip(moments.max()))
 }
 
 /// Queries that a deletion needs in addition to those for stored rows.
