@@ -6,6 +6,7 @@ mod dead_letters;
 mod outbox;
 mod store_watermark;
 mod append;
+mod change_feed;
 mod parking;
 mod adopt_outbox;
 mod settled;
@@ -29,7 +30,6 @@ use talktrack_core::books::Books;
 use talktrack_core::clock::Seq;
 use talktrack_core::record::{Record, Reopened, Verdict};
 
-use crate::changes::{self, Change};
 use crate::error::OpenError;
 use crate::health::HealthState;
 use crate::journal::condition::FailedWork;
@@ -41,6 +41,7 @@ use crate::journal::replies::PendingDeletions;
 use crate::journal::window::WindowChange;
 use crate::local::database;
 use crate::local::disk_reserve::DiskReserve;
+use crate::local::tables::changes;
 use crate::local::watched_files::WatchedFiles;
 use crate::metric_handles::MetricHandles;
 use crate::options::{Options, Redirect};
@@ -375,9 +376,7 @@ impl Journal {
         for (entry, verdict) in batch.iter().zip(&mut verdicts) {
             dead_letters::apply_verdict(&tx, &entry.record, verdict, &mut books)?;
         }
-        let changed = batch.iter().zip(&verdicts);
-        let changed = changed.filter_map(|(entry, verdict)| Change::from_record(&entry.record, verdict));
-        let changes = changes::remove_oldest(&tx, self.changes + changes::append(&tx, changed)?)?;
+        let changes = change_feed::append_batch(&tx, batch, &verdicts, self.changes)?;
         let taken_out = tasks.iter().map(|task| task.run(&tx, &mut books));
         let taken_out: Vec<Vec<Seq>> = taken_out.collect::<rusqlite::Result<_>>()?;
         let last_seq = batch.last().map_or(self.last_seq, |entry| entry.record.seq.max(self.last_seq));

@@ -129,8 +129,8 @@ pub mod store;
 
 // Shared types and helpers.
 pub mod options;
-pub mod changes;
 mod local;
+pub mod changes;
 pub mod permissions;
 pub mod event_log;
 mod receipt;

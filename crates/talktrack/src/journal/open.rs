@@ -6,12 +6,12 @@ use rusqlite::Connection;
 use talktrack_core::books::Books;
 use talktrack_core::clock::Seq;
 
-use crate::changes::{self, Change, ChangeKind};
+use crate::changes::{Change, ChangeKind};
 use crate::error::OpenError;
 use crate::journal::{adopt_outbox, outbox};
 use crate::local::database;
 use crate::local::disk_reserve::DiskReserve;
-use crate::local::tables::directory;
+use crate::local::tables::{changes, directory};
 use crate::options::Redirect;
 use crate::salvage;
 use crate::store::NotedStore;

@@ -10,7 +10,7 @@ use talktrack_core::clock::{Clock, Seq, SystemClock};
 use talktrack_core::ids::SessionId;
 use talktrack_core::record::{Body, DeadReason, Record, SessionEnd, Verdict};
 
-use crate::changes;
+use crate::changes::Change;
 use crate::event_log;
 use crate::health::{HealthState, Reporter};
 use crate::journal::append::append;
@@ -18,6 +18,7 @@ use crate::journal::purged::PurgedRecords;
 use crate::journal::window::{self, Window, WindowChange};
 use crate::journal::{Entry, Shared};
 use crate::local::database::{self, column_or_null, parse_id};
+use crate::local::tables::changes;
 use crate::options::Options;
 use crate::store::sqlite;
 use crate::store::sqlite::read_record;
@@ -375,7 +376,7 @@ pub(super) fn abandon_open_sessions(
     let verdicts = append(&tx, ends.iter(), books, &mut PurgedRecords::default())?;
     changes::append(
         &tx,
-        ends.iter().zip(&verdicts).filter_map(|(end, verdict)| changes::Change::from_record(end, verdict)),
+        ends.iter().zip(&verdicts).filter_map(|(end, verdict)| Change::from_record(end, verdict)),
     )?;
     sqlite::write_books(&tx, books, *last_seq)?;
     tx.commit()?;

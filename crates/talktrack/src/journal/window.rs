@@ -15,9 +15,10 @@ use talktrack_core::record::{Body, Record, RemovedRows};
 use crate::journal::bookkeeping::Bookkeeping as _;
 use crate::journal::purged::PurgedRecords;
 use crate::local::database::UuidText;
+use crate::local::tables::message_deletions;
 use crate::now::Now;
 use crate::options::Options;
-use crate::store::sqlite::{self, read_record};
+use crate::store::sqlite::read_record;
 use crate::writer::{LANES, Rewound};
 
 /// How long a record that deletes something stays in the window.
@@ -319,7 +320,7 @@ pub(super) fn note_removed(
         delete.removed = Some(rows.clone());
         if rows.session {
             // The session's tombstones would refuse the messages of a new session with the same id.
-            sqlite::forget_deleted_messages(tx, delete.session_id)?;
+            message_deletions::delete_of_session(tx, delete.session_id)?;
             let sql = "DELETE FROM journal WHERE session_id = ?1 AND seq < ?2 \
                        AND seq NOT IN (SELECT seq FROM pending WHERE session_id = ?1) RETURNING seq, message_id";
             let mut confirmed = tx.prepare_cached(sql)?;

@@ -1,6 +1,7 @@
 //! The SQLite file: how it is created and opened, its schema, and how its columns encode UUIDs, times and JSON.
 
 pub(crate) mod kept_open;
+pub(crate) mod stored_columns;
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};

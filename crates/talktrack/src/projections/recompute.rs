@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use rusqlite::{Row, Transaction, params};
+use rusqlite::Transaction;
 use talktrack_core::clock::Timestamp;
-use talktrack_core::message::Role;
-use talktrack_core::record::Status;
 use talktrack_core::stats::{Resolution, StatsBucket};
 
-use crate::local::database::{column_or_null, parse_time};
+use crate::local::tables::messages::counted;
+use crate::local::tables::sessions::counted::{self as counted_sessions, StartPlace, VisitedStarts};
 use crate::store::sqlite::rollup::{BucketPart, RollupTransaction, StaleBucket};
 
 /// A recomputation that is in progress.
@@ -19,39 +18,16 @@ pub(super) struct Recomputation {
     pub(super) spent: Duration,
     /// The last row that was counted.
     row: i64,
-    /// The start and the id of the last session that was counted.
-    session: (String, String),
-}
-
-/// The parts of a message that are counted.
-pub(super) struct CountedRow<'r> {
-    pub(super) row: i64,
-    pub(super) bucket: i64,
-    pub(super) role: Role,
-    pub(super) interrupted: bool,
-    pub(super) metrics: Option<&'r str>,
-}
-
-/// Reads a row of `rowid, created_at, role, interrupted, metrics`. `None` if it cannot be read.
-pub(super) fn read_counted_row<'r>(row: &'r Row<'_>) -> rusqlite::Result<Option<CountedRow<'r>>> {
-    let at = column_or_null(row, 1, parse_time)?;
-    let role = column_or_null(row, 2, |word| word.parse::<Role>().ok())?;
-    let Some((at, role)) = at.zip(role) else { return Ok(None) };
-    Ok(Some(CountedRow {
-        row: row.get(0)?,
-        bucket: Resolution::FiveMinutes.bucket_of(at),
-        role,
-        interrupted: row.get(3).unwrap_or_default(),
-        metrics: row.get_ref(4)?.as_str_or_null().ok().flatten(),
-    }))
+    /// The last session that was counted.
+    session: StartPlace,
 }
 
 impl Recomputation {
     pub(super) fn new(stale: StaleBucket) -> Self {
-        let begins = bucket_start(stale.bucket);
+        let session = StartPlace { started_at: bucket_start(stale.bucket), session_id: String::new() };
         let counted = StatsBucket::default();
         let spent = Duration::ZERO;
-        Self { stale, counted, spent, row: 0, session: (begins, String::new()) }
+        Self { stale, counted, spent, row: 0, session }
     }
 
     /// Counts at most `rows` further rows, and subtracts them from `rows`. Returns true if the recomputation
@@ -74,27 +50,23 @@ impl Recomputation {
         change: &RollupTransaction<'_>,
         left: &mut usize,
     ) -> rusqlite::Result<bool> {
-        let sql = "SELECT rowid, created_at, role, interrupted, metrics FROM conversation_messages \
-                   WHERE rowid BETWEEN ?1 AND ?2 ORDER BY rowid LIMIT ?3";
-        let mut statement = moment.prepare_cached(sql)?;
         let bucket = self.stale.bucket;
         while *left > 0 {
             let Some(run) = change.next_run(bucket, self.row)? else { return Ok(true) };
             let limit = *left;
             let mut seen = 0;
-            let mut rows = statement.query(params![run.first, run.last, limit])?;
-            while let Some(row) = rows.next()? {
-                self.row = row.get(0)?;
+            counted::visit_between(moment, run.first, run.last, limit, |row, said| {
+                self.row = row;
                 seen += 1;
-                match read_counted_row(row)? {
-                    Some(said) if said.bucket == bucket => {
-                        self.counted.messages.add_message(said.role, said.interrupted, said.metrics);
-                    }
+                let Some(said) = said else { return Ok(()) };
+                let said_in = Resolution::FiveMinutes.bucket_of(said.created_at);
+                if said_in != bucket {
                     // The message moved to an earlier time after it was first counted.
-                    Some(said) => change.move_row(said.row, said.bucket)?,
-                    None => {}
+                    return change.move_row(row, said_in);
                 }
-            }
+                self.counted.messages.add_message(said.role, said.interrupted, said.metrics);
+                Ok(())
+            })?;
             if seen < limit {
                 self.row = run.last;
             }
@@ -104,23 +76,14 @@ impl Recomputation {
     }
 
     fn count_sessions(&mut self, moment: &Transaction<'_>, left: &mut usize) -> rusqlite::Result<bool> {
-        let sql = "SELECT started_at, session_id, status, duration_seconds FROM conversation_sessions \
-                   WHERE (started_at, session_id) > (?1, ?2) AND started_at < ?3 ORDER BY started_at, session_id LIMIT ?4";
-        let mut statement = moment.prepare_cached(sql)?;
-        let limit = *left;
-        let mut seen = 0;
-        let (begins, id) = &self.session;
-        let mut rows = statement.query(params![begins, id, bucket_start(self.stale.bucket + 1), limit])?;
-        let mut last = None;
-        while let Some(row) = rows.next()? {
-            seen += 1;
-            if seen == limit {
-                last = Some((row.get(0)?, row.get(1)?));
-            }
-            let status = column_or_null(row, 2, Status::parse)?.unwrap_or(Status::Active);
-            self.counted.sessions.add_session(status, row.get(3).ok().flatten());
-        }
-        *left = left.saturating_sub(seen.max(1));
+        let until = bucket_start(self.stale.bucket + 1);
+        let sessions = &mut self.counted.sessions;
+        let visited =
+            counted_sessions::visit_starts(moment, &self.session, &until, *left, |status, seconds| {
+                sessions.add_session(status, seconds);
+            });
+        let VisitedStarts { count, last } = visited?;
+        *left = left.saturating_sub(count.max(1));
         let is_done = last.is_none();
         self.session = last.unwrap_or_default();
         Ok(is_done)

@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
-use talktrack_core::ids::MessageId;
+use rusqlite::Connection;
 
-use crate::changes::{self, ChangeKind};
-use crate::local::database::{self, text};
+use crate::changes::{ChangeKind, INVALIDATING};
+use crate::local::database;
+use crate::local::tables::{changes, messages};
 use crate::projections::file_projection::DerivedProjection;
 use crate::store::Step;
-use crate::store::sqlite::search_index::{self, IndexCheckpoint, IndexedText, SearchIndex};
+use crate::store::sqlite::search_index::{self, IndexCheckpoint, SearchIndex};
 
 /// The most messages of one step, and the most bytes of their text. A step takes a moment.
 const MAX_MESSAGES: usize = 500;
@@ -21,16 +21,6 @@ const MAX_CHANGES: usize = 1_000;
 /// The shortest time between two cleanings. Removing the words of deleted messages from the file rewrites
 /// all of it, a little at a time.
 const CLEANING_INTERVAL: Duration = Duration::from_secs(60 * 60);
-
-macro_rules! select_texts {
-    ($rest:literal) => {
-        concat!(
-            "SELECT m.rowid, coalesce(s.user_id, ''), m.session_id, m.content FROM conversation_messages m \
-             LEFT JOIN conversation_sessions s ON s.session_id = m.session_id ",
-            $rest
-        )
-    };
-}
 
 /// Keeps the index of a database up to date, and continues where the index ends.
 pub(super) struct SearchIndexer {
@@ -100,7 +90,7 @@ impl SearchIndexer {
         // All reads are from one moment, so the stored place in the changes is never before a row in the
         // index. If an earlier database is restored, that place shows that the index does not match it.
         let moment = self.database.unchecked_transaction()?;
-        let news = changes::read_kinds_since(&moment, &changes::INVALIDATING, before.change, MAX_CHANGES)?;
+        let news = changes::read_kinds_since(&moment, &INVALIDATING, before.change, MAX_CHANGES)?;
         if !news.is_gap_free {
             drop(moment);
             tracing::info!("search: the index does not match the database; rebuilding it");
@@ -118,21 +108,21 @@ impl SearchIndexer {
                     checkpoint.row = checkpoint.row.min(last);
                 }
                 (ChangeKind::Revision, Some(id)) => {
-                    let revised = revised_text(&moment, id, checkpoint.row)?;
+                    // The index has no revision of a message in a later row.
+                    let revised = messages::search::read_text(&moment, id, checkpoint.row)?;
                     change.put_texts(revised.as_slice())?;
                 }
                 _ => {}
             }
         }
-        let texts = new_texts(&moment, checkpoint.row)?;
+        let texts = messages::search::read_texts_after(&moment, checkpoint.row, MAX_MESSAGES, MAX_BYTES)?;
         change.put_texts(&texts)?;
         checkpoint.row = texts.last().map_or(checkpoint.row, |last| last.row);
         if checkpoint != before {
             change.commit(checkpoint)?;
             self.checkpoint = checkpoint;
         }
-        let newest = "SELECT coalesce(max(rowid), 0) FROM conversation_messages";
-        let newest: i64 = moment.prepare_cached(newest)?.query_row([], |row| row.get(0))?;
+        let newest = messages::read::newest_row(&moment)?;
         let unread = u64::from(news.changes.len() >= MAX_CHANGES);
         Ok((newest - checkpoint.row).max(0).unsigned_abs().max(unread))
     }
@@ -154,36 +144,4 @@ impl SearchIndexer {
         };
         Ok(has_more)
     }
-}
-
-/// Returns messages after this row, in their present state.
-fn new_texts(database: &Connection, row: i64) -> rusqlite::Result<Vec<IndexedText>> {
-    let sql = select_texts!("WHERE m.rowid > ?1 ORDER BY m.rowid LIMIT ?2");
-    let mut statement = database.prepare_cached(sql)?;
-    let mut rows = statement.query(params![row, MAX_MESSAGES])?;
-    let mut texts = Vec::new();
-    let mut bytes = 0;
-    while bytes < MAX_BYTES
-        && let Some(row) = rows.next()?
-    {
-        let text = text_of(row)?;
-        bytes += text.content.len();
-        texts.push(text);
-    }
-    Ok(texts)
-}
-
-/// Returns a message in its present state, if the index has an earlier revision of it.
-fn revised_text(database: &Connection, id: MessageId, row: i64) -> rusqlite::Result<Option<IndexedText>> {
-    let mut statement = database.prepare_cached(select_texts!("WHERE m.id = ?1 AND m.rowid <= ?2"))?;
-    statement.query_row(params![id.to_string(), row], text_of).optional()
-}
-
-fn text_of(row: &Row<'_>) -> rusqlite::Result<IndexedText> {
-    Ok(IndexedText {
-        row: row.get(0)?,
-        user_id: text(row, 1)?,
-        session_id: text(row, 2)?,
-        content: text(row, 3)?,
-    })
 }

@@ -5,14 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
+use rusqlite::{Connection, Transaction};
 use talktrack_core::clock::{Seq, Timestamp};
 use talktrack_core::stats::{Resolution, StatsBucket};
 
-use crate::changes::{self, Change, ChangeKind};
-use crate::local::database::{self, UuidText, column_or_null, parse_time};
+use crate::changes::{Change, ChangeKind};
+use crate::local::database;
+use crate::local::tables::{changes, messages, sessions};
 use crate::projections::file_projection::DerivedProjection;
-use crate::projections::recompute::{CountedRow, Recomputation, read_counted_row};
+use crate::projections::recompute::Recomputation;
 use crate::store::Step;
 use crate::store::sqlite::rollup::{self, BucketPart, RollupCheckpoint, RollupFile, RowRun};
 
@@ -117,17 +118,12 @@ impl DerivedProjection for StatsRollup {
             change.commit(checkpoint)?;
             self.checkpoint = checkpoint;
         }
-        let left = (newest_row(&moment)? - checkpoint.row).max(0).unsigned_abs();
+        let left = (messages::read::newest_row(&moment)? - checkpoint.row).max(0).unsigned_abs();
         Ok(match left.max(u64::from(waits)) {
             0 => Step::UpToDate,
             left => Step::More(left),
         })
     }
-}
-
-fn newest_row(moment: &Transaction<'_>) -> rusqlite::Result<i64> {
-    let newest = "SELECT coalesce(max(rowid), 0) FROM conversation_messages";
-    moment.prepare_cached(newest)?.query_row([], |row| row.get(0))
 }
 
 /// Returns the last counted row that still contains the same message. SQLite reuses the row numbers of
@@ -137,19 +133,10 @@ fn last_row_of_old(
     before: RollupCheckpoint,
     has_deletions: bool,
 ) -> rusqlite::Result<i64> {
-    if !has_deletions && newest_row(moment)? >= before.row {
+    if !has_deletions && messages::read::newest_row(moment)? >= before.row {
         return Ok(before.row);
     }
-    let sql = "SELECT rowid, seq FROM conversation_messages WHERE rowid <= ?1 ORDER BY rowid DESC";
-    let mut statement = moment.prepare_cached(sql)?;
-    let mut rows = statement.query([before.row])?;
-    while let Some(row) = rows.next()? {
-        let seq: Option<Seq> = row.get(1)?;
-        if seq.is_none_or(|seq| seq <= before.change) {
-            return row.get(0);
-        }
-    }
-    Ok(0)
+    messages::counted::last_row_accepted_until(moment, before.row, before.change)
 }
 
 /// Marks the buckets whose counted rows a change has touched.
@@ -170,19 +157,12 @@ fn mark_changed(
             })
         }
         (ChangeKind::Revision, Some(id)) => {
-            let sql = "SELECT created_at FROM conversation_messages WHERE id = ?1 AND rowid <= ?2";
-            let moment_of = |row: &rusqlite::Row<'_>| column_or_null(row, 0, parse_time);
-            let id = UuidText::new(id);
-            let at =
-                moment.prepare_cached(sql)?.query_row(params![id.as_str(), row], moment_of).optional()?;
-            mark_stale(change, at.flatten(), BucketPart::Messages)
+            let at = messages::counted::read_created_at(moment, id, row)?;
+            mark_stale(change, at, BucketPart::Messages)
         }
         _ => {
-            let sql = "SELECT started_at FROM conversation_sessions WHERE session_id = ?1";
-            let id = UuidText::new(news.session_id);
-            let moment_of = |row: &rusqlite::Row<'_>| column_or_null(row, 0, parse_time);
-            let at = moment.prepare_cached(sql)?.query_row([id.as_str()], moment_of).optional()?;
-            mark_stale(change, at.flatten(), BucketPart::Sessions)
+            let at = sessions::read::read_started_at(moment, news.session_id)?;
+            mark_stale(change, at, BucketPart::Sessions)
         }
     }
 }
@@ -201,21 +181,13 @@ fn mark_new_sessions(
     change: &rollup::RollupTransaction<'_>,
     checkpoint: &mut RollupCheckpoint,
 ) -> rusqlite::Result<usize> {
-    let newest = "SELECT coalesce(max(rowid), 0) FROM conversation_sessions";
-    let newest: i64 = moment.prepare_cached(newest)?.query_row([], |row| row.get(0))?;
-    checkpoint.session = checkpoint.session.min(newest);
-    let sql = "SELECT rowid, started_at FROM conversation_sessions WHERE rowid > ?1 ORDER BY rowid LIMIT ?2";
-    let mut statement = moment.prepare_cached(sql)?;
-    let mut rows = statement.query(params![checkpoint.session, MAX_ROWS])?;
-    let mut buckets = BTreeSet::new();
-    let mut found = 0;
-    while let Some(row) = rows.next()? {
-        checkpoint.session = row.get(0)?;
-        buckets.extend(column_or_null(row, 1, parse_time)?.map(|at| Resolution::FiveMinutes.bucket_of(at)));
-        found += 1;
-    }
+    checkpoint.session = checkpoint.session.min(sessions::counted::newest_row(moment)?);
+    let found = sessions::counted::read_starts_after(moment, checkpoint.session, MAX_ROWS)?;
+    checkpoint.session = found.last().map_or(checkpoint.session, |(row, _)| *row);
+    let starts = found.iter().filter_map(|(_, started_at)| *started_at);
+    let buckets: BTreeSet<i64> = starts.map(|at| Resolution::FiveMinutes.bucket_of(at)).collect();
     buckets.into_iter().try_for_each(|bucket| change.mark_stale(bucket, BucketPart::Sessions))?;
-    Ok(found)
+    Ok(found.len())
 }
 
 /// Returns the bucket in which a record was accepted.
@@ -238,22 +210,19 @@ fn new_rows(
     checkpoint: &mut RollupCheckpoint,
     now: i64,
 ) -> rusqlite::Result<NewRows> {
-    let sql = "SELECT rowid, created_at, role, interrupted, metrics FROM conversation_messages \
-               WHERE rowid > ?1 ORDER BY rowid LIMIT ?2";
-    let mut statement = moment.prepare_cached(sql)?;
-    let mut rows = statement.query(params![checkpoint.row, MAX_ROWS])?;
     let mut buckets = BTreeMap::<i64, StatsBucket>::new();
     let mut runs = Vec::<RowRun>::new();
     let mut put_off = BTreeSet::new();
-    while let Some(row) = rows.next()? {
-        checkpoint.row = row.get(0)?;
+    let after = checkpoint.row;
+    messages::counted::visit_after(moment, after, MAX_ROWS, |row, said| {
+        checkpoint.row = row;
         // Unreadable rows are not counted.
-        let Some(CountedRow { row, bucket, role, interrupted, metrics }) = read_counted_row(row)? else {
-            continue;
-        };
+        let Some(said) = said else { return Ok(()) };
+        let bucket = Resolution::FiveMinutes.bucket_of(said.created_at);
         let is_of_now = (now - RECENT_BUCKETS..=now).contains(&bucket);
         if is_of_now || buckets.len() < MAX_BUCKETS || buckets.contains_key(&bucket) {
-            buckets.entry(bucket).or_default().messages.add_message(role, interrupted, metrics);
+            let counts = &mut buckets.entry(bucket).or_default().messages;
+            counts.add_message(said.role, said.interrupted, said.metrics);
         } else {
             put_off.insert(bucket);
         }
@@ -261,7 +230,8 @@ fn new_rows(
             Some(run) if run.bucket == bucket && run.last == row - 1 => run.last = row,
             _ => runs.push(RowRun { first: row, last: row, bucket }),
         }
-    }
+        Ok(())
+    })?;
     Ok(NewRows { buckets, runs, put_off })
 }
 

@@ -3,17 +3,19 @@
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{CachedStatement, Transaction, params};
+use rusqlite::{CachedStatement, Transaction};
 use sqlite_salvage::{Database, Record as FoundRecord, Unreadable, Value};
-use talktrack_core::clock::{Clock as _, Seq, SystemClock, Timestamp};
-use talktrack_core::ids::{SessionId, UserId};
+use talktrack_core::clock::{Clock as _, Seq, SystemClock};
+use talktrack_core::ids::UserId;
 use talktrack_core::record::{Record, SessionStart};
 
-use crate::local::database::{self, column, column_or_null, parse_id, parse_time};
-use crate::salvage::report::{IncompleteSession, Salvaged};
+use crate::local::database;
+use crate::local::tables::messages::checks::KnownSession;
+use crate::local::tables::sessions::checks::WrongCount;
+use crate::local::tables::{deleted_sessions, messages, sessions};
+use crate::salvage::report::Salvaged;
 use crate::salvage::tables::{SalvagedTable, SqlValue};
 use crate::salvage::totals;
-use crate::store::sqlite;
 use crate::writer::Writer;
 
 /// A `seq` is a time. One that is further in the future than this is damaged, even if the clock was wrong.
@@ -28,7 +30,7 @@ pub(super) fn rebuild(damaged: &Database, draft: &Path) -> rusqlite::Result<Salv
     let tx = connection.transaction()?;
     let horizon = Seq::from(SystemClock.now().plus(FUTURE));
     let mut rebuilder = Rebuilder { tx: &tx, books: None, broken: 0, horizon, renumbered: Seq::ZERO };
-    tx.execute_batch("CREATE TEMP TABLE session_index (user_id, started_at, session_id)")?;
+    sessions::checks::create_index_copy(&tx)?;
     rebuilder.copy_rows(damaged)?;
     let books = rebuilder.books;
     let broken = rebuilder.broken;
@@ -165,18 +167,12 @@ impl Rebuilder<'_> {
     /// Removes the older version of a row: if a page of the WAL was broken, an older page may contain the
     /// same row again.
     fn prefer_newer(&self, table: SalvagedTable, values: &[Value]) -> rusqlite::Result<()> {
-        let (sql, values) = match table {
-            SalvagedTable::Messages => (
-                "DELETE FROM conversation_messages WHERE id = ?1 AND revision < ?2",
-                [&values[0], &values[11]],
-            ),
-            SalvagedTable::Sessions => (
-                "DELETE FROM conversation_sessions WHERE session_id = ?1 AND last_event_at < ?2",
-                [&values[1], &values[12]],
-            ),
-            _ => return Ok(()),
-        };
-        self.tx.prepare_cached(sql)?.execute(values.map(SqlValue)).map(drop)
+        let value = |column: usize| SqlValue(&values[column]);
+        match table {
+            SalvagedTable::Messages => messages::checks::delete_older(self.tx, &value(0), &value(11)),
+            SalvagedTable::Sessions => sessions::checks::delete_older(self.tx, &value(1), &value(12)),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -191,72 +187,36 @@ fn parse_intact(values: &[Value]) -> Option<Record> {
 fn remove_deleted(tx: &Transaction<'_>) -> rusqlite::Result<()> {
     let tables =
         ["conversation_messages", "conversation_sessions", "session_index", "journal", "dead_letters"];
-    tables.into_iter().try_for_each(|table| {
-        let sql =
-            format!("DELETE FROM {table} WHERE session_id IN (SELECT session_id FROM deleted_sessions)");
-        tx.execute(&sql, []).map(drop)
-    })?;
-    let sql = "DELETE FROM conversation_messages WHERE EXISTS (SELECT 1 FROM conversation_message_deletions gone \
-               WHERE gone.session_id = conversation_messages.session_id AND gone.message_id = conversation_messages.id)";
-    tx.execute(sql, []).map(drop)
+    tables.into_iter().try_for_each(|table| deleted_sessions::delete_from_table(tx, table))?;
+    messages::checks::delete_with_tombstone(tx)
 }
 
 /// Writes missing session rows again, from the index or else from the messages. Returns how many there
 /// were.
 fn restore_sessions(tx: &Transaction<'_>) -> rusqlite::Result<u64> {
-    const KNOWN: [&str; 2] = [
-        "SELECT session_id, user_id, started_at FROM session_index i \
-         WHERE NOT EXISTS (SELECT 1 FROM conversation_sessions s WHERE s.session_id = i.session_id)",
-        "SELECT session_id, max(user_id), min(created_at) FROM conversation_messages m \
-         WHERE NOT EXISTS (SELECT 1 FROM conversation_sessions s WHERE s.session_id = m.session_id) GROUP BY session_id",
-    ];
-    let mut restored = 0;
-    for sql in KNOWN {
-        let mut missing = tx.prepare(sql)?;
-        let rows = missing.query_map([], |row| {
-            Ok((column(row, 0, parse_id)?, column_or_null(row, 1, parse_id)?, column(row, 2, parse_time)?))
-        })?;
-        for (session_id, user, started_at) in rows.collect::<rusqlite::Result<Vec<_>>>()? {
-            restore(tx, session_id, user, started_at)?;
-            restored += 1;
-        }
-    }
-    Ok(restored)
+    let in_index = sessions::checks::read_missing(tx)?;
+    in_index.iter().try_for_each(|known| restore(tx, known))?;
+    let in_messages = messages::checks::read_orphaned_sessions(tx)?;
+    in_messages.iter().try_for_each(|known| restore(tx, known))?;
+    Ok((in_index.len() + in_messages.len()) as u64)
 }
 
 /// Restores the session as open. The first start after a crash ends it, as of its last event.
-fn restore(
-    tx: &Transaction<'_>,
-    session_id: SessionId,
-    user: Option<UserId>,
-    started_at: Timestamp,
-) -> rusqlite::Result<()> {
+fn restore(tx: &Transaction<'_>, known: &KnownSession) -> rusqlite::Result<()> {
+    let KnownSession { session_id, started_at, .. } = *known;
     // If only system messages are left, the user is unknown.
-    let user_id = user.unwrap_or(UserId::nil());
+    let user_id = known.user_id.clone().unwrap_or(UserId::nil());
     let external_id = None;
     let metadata = None;
     let resumed = true;
     let start = SessionStart { session_id, user_id, external_id, metadata, started_at, resumed };
-    sqlite::insert_session(tx, started_at.into(), &start, false)?;
-    let sql = "UPDATE conversation_sessions SET last_event_at = max(last_event_at, coalesce((SELECT max(created_at) \
-               FROM conversation_messages m WHERE m.session_id = ?1), '')) WHERE session_id = ?1";
-    tx.prepare_cached(sql)?.execute(params![session_id.to_string()]).map(drop)
+    sessions::insert_session(tx, started_at.into(), &start, false)?;
+    sessions::checks::advance_last_event(tx, session_id)
 }
 
 /// Corrects the message count of each session, and returns the sessions that had more messages.
-fn correct_message_counts(tx: &Transaction<'_>) -> rusqlite::Result<Vec<IncompleteSession>> {
-    let sql = "SELECT session_id, message_count, n FROM (SELECT s.session_id, s.message_count, \
-               (SELECT count(*) FROM conversation_messages m WHERE m.session_id = s.session_id) n \
-               FROM conversation_sessions s) WHERE message_count <> n";
-    let mut differing = tx.prepare(sql)?;
-    let differing = differing.query_map([], |row| {
-        Ok(IncompleteSession { session_id: row.get(0)?, counted: row.get(1)?, found: row.get(2)? })
-    })?;
-    let differing = differing.collect::<rusqlite::Result<Vec<_>>>()?;
-    let mut correct =
-        tx.prepare("UPDATE conversation_sessions SET message_count = ?2 WHERE session_id = ?1")?;
-    for session in &differing {
-        correct.execute(params![session.session_id, session.found])?;
-    }
-    Ok(differing.into_iter().filter(|session| session.counted > session.found).collect())
+fn correct_message_counts(tx: &Transaction<'_>) -> rusqlite::Result<Vec<WrongCount>> {
+    let wrong = sessions::checks::read_wrong_counts(tx)?;
+    sessions::checks::correct_counts(tx, &wrong)?;
+    Ok(wrong.into_iter().filter(|session| session.counted > session.found).collect())
 }

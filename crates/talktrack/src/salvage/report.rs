@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use crate::local::tables::sessions::checks::WrongCount;
+
 /// The most sessions that a report names. Others are only counted.
 const MOST_NAMED: usize = 1_000;
 
@@ -32,14 +34,6 @@ pub(super) struct Losses {
     pub(super) broken_records: u64,
     /// Sessions with fewer messages than they counted, in words.
     pub(super) incomplete: Vec<String>,
-}
-
-/// A session with fewer messages than it counted.
-#[derive(Debug)]
-pub(super) struct IncompleteSession {
-    pub(super) session_id: String,
-    pub(super) counted: u64,
-    pub(super) found: u64,
 }
 
 impl Salvaged {
@@ -81,10 +75,10 @@ impl Salvaged {
 
 impl Losses {
     /// Adds the losses per session, because each session also knows how many messages it had.
-    pub(super) fn add_sessions(&mut self, sessions: &[IncompleteSession]) {
+    pub(super) fn add_sessions(&mut self, sessions: &[WrongCount]) {
         let sum = sessions.iter().map(|session| session.counted - session.found).sum();
         self.messages = self.messages.max(sum);
-        let name = |IncompleteSession { session_id, counted, found }: &IncompleteSession| {
+        let name = |WrongCount { session_id, counted, found }: &WrongCount| {
             format!("session {session_id}: {found} of {counted} messages")
         };
         self.incomplete = sessions.iter().map(name).collect();

@@ -5,7 +5,7 @@ use sqlite_salvage::Value;
 use talktrack_core::books::Books;
 use talktrack_core::clock::{Clock as _, Seq, SystemClock};
 
-use crate::changes;
+use crate::local::tables::{changes, messages, sessions};
 use crate::salvage::report::{Losses, Salvaged};
 use crate::store::sqlite;
 
@@ -87,19 +87,14 @@ pub(super) fn are_sound(connection: &Connection) -> rusqlite::Result<bool> {
 fn count_rows(tx: &Transaction<'_>, horizon: Seq) -> rusqlite::Result<SalvagedCounts> {
     let count = |sql: &str| tx.query_row(sql, [], |row| row.get(0));
     Ok(SalvagedCounts {
-        messages: count("SELECT count(*) FROM conversation_messages")?,
-        sessions: count("SELECT count(*) FROM conversation_sessions")?,
+        messages: messages::read::count(tx)?,
+        sessions: sessions::read::count(tx)?,
         pending: count("SELECT count(message_id) FROM pending")?,
         waiting: count("SELECT count(*) FROM pending")?,
         waiting_bytes: count("SELECT coalesce(sum(octet_length(body)), 0) FROM pending")?,
         letters: count("SELECT count(message_id) FROM dead_letters")?,
         all_letters: count("SELECT count(*) FROM dead_letters")?,
-        last_seq: tx.query_row(
-            "SELECT coalesce(max(seq), 0) FROM (SELECT seq FROM conversation_messages UNION ALL \
-             SELECT seq FROM journal UNION ALL SELECT seq FROM dead_letters) WHERE seq <= ?1",
-            [horizon],
-            |row| row.get(0),
-        )?,
+        last_seq: messages::checks::newest_seq_of_file(tx, horizon)?,
     })
 }
 

@@ -1,12 +1,10 @@
 //! SQLite as the store. The journal's own transaction writes the rows, so a durable record is also stored.
 
 mod write;
-mod sessions;
+mod session_records;
 mod audit;
 mod rows;
 mod read;
-mod session_list;
-mod session_preview;
 mod journal_records;
 mod pending;
 mod dead_letters;
@@ -21,11 +19,11 @@ mod derived;
 
 pub use dead_letters::{BooksCheck, DeadLetter, Replayed};
 pub(crate) use deleted::{is_refused, note_deleted, note_deleted_claim};
-pub(crate) use deleted_messages::{DeletedMessages, forget_deleted_messages, note_deleted_message};
+pub(crate) use deleted_messages::{DeletedMessages, note_deleted_message};
 pub use journal_records::JournalRecord;
 pub(crate) use journal_records::read_record;
 pub(crate) use owner::owner;
 pub use read::SqliteReader;
 pub(crate) use rows::{BOOKS_COLUMNS, books_row};
-pub(crate) use sessions::{abandon_open_sessions, insert_session};
+pub(crate) use session_records::abandon_open_sessions;
 pub(crate) use write::{write_books, write_records};

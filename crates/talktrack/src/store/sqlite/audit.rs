@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 
-use crate::local::database::text;
+use crate::local::tables::{messages, sessions};
 use crate::store::Audit;
 use crate::store::sqlite::rows::{BOOKS_COLUMNS, REMEDY, books_row, note_damage};
 
@@ -12,8 +12,8 @@ pub(super) fn audit_file(connection: &Connection) -> rusqlite::Result<Audit> {
     let books = connection.query_row(&format!("SELECT {BOOKS_COLUMNS} FROM books"), [], books_row)?;
     let mut audit = Audit {
         books: Some(books),
-        sessions: count("SELECT count(*) FROM conversation_sessions")?,
-        messages: count("SELECT count(*) FROM conversation_messages")?,
+        sessions: sessions::read::count(connection)?,
+        messages: messages::read::count(connection)?,
         dead_letters: count("SELECT count(*) FROM dead_letters WHERE message_id IS NOT NULL")?,
         journal: count("SELECT count(*) FROM pending WHERE message_id IS NOT NULL")?,
         problems: Vec::new(),
@@ -56,22 +56,9 @@ pub(super) fn audit_file(connection: &Connection) -> rusqlite::Result<Audit> {
 /// Lists sessions whose figures differ from their rows, messages without a session, and messages with
 /// corrupt JSON columns: the first 20 of each.
 fn find_inconsistencies(connection: &Connection) -> rusqlite::Result<Vec<String>> {
-    const QUESTIONS: [&str; 4] = [
-        "SELECT 'session ' || session_id || ' counts ' || message_count || ' messages, but ' || n || ' are stored' FROM \
-         (SELECT s.session_id, s.message_count, (SELECT count(*) FROM conversation_messages m WHERE m.session_id = s.session_id) n \
-         FROM conversation_sessions s) WHERE message_count <> n LIMIT 20",
-        "SELECT 'message ' || id || ' belongs to session ' || session_id || ', which does not exist' FROM conversation_messages m \
-         WHERE NOT EXISTS (SELECT 1 FROM conversation_sessions s WHERE s.session_id = m.session_id) LIMIT 20",
-        "SELECT 'message ' || id || ' has metadata, parts or metrics that are no longer JSON' FROM conversation_messages \
-         WHERE NOT (coalesce(json_valid(metadata), 1) AND coalesce(json_valid(parts), 1) AND coalesce(json_valid(metrics), 1)) LIMIT 20",
-        "SELECT 'session ' || session_id || ' is ' || coalesce(status, 'null') || ' and has ended_at ' || coalesce(ended_at, 'null') \
-         FROM conversation_sessions WHERE status IN ('active', 'ended', 'abandoned') AND (status = 'active') <> (ended_at IS NULL) LIMIT 20",
-    ];
-    let mut problems = Vec::new();
-    for question in QUESTIONS {
-        let mut statement = connection.prepare(question)?;
-        let found = statement.query_map([], |row| text(row, 0))?;
-        problems.extend(found.collect::<rusqlite::Result<Vec<String>>>()?);
-    }
+    let mut problems = sessions::checks::describe_wrong_counts(connection)?;
+    problems.extend(messages::checks::describe_orphans(connection)?);
+    problems.extend(messages::checks::describe_invalid_json(connection)?);
+    problems.extend(sessions::checks::describe_wrong_ends(connection)?);
     Ok(problems)
 }

@@ -3,11 +3,11 @@
 
 use std::collections::HashMap;
 
-use rusqlite::{Connection, Transaction, params};
+use rusqlite::{Connection, Transaction};
 use talktrack_core::clock::{Clock as _, SystemClock};
 use talktrack_core::ids::{MessageId, SessionId};
 
-use crate::local::database::UuidText;
+use crate::local::tables::message_deletions;
 
 /// Tells which messages were deleted, for one batch. Most sessions have no such message; this is queried
 /// once per session.
@@ -22,21 +22,14 @@ impl DeletedMessages {
         session_id: SessionId,
         message_id: MessageId,
     ) -> rusqlite::Result<bool> {
-        const ANY: &str =
-            "SELECT EXISTS (SELECT 1 FROM conversation_message_deletions WHERE session_id = ?1)";
-        const ONE: &str = "SELECT EXISTS (SELECT 1 FROM conversation_message_deletions WHERE session_id = ?1 AND message_id = ?2)";
-        let session = UuidText::new(session_id);
         let has_any = match self.0.get(&session_id) {
             Some(has_any) => *has_any,
             None => {
-                let has_any =
-                    connection.prepare_cached(ANY)?.query_row([session.as_str()], |row| row.get(0))?;
+                let has_any = message_deletions::has_any(connection, session_id)?;
                 *self.0.entry(session_id).or_insert(has_any)
             }
         };
-        let message = UuidText::new(message_id);
-        let ids = [session.as_str(), message.as_str()];
-        if has_any { connection.prepare_cached(ONE)?.query_row(ids, |row| row.get(0)) } else { Ok(false) }
+        if has_any { message_deletions::contains(connection, session_id, message_id) } else { Ok(false) }
     }
 }
 
@@ -46,13 +39,5 @@ pub(crate) fn note_deleted_message(
     session_id: &str,
     message_id: &str,
 ) -> rusqlite::Result<()> {
-    let sql = "INSERT OR IGNORE INTO conversation_message_deletions (message_id, session_id, deleted_at) VALUES (?1, ?2, ?3)";
-    let now = SystemClock.now().to_string();
-    tx.prepare_cached(sql)?.execute(params![message_id, session_id, now]).map(drop)
-}
-
-/// Removes the tombstones of the session's messages once the session is gone.
-pub(crate) fn forget_deleted_messages(tx: &Transaction<'_>, session_id: SessionId) -> rusqlite::Result<()> {
-    let sql = "DELETE FROM conversation_message_deletions WHERE session_id = ?1";
-    tx.prepare_cached(sql)?.execute([UuidText::new(session_id).as_str()]).map(drop)
+    message_deletions::insert_tombstone(tx, session_id, message_id, SystemClock.now())
 }

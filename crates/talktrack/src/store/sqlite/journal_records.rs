@@ -1,21 +1,21 @@
-//! Queries for callers that follow durable records: changes, pending records, and rows by their ids.
+//! Queries for callers that follow durable records: changes and pending records.
 
 use std::collections::HashMap;
 
 use rusqlite::{Connection, Row};
 use talktrack_core::clock::Seq;
 use talktrack_core::error::ReadError;
-use talktrack_core::ids::{MessageId, SessionId, UserId};
+use talktrack_core::ids::UserId;
 use talktrack_core::record::Record;
 
-use crate::changes::{self, Change, Changes};
+use crate::changes::{Change, Changes};
 use crate::local::database::UuidText;
+use crate::local::tables::changes;
 use crate::store::sqlite::SqliteReader;
-use crate::store::sqlite::rows::{read_message, read_session};
-use crate::store::{MessageRow, PAGE_BYTES, Page, SessionRow};
+use crate::store::{MessageRow, PAGE_BYTES};
 
 impl SqliteReader {
-    /// Returns up to `limit` changes after a place in their order (see [`changes`]), and the place to
+    /// Returns up to `limit` changes after a place in their order (see [`changes`](crate::changes)), and the place to
     /// continue from.
     ///
     /// # Errors
@@ -119,20 +119,4 @@ pub(crate) fn read_record(row: &Row<'_>) -> rusqlite::Result<(Seq, Option<Record
     let record: Option<Record> = if intact { serde_json::from_slice(body).ok() } else { None };
     // The row's own number may be damaged: the store's answer would then be for a row that does not exist.
     Ok((seq, record.filter(|record| record.seq == seq)))
-}
-
-/// Returns the sessions with these ids that exist.
-pub(super) fn sessions_by_id(
-    connection: &Connection,
-    ids: &[SessionId],
-) -> rusqlite::Result<Vec<SessionRow>> {
-    ids.iter().filter_map(|id| read_session(connection, *id).transpose()).collect()
-}
-
-/// Returns the messages with these ids that exist.
-pub(super) fn messages_by_id(
-    connection: &Connection,
-    ids: &[MessageId],
-) -> rusqlite::Result<Page<MessageRow>> {
-    Page::fill(ids.iter().filter_map(|id| read_message(connection, *id).transpose()), None)
 }

@@ -8,37 +8,25 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::Connection;
 use talktrack_core::clock::Timestamp;
 use talktrack_core::error::ReadError;
 use talktrack_core::ids::{MessageId, SessionId, UserId};
 use talktrack_core::search::{Hit, SearchCursor, SearchError, SearchFilter};
 use talktrack_core::stats::{Stats, StatsError, TimeRange};
 
-use crate::local::database::{self, UuidText, column_or_null, parse_time, read_error};
+use crate::local::database::{self, read_error};
 use crate::local::reader_pool::ReaderPool;
+use crate::local::tables::sessions::list::{self, FoundSessions, SessionList};
+use crate::local::tables::{deleted_sessions, messages, sessions};
+use crate::store::sqlite::audit;
 use crate::store::sqlite::derived::DerivedReader;
-use crate::store::sqlite::rows::{
-    MESSAGE_COLUMNS, REMEDY, SESSION_COLUMNS, has_id, message_row, note_damage, read_session, session_row,
-};
+use crate::store::sqlite::rows::{REMEDY, note_damage};
 use crate::store::sqlite::search::{self, Searchers};
-use crate::store::sqlite::session_list::{self, SessionList};
-use crate::store::sqlite::{audit, deleted, journal_records, session_preview};
 use crate::store::{
     Audit, DeletedSession, MessageCursor, MessageRow, Page, Read, Rows, SessionCursor, SessionFilter,
     SessionPreview, SessionRow, Viewer,
 };
-
-const HAS_ID: &str = has_id!("session_id");
-const HAS_MESSAGE_ID: &str = has_id!("id");
-
-/// Messages after the one with the id `?4` in a transcript. Used if a cursor cannot carry the last row's
-/// time: the query looks it up. NULL sorts first.
-const AFTER_ROW: &str = "EXISTS (SELECT 1 FROM conversation_messages AS last WHERE last.id = ?4 AND CASE \
-     WHEN conversation_messages.created_at IS last.created_at \
-       THEN (coalesce(conversation_messages.seq, 0), conversation_messages.id) > (coalesce(last.seq, 0), last.id) \
-     ELSE conversation_messages.created_at IS NOT NULL \
-       AND (last.created_at IS NULL OR conversation_messages.created_at > last.created_at) END)";
 
 /// Reads a talktrack SQLite file. Several readers may use the file while one process writes it.
 #[derive(Debug, Clone)]
@@ -86,11 +74,7 @@ impl SqliteReader {
 
     /// Returns the number of the newest row of messages, or 0 if there is none.
     pub(super) async fn newest_row(&self) -> Result<i64, ReadError> {
-        self.look_up(|connection| {
-            connection
-                .query_row("SELECT coalesce(max(rowid), 0) FROM conversation_messages", [], |row| row.get(0))
-        })
-        .await
+        self.look_up(messages::read::newest_row).await
     }
 
     /// Looks up rows by their keys, on the connection that is kept for this. A query whose cost grows with the size
@@ -143,11 +127,38 @@ pub(super) fn to_read_error(connection: &Connection, error: rusqlite::Error) -> 
     ReadError::damaged(format!("the database file is damaged ({error}); {REMEDY}"))
 }
 
+/// True if `viewer` may see the session. `None` may see all.
+fn may_see(
+    connection: &Connection,
+    session_id: SessionId,
+    viewer: Option<&UserId>,
+) -> rusqlite::Result<bool> {
+    let Some(viewer) = viewer else { return Ok(true) };
+    let session = sessions::read::read_session(connection, session_id)?;
+    Ok(session.is_some_and(|session| session.user_id.as_ref() == Some(viewer)))
+}
+
+/// Returns the summaries of those sessions that `viewer` may see.
+fn read_previews(
+    connection: &Connection,
+    ids: &[SessionId],
+    viewer: Option<&UserId>,
+) -> rusqlite::Result<Vec<SessionPreview>> {
+    let mut previews = Vec::with_capacity(ids.len());
+    for &session_id in ids {
+        if may_see(connection, session_id, viewer)? {
+            previews.extend(messages::previews::read_preview(connection, session_id)?);
+        }
+    }
+    Ok(previews)
+}
+
 #[async_trait]
 impl Rows for SqliteReader {
     async fn session(&self, session_id: SessionId) -> Result<Option<SessionRow>, ReadError> {
         let viewer = self.viewer.clone();
-        let row = self.look_up(move |connection| read_session(connection, session_id)).await?;
+        let row =
+            self.look_up(move |connection| sessions::read::read_session(connection, session_id)).await?;
         Ok(row.filter(|row| viewer.is_none() || row.user_id == viewer))
     }
 
@@ -160,15 +171,15 @@ impl Rows for SqliteReader {
         let viewer = self.viewer.clone();
         let user = filter.user_id.as_ref().or(viewer.as_ref()).cloned();
         let matching = filter.matching.clone();
-        let list = move |connection: &Connection, found: Option<(&str, String)>| {
-            session_list::read_page(connection, &SessionList { filter, viewer, found }, after, limit)
+        let read_page = move |connection: &Connection, found: Option<FoundSessions>| {
+            list::read_page(connection, &SessionList { filter, viewer, found }, after, limit)
         };
         let Some(query) = matching else {
-            return self.run_query(move |connection| list(connection, None)).await;
+            return self.run_query(move |connection| read_page(connection, None)).await;
         };
         let asked = self.searchers.run_query(move |connection| {
             let found = search::matching_sessions(connection, &query, user.as_ref())?;
-            list(connection, Some(found))
+            read_page(connection, Some(found))
         });
         Ok(asked.await?)
     }
@@ -182,29 +193,15 @@ impl Rows for SqliteReader {
             return Ok(None);
         }
         let name = external_id.to_owned();
-        let user_id = UuidText::new(user_id);
-        self.look_up(move |connection| {
-            let sql = format!(
-                "SELECT {SESSION_COLUMNS} FROM conversation_sessions WHERE user_id = ?1 AND external_id = ?2 AND {HAS_ID} \
-                 ORDER BY started_at DESC, session_id DESC LIMIT 1"
-            );
-            connection
-                .prepare_cached(&sql)?
-                .query_row(params![user_id.as_str(), name], session_row)
-                .optional()
-        })
-        .await
+        let user_id = user_id.clone();
+        self.look_up(move |connection| sessions::read::read_by_external_id(connection, &user_id, &name)).await
     }
 
     async fn sessions_by_prefix(&self, prefix: &str, limit: usize) -> Result<Vec<SessionRow>, ReadError> {
         let from = prefix.to_ascii_lowercase();
-        let viewer = self.viewer.as_ref().map(ToString::to_string);
+        let viewer = self.viewer.clone();
         self.run_query(move |connection| {
-            let sql = format!(
-                "SELECT {SESSION_COLUMNS} FROM conversation_sessions WHERE session_id >= ?1 AND session_id < ?1 || 'g' \
-                 AND {HAS_ID} AND (?3 IS NULL OR user_id = ?3) ORDER BY session_id LIMIT ?2"
-            );
-            connection.prepare_cached(&sql)?.query_map(params![from, limit, viewer], session_row)?.collect()
+            sessions::read::read_by_prefix(connection, &from, viewer.as_ref(), limit)
         })
         .await
     }
@@ -217,27 +214,10 @@ impl Rows for SqliteReader {
     ) -> Result<Page<MessageRow>, ReadError> {
         let viewer = self.viewer.clone();
         self.run_query(move |connection| {
-            if viewer.is_some()
-                && read_session(connection, session_id)?.is_none_or(|session| session.user_id != viewer)
-            {
+            if !may_see(connection, session_id, viewer.as_ref())? {
                 return Ok(Page::default());
             }
-            let at = after.and_then(|cursor| cursor.created_at.known());
-            let (seq, id) = after.map(|cursor| (cursor.seq, cursor.id.to_string())).unwrap_or_default();
-            let place = match (after, at) {
-                (None, _) => "true",
-                (Some(_), Some(_)) => "(created_at, coalesce(seq, 0), id) > (?2, ?3, ?4)",
-                (Some(_), None) => AFTER_ROW,
-            };
-            let sql = format!(
-                "SELECT {MESSAGE_COLUMNS} FROM conversation_messages WHERE session_id = ?1 AND {HAS_MESSAGE_ID} AND {place} \
-                 ORDER BY created_at, coalesce(seq, 0), id LIMIT ?5"
-            );
-            let session_id = UuidText::new(session_id);
-            let at = at.map(|at| at.to_string());
-            let mut statement = connection.prepare_cached(&sql)?;
-            // Each form uses only some of the parameters. SQLite accepts values for the others as well.
-            Page::fill(statement.query_map(params![session_id.as_str(), at, seq, id, limit], message_row)?, Some(limit))
+            messages::read::read_page(connection, session_id, after, limit)
         })
         .await
     }
@@ -245,8 +225,7 @@ impl Rows for SqliteReader {
     async fn session_previews(&self, ids: &[SessionId]) -> Result<Vec<SessionPreview>, ReadError> {
         let ids = ids.to_vec();
         let viewer = self.viewer.clone();
-        self.run_query(move |connection| session_preview::read_previews(connection, &ids, viewer.as_ref()))
-            .await
+        self.run_query(move |connection| read_previews(connection, &ids, viewer.as_ref())).await
     }
 
     async fn search(
@@ -280,31 +259,26 @@ impl Read for SqliteReader {
         after: Option<SessionCursor>,
         most: usize,
     ) -> Result<Vec<SessionRow>, ReadError> {
-        self.run_query(move |connection| deleted::inactive_since(connection, since, after, most)).await
+        self.run_query(move |connection| list::read_inactive_since(connection, since, after, most)).await
     }
 
     async fn sessions_by_id(&self, ids: &[SessionId]) -> Result<Vec<SessionRow>, ReadError> {
         let ids = ids.to_vec();
-        self.run_query(move |connection| journal_records::sessions_by_id(connection, &ids)).await
+        self.run_query(move |connection| sessions::read::read_by_ids(connection, &ids)).await
     }
 
     async fn messages_by_id(&self, ids: &[MessageId]) -> Result<Page<MessageRow>, ReadError> {
         let ids = ids.to_vec();
-        self.run_query(move |connection| journal_records::messages_by_id(connection, &ids)).await
+        self.run_query(move |connection| messages::read::read_by_ids(connection, &ids)).await
     }
 
     async fn last_said_at(&self, session_id: SessionId) -> Result<Option<Timestamp>, ReadError> {
-        let sql = "SELECT max(created_at) FROM conversation_messages WHERE session_id = ?1";
-        let last = move |connection: &Connection| {
-            let id = UuidText::new(session_id);
-            connection.prepare_cached(sql)?.query_row([id.as_str()], |row| column_or_null(row, 0, parse_time))
-        };
-        self.look_up(last).await
+        self.look_up(move |connection| messages::read::read_last_said_at(connection, session_id)).await
     }
 
     async fn deleted_sessions(&self, ids: &[SessionId]) -> Result<Vec<DeletedSession>, ReadError> {
         let ids = ids.to_vec();
-        self.look_up(move |connection| deleted::find_deleted(connection, &ids)).await
+        self.look_up(move |connection| deleted_sessions::read_by_ids(connection, &ids)).await
     }
 
     async fn stats(&self, range: &TimeRange) -> Result<Stats, StatsError> {

@@ -1,18 +1,20 @@
 //! Full-text search: the index finds the rows, the rows give the text.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, Row, params_from_iter};
+use rusqlite::{Connection, ErrorCode};
 use talktrack_core::error::ReadError;
 use talktrack_core::ids::{SessionId, UserId};
 use talktrack_core::search::{Hit, Query, SearchCursor, SearchError, SearchFilter};
 
-use crate::local::database::{self, column, parse_id, text};
+use crate::local::database;
 use crate::local::reader_pool::{PooledConnection as _, ReaderPool};
+use crate::local::tables::messages::search as found_messages;
+use crate::local::tables::sessions::list::FoundSessions;
 use crate::store::sqlite::derived::DerivedReader;
-use crate::store::sqlite::rows::{has_id, read_time, read_word};
 use crate::store::sqlite::search_index;
 use crate::store::{Page, SEARCHED_BYTES};
 
@@ -86,84 +88,44 @@ pub(super) fn find_messages(
     after: Option<SearchCursor>,
     limit: usize,
 ) -> rusqlite::Result<Page<Hit>> {
-    const FOUND: &str = concat!(
-        "SELECT m.id, m.session_id, s.user_id, m.role, m.kind, m.created_at, m.content, t.rowid \
-         FROM search.texts t CROSS JOIN conversation_messages m ON m.rowid = t.rowid \
-         CROSS JOIN conversation_sessions s ON s.session_id = m.session_id \
-         WHERE t.texts MATCH ?1 AND t.rowid < ?2 AND ",
-        has_id!("m.id"),
-        " AND ",
-        has_id!("m.session_id"),
-        " AND ",
-        has_id!("s.user_id"),
-        " ORDER BY t.rowid DESC"
-    );
     let expression = match_expression(&wanted.query, wanted.user_id.as_ref().or(viewer), wanted.session_id);
     let place = after.map_or(i64::MAX, |cursor| cursor.place);
-    let mut found = connection.prepare_cached(FOUND)?;
-    let mut rows = found.query(rusqlite::params![expression, place])?;
     let mut hits: Page<Hit> = Page::default();
     let mut bytes = 0;
-    while !hits.more
-        && let Some(row) = rows.next()?
-    {
-        let content = text(row, 6)?;
+    found_messages::visit_found(connection, &expression, place, |found| {
+        let content = found.content()?;
         bytes += content.len();
         // The index may be slightly out of date, so each row is checked for the words and for its user and
         // session.
-        let Some(snippet) = wanted.query.snippet(&content) else { continue };
-        let hit = read_hit(row, snippet)?;
+        let Some(snippet) = wanted.query.snippet(&content) else { return Ok(ControlFlow::Continue(())) };
+        let hit = found.read_hit(snippet)?;
         let is_theirs = |user: Option<&UserId>| user.is_none_or(|user| *user == hit.user_id);
         let is_there = wanted.session_id.is_none_or(|session| session == hit.session_id);
         if is_theirs(viewer) && is_theirs(wanted.user_id.as_ref()) && is_there {
             hits.rows.push(hit);
         }
         hits.more = hits.len() >= limit || (bytes >= SEARCHED_BYTES && !hits.is_empty());
-    }
+        Ok(if hits.more { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    })?;
     Ok(hits)
 }
 
-fn read_hit(row: &Row<'_>, snippet: Vec<talktrack_core::search::Piece>) -> rusqlite::Result<Hit> {
-    Ok(Hit {
-        message_id: column(row, 0, parse_id)?,
-        session_id: column(row, 1, parse_id)?,
-        user_id: column(row, 2, parse_id)?,
-        role: read_word(row, 3, |word| word.parse().ok())?,
-        kind: read_word(row, 4, |word| word.parse().ok())?,
-        created_at: read_time(row, 5)?,
-        snippet,
-        place: row.get(7)?,
-    })
-}
-
-/// If a query has at most this many hits, the condition lists their sessions. If it has more, the index is
+/// If a query has at most this many hits, the list is restricted to their sessions. If it has more, the index is
 /// queried for each session in the order of the list.
 const FEW: usize = 2_000;
 
-/// Returns a condition on `session_id` for sessions that match the query, and the value for its parameter.
+/// Returns the sessions that match the query.
 pub(super) fn matching_sessions(
     connection: &Connection,
     query: &Query,
     user_id: Option<&UserId>,
-) -> rusqlite::Result<(&'static str, String)> {
-    const OF_HITS: &str = "SELECT m.session_id FROM search.texts t CROSS JOIN conversation_messages m ON m.rowid = t.rowid \
-         WHERE t.texts MATCH ? LIMIT ?";
-    const ONE_OF: &str = "session_id IN (SELECT value FROM json_each(?))";
-    const ASK_EACH: &str = "EXISTS (SELECT 1 FROM search.texts t WHERE t.texts MATCH '\"\u{e001}' || replace(session_id, '-', '') || '\" AND ' || ?)";
+) -> rusqlite::Result<FoundSessions> {
     let expression = match_expression(query, user_id, None);
-    let mut of_hits = connection.prepare_cached(OF_HITS)?;
-    let values = [expression, (FEW + 1).to_string()];
-    let mut found: Vec<String> = Vec::new();
-    let mut rows = of_hits.query(params_from_iter(values))?;
-    let mut count = 0;
-    while let Some(row) = rows.next()? {
-        count += 1;
-        found.push(text(row, 0)?);
-    }
-    if count > FEW {
-        return Ok((ASK_EACH, query.to_fts5()));
+    let mut found = found_messages::read_sessions_of_found(connection, expression, FEW + 1)?;
+    if found.len() > FEW {
+        return Ok(FoundSessions::EachMatching(query.to_fts5()));
     }
     found.sort_unstable();
     found.dedup();
-    Ok((ONE_OF, serde_json::to_string(&found).unwrap_or_default()))
+    Ok(FoundSessions::OneOf(found))
 }

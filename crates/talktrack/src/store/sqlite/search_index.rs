@@ -11,6 +11,7 @@ use talktrack_core::clock::Seq;
 use rusqlite::{Connection, Transaction, params};
 use talktrack_core::search::{SESSION, USER, Words};
 
+use crate::local::tables::messages::search::MessageText;
 use crate::store::sqlite::derived::DerivedFile;
 
 /// The number of pages that one cleaning step writes.
@@ -37,15 +38,6 @@ pub(crate) struct IndexCheckpoint {
     pub(crate) row: i64,
     /// Every change up to this one was processed.
     pub(crate) change: Seq,
-}
-
-/// A message to index.
-#[derive(Debug)]
-pub(crate) struct IndexedText {
-    pub(crate) row: i64,
-    pub(crate) user_id: String,
-    pub(crate) session_id: String,
-    pub(crate) content: String,
 }
 
 /// The index, opened by its writer.
@@ -113,7 +105,7 @@ pub(crate) struct IndexTransaction<'c>(Transaction<'c>);
 
 impl IndexTransaction<'_> {
     /// Adds texts, or replaces those with the same row number.
-    pub(crate) fn put_texts(&self, texts: &[IndexedText]) -> rusqlite::Result<()> {
+    pub(crate) fn put_texts(&self, texts: &[MessageText]) -> rusqlite::Result<()> {
         let mut put = self.0.prepare_cached("INSERT OR REPLACE INTO texts (rowid, words) VALUES (?1, ?2)")?;
         let mut words = String::new();
         for text in texts {

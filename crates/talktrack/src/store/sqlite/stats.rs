@@ -4,17 +4,14 @@
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, Row, params};
-use talktrack_core::clock::Timestamp;
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 use talktrack_core::error::ReadError;
 use talktrack_core::ids::UserId;
-use talktrack_core::message::Role;
-use talktrack_core::record::Status;
 use talktrack_core::stats::{Lag, Stats, StatsCounter, StatsError, TimeRange};
 
-use crate::changes;
-use crate::local::database::{self, UuidText, column_or_null, parse_time};
+use crate::local::database::{self, column_or_null, parse_time};
 use crate::local::reader_pool::PooledConnection as _;
+use crate::local::tables::{changes, messages, sessions};
 use crate::store::sqlite::derived::DerivedReader;
 use crate::store::sqlite::read::to_read_error;
 use crate::store::sqlite::{SqliteReader, rollup};
@@ -128,31 +125,13 @@ impl SqliteReader {
 
 /// Counts row by row, through the indexes of the user's sessions.
 fn count_user_rows(connection: &Connection, user_id: &UserId, range: TimeRange) -> rusqlite::Result<Stats> {
-    const SESSIONS: &str = "SELECT started_at, status, duration_seconds FROM conversation_sessions \
-         WHERE user_id = ?1 AND started_at >= ?2 AND started_at < ?3";
-    const MESSAGES: &str = "SELECT m.created_at, m.role, m.interrupted, m.metrics FROM conversation_sessions s \
-         CROSS JOIN conversation_messages m ON m.session_id = s.session_id AND m.created_at >= ?2 AND m.created_at < ?3 \
-         WHERE s.user_id = ?1";
     let tx = connection.unchecked_transaction()?;
-    let user = UuidText::new(user_id);
-    let since = range.since().to_string();
-    let until = range.until().to_string();
     let mut counter = StatsCounter::new(range);
-    let time = |row: &Row<'_>| column_or_null(row, 0, parse_time);
-    let mut sessions = tx.prepare(SESSIONS)?;
-    let mut rows = sessions.query(params![user.as_str(), since, until])?;
-    while let Some(row) = rows.next()? {
-        let status = column_or_null(row, 1, Status::parse)?.unwrap_or(Status::Active);
-        let seconds = row.get(2).ok().flatten();
-        time(row)?.into_iter().for_each(|at: Timestamp| counter.count_session(at, status, seconds));
-    }
-    let mut messages = tx.prepare(MESSAGES)?;
-    let mut rows = messages.query(params![user.as_str(), since, until])?;
-    while let Some(row) = rows.next()? {
-        let role = column_or_null(row, 1, |word| word.parse::<Role>().ok())?;
-        let Some((at, role)) = time(row)?.zip(role) else { continue };
-        let metrics = row.get_ref(3)?.as_str_or_null().ok().flatten();
-        counter.count_message(at, role, row.get(2).unwrap_or_default(), metrics);
-    }
+    sessions::counted::visit_of_user(&tx, user_id, &range, |at, status, seconds| {
+        counter.count_session(at, status, seconds);
+    })?;
+    messages::counted::visit_of_user(&tx, user_id, &range, |said| {
+        counter.count_message(said.created_at, said.role, said.interrupted, said.metrics);
+    })?;
     Ok(counter.into_stats())
 }

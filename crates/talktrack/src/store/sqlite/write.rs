@@ -4,32 +4,21 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use rusqlite::{CachedStatement, Error, ErrorCode, OptionalExtension, Transaction, params};
+use rusqlite::{Error, ErrorCode, Transaction, params};
 use talktrack_core::books::Books;
 use talktrack_core::clock::{Seq, Timestamp};
 use talktrack_core::error::NotDurable;
 use talktrack_core::ids::{SessionId, UserId};
-use talktrack_core::json::JsonObject;
 use talktrack_core::record::{
     Attempt, Body, DeadReason, DeletionCounts, Record, RevisionOrder, SessionDelete, SessionEnd,
     SessionStart, SessionUpdate, StampedMessage, Verdict,
 };
 
-use crate::local::database::{UuidText, column_or_null, parse_id};
+use crate::local::tables::messages::{self, MessageInsert};
+use crate::local::tables::{deleted_sessions, sessions};
 use crate::store::sqlite::deleted_messages::DeletedMessages;
-use crate::store::sqlite::sessions::{RecordMeta, RowChange};
-use crate::store::sqlite::{deleted, rows, sessions};
-
-const INSERT_MESSAGE: &str = "INSERT INTO conversation_messages (id, session_id, user_id, role, content, audio_url, metadata, \
-     created_at, seq, external_id, kind, revision, interrupted, content_generated, parts, metrics, extra) \
-     VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17) ON CONFLICT (id) DO NOTHING";
-
-// A revision changes what was said, not when it was said: the row keeps its place (`created_at`, `seq`).
-const REVISE_MESSAGE: &str = "UPDATE conversation_messages SET role=?2, content=?3, audio_url=?4, metadata=?5, kind=?6, \
-     revision=?7, interrupted=?8, content_generated=?9, parts=?10, metrics=?11, user_id=?12, extra=?13 WHERE id=?1";
-
-const MOVE_MESSAGE_UP: &str =
-    "UPDATE conversation_messages SET created_at=?2, seq=?3 WHERE id=?1 AND (created_at, seq) > (?2, ?3)";
+use crate::store::sqlite::session_records::{RecordMeta, RowChange};
+use crate::store::sqlite::{deleted, session_records};
 
 /// Writes the records in order and returns one verdict per record.
 pub(crate) fn write_records<'a>(
@@ -38,10 +27,9 @@ pub(crate) fn write_records<'a>(
 ) -> rusqlite::Result<Vec<Verdict>> {
     let mut batch = RowBatch {
         tx,
-        insert: tx.prepare_cached(INSERT_MESSAGE)?,
+        insert: MessageInsert::new(tx)?,
         sessions: HashMap::new(),
         deleted_messages: DeletedMessages::default(),
-        text: String::new(),
     };
     let verdicts = records.map(|record| batch.write_record(record)).collect::<rusqlite::Result<Vec<_>>>()?;
     batch.finish()?;
@@ -70,10 +58,9 @@ pub(crate) fn write_books(tx: &Transaction<'_>, books: &Books, last_seq: Seq) ->
 /// A batch that is being written. Counts per session are collected here and written once.
 struct RowBatch<'t> {
     tx: &'t Transaction<'t>,
-    insert: CachedStatement<'t>,
+    insert: MessageInsert<'t>,
     sessions: HashMap<SessionId, BatchSession>,
     deleted_messages: DeletedMessages,
-    text: String,
 }
 
 /// Who owns the session of a record.
@@ -142,14 +129,14 @@ impl RowBatch<'_> {
         if self.deleted_messages.contains(self.tx, stamped.message.session_id, stamped.id)? {
             return Ok(Verdict::Refused(NotDurable::Deleted));
         }
-        if !self.insert_message(seq, stamped, stamped.user_id(&owner))? {
+        if !self.insert.insert_message(seq, stamped, stamped.user_id(&owner))? {
             return self.handle_existing(seq, stamped, &owner);
         }
         let session = self.batch_session(stamped.message.session_id)?;
         session.added += 1;
         session.last_event_at = session.last_event_at.max(Some(stamped.happened_at(seq)));
         let Some(before) = takes_back else { return Ok(Verdict::Inserted) };
-        let reopened = sessions::cancel_inferred_end(self.tx, stamped.message.session_id, before)?;
+        let reopened = session_records::cancel_inferred_end(self.tx, stamped.message.session_id, before)?;
         Ok(reopened.map_or(Verdict::Inserted, Verdict::Reopened))
     }
 
@@ -170,39 +157,6 @@ impl RowBatch<'_> {
         Ok(Owner::User(start.user_id))
     }
 
-    fn insert_message(
-        &mut self,
-        seq: Seq,
-        stamped: &StampedMessage,
-        user_id: Option<&UserId>,
-    ) -> rusqlite::Result<bool> {
-        use std::fmt::Write as _;
-        let message = &stamped.message;
-        self.text.clear();
-        let _ = write!(self.text, "{}", stamped.created_at);
-        let user_id = user_id.map(UuidText::new);
-        let inserted = self.insert.execute(params![
-            UuidText::new(stamped.id).as_str(),
-            UuidText::new(message.session_id).as_str(),
-            user_id.as_ref().map(UuidText::as_str),
-            message.role.as_str(),
-            message.content,
-            message.audio_url,
-            message.metadata.as_ref().map(JsonObject::as_str),
-            self.text,
-            seq,
-            message.external_id,
-            message.kind.as_str(),
-            message.revision,
-            message.interrupted,
-            message.content_generated,
-            message.parts.as_ref().map(|parts| parts.as_str()),
-            message.metrics.as_ref().map(|metrics| metrics.as_json().as_str()),
-            message.extra.as_ref().map(JsonObject::as_str),
-        ])?;
-        Ok(inserted == 1)
-    }
-
     /// Handles an id that is already stored: a repetition, a revision or a conflict.
     fn handle_existing(
         &mut self,
@@ -210,48 +164,20 @@ impl RowBatch<'_> {
         stamped: &StampedMessage,
         owner: &UserId,
     ) -> rusqlite::Result<Verdict> {
-        let row = rows::read_message(self.tx, stamped.id)?.ok_or(Error::QueryReturnedNoRows)?;
+        let row = messages::read::read_message(self.tx, stamped.id)?.ok_or(Error::QueryReturnedNoRows)?;
         Ok(match row.compare_revision(stamped) {
             RevisionOrder::Older => {
-                self.move_message_up(seq, stamped)?;
+                messages::move_message_up(self.tx, seq, stamped)?;
                 Verdict::AlreadyThere
             }
             RevisionOrder::Same => Verdict::AlreadyThere,
             RevisionOrder::Conflict => Verdict::Refused(NotDurable::IdConflict),
             RevisionOrder::NotTheirs => Verdict::Refused(NotDurable::NotTheirs),
             RevisionOrder::Newer => {
-                self.revise_message(stamped, owner)?;
+                messages::revise_message(self.tx, stamped, stamped.user_id(owner))?;
                 Verdict::Revised
             }
         })
-    }
-
-    /// Moves the stored message to the place of this earlier revision, if that is before its own.
-    fn move_message_up(&mut self, seq: Seq, stamped: &StampedMessage) -> rusqlite::Result<()> {
-        let id = UuidText::new(stamped.id);
-        let created_at = stamped.created_at.to_string();
-        self.tx.prepare_cached(MOVE_MESSAGE_UP)?.execute(params![id.as_str(), created_at, seq]).map(drop)
-    }
-
-    fn revise_message(&mut self, stamped: &StampedMessage, owner: &UserId) -> rusqlite::Result<()> {
-        let message = &stamped.message;
-        let user_id = stamped.user_id(owner).map(UuidText::new);
-        self.tx.prepare_cached(REVISE_MESSAGE)?.execute(params![
-            UuidText::new(stamped.id).as_str(),
-            message.role.as_str(),
-            message.content,
-            message.audio_url,
-            message.metadata.as_ref().map(JsonObject::as_str),
-            message.kind.as_str(),
-            message.revision,
-            message.interrupted,
-            message.content_generated,
-            message.parts.as_ref().map(|parts| parts.as_str()),
-            message.metrics.as_ref().map(|metrics| metrics.as_json().as_str()),
-            user_id.as_ref().map(UuidText::as_str),
-            message.extra.as_ref().map(JsonObject::as_str),
-        ])?;
-        Ok(())
     }
 
     fn start_session(&mut self, meta: RecordMeta, start: &SessionStart) -> rusqlite::Result<Verdict> {
@@ -267,7 +193,7 @@ impl RowBatch<'_> {
             // A replayed start must not hide earlier records of the session.
             None => sessions::insert_session(self.tx, meta.seq, start, meta.attempt != Attempt::Replay)?,
             Some(_) => {
-                if sessions::start_again(self.tx, meta, start)? == RowChange::MetadataTooLong {
+                if session_records::start_again(self.tx, meta, start)? == RowChange::MetadataTooLong {
                     return Ok(Verdict::Refused(NotDurable::MetadataTooLarge));
                 }
             }
@@ -285,7 +211,7 @@ impl RowBatch<'_> {
             }
             Owner::User(_) => {}
         }
-        Ok(match sessions::update_metadata(self.tx, meta, update.session_id, &update.metadata)? {
+        Ok(match session_records::update_metadata(self.tx, meta, update.session_id, &update.metadata)? {
             RowChange::Applied => Verdict::Updated,
             RowChange::MetadataTooLong => Verdict::Refused(NotDurable::MetadataTooLarge),
         })
@@ -301,7 +227,7 @@ impl RowBatch<'_> {
             return Ok(Verdict::Refused(NotDurable::OtherUser));
         }
         self.flush_counts(end.session_id)?;
-        let figures = sessions::end_session(self.tx, meta, end)?;
+        let figures = session_records::end_session(self.tx, meta, end)?;
         Ok(figures.map_or(Verdict::Refused(NotDurable::UnknownSession), Verdict::Ended))
     }
 
@@ -330,7 +256,7 @@ impl RowBatch<'_> {
         }
         self.flush_counts(session_id)?;
         if !delete.is_permanent() {
-            match rows::read_session(self.tx, session_id)? {
+            match sessions::read::read_session(self.tx, session_id)? {
                 None => return Ok(Verdict::Deleted(DeletionCounts::default())),
                 Some(row) if row.is_spared_by(delete) => {
                     return Ok(Verdict::StaysActive);
@@ -352,15 +278,8 @@ impl RowBatch<'_> {
         match self.sessions.entry(session_id) {
             Entry::Occupied(known) => Ok(known.into_mut()),
             Entry::Vacant(unknown) => {
-                let read = "SELECT user_id FROM conversation_sessions WHERE session_id = ?1";
-                // A user id that is not a UUID belongs to no talktrack user. It reads as the nil UUID,
-                // which no caller can have.
-                let owner = self
-                    .tx
-                    .prepare_cached(read)?
-                    .query_row([UuidText::new(session_id).as_str()], |row| column_or_null(row, 0, parse_id));
-                let owner = owner.optional()?.map(|user| user.unwrap_or(UserId::nil()));
-                let deleted = owner.is_none() && deleted::is_deleted(self.tx, session_id)?;
+                let owner = sessions::read_owner(self.tx, session_id)?;
+                let deleted = owner.is_none() && deleted_sessions::contains(self.tx, session_id)?;
                 Ok(unknown.insert(BatchSession { owner, deleted, added: 0, last_event_at: None }))
             }
         }

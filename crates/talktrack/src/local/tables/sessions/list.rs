@@ -1,13 +1,11 @@
-//! The list of sessions, newest first.
+//! Lists of sessions, in the order of starts.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, params};
 use talktrack_core::clock::Timestamp;
 use talktrack_core::ids::{SessionId, UserId};
+use talktrack_core::store::{Page, SessionCursor, SessionFilter, SessionRow};
 
-use crate::store::sqlite::rows::{SESSION_COLUMNS, has_id, session_row};
-use crate::store::{Page, SessionCursor, SessionFilter, SessionRow};
-
-const HAS_ID: &str = has_id!("session_id");
+use crate::local::tables::sessions::read::{HAS_ID, SESSION_COLUMNS, session_row};
 
 /// Sessions after the one with this id in a list, newest first. Used if a cursor cannot carry the last
 /// row's start: the query looks it up. NULL sorts last.
@@ -17,18 +15,39 @@ const BEFORE_ROW: &str = "EXISTS (SELECT 1 FROM conversation_sessions AS last WH
        AND (conversation_sessions.started_at IS NULL OR conversation_sessions.started_at < last.started_at) END)";
 
 /// Which sessions a list contains.
-pub(super) struct SessionList<'a> {
-    pub(super) filter: SessionFilter,
+pub(crate) struct SessionList {
+    pub(crate) filter: SessionFilter,
     /// The only user whose sessions are listed. `None`: no restriction.
-    pub(super) viewer: Option<UserId>,
-    /// A condition for the sessions that a search has found, and the value for its parameter.
-    pub(super) found: Option<(&'a str, String)>,
+    pub(crate) viewer: Option<UserId>,
+    /// The sessions that a search has found. `None`: no restriction.
+    pub(crate) found: Option<FoundSessions>,
 }
 
-/// Returns up to `limit` sessions of the list after the cursor.
-pub(super) fn read_page(
+/// The sessions that a search has found.
+pub(crate) enum FoundSessions {
+    /// These sessions, by their ids as the column spells them.
+    OneOf(Vec<String>),
+    /// The sessions for which the search index has a message that matches this FTS5 expression. The connection must have
+    /// the index attached as `search`.
+    EachMatching(String),
+}
+
+impl FoundSessions {
+    /// Returns the condition, and the value for its parameter.
+    fn to_condition(&self) -> (&'static str, String) {
+        const ONE_OF: &str = "session_id IN (SELECT value FROM json_each(?))";
+        const ASK_EACH: &str = "EXISTS (SELECT 1 FROM search.texts t WHERE t.texts MATCH '\"\u{e001}' || replace(session_id, '-', '') || '\" AND ' || ?)";
+        match self {
+            Self::OneOf(ids) => (ONE_OF, serde_json::to_string(ids).unwrap_or_default()),
+            Self::EachMatching(expression) => (ASK_EACH, expression.clone()),
+        }
+    }
+}
+
+/// Returns up to `limit` sessions of the list after the cursor, newest first. Rows with a null start come last.
+pub(crate) fn read_page(
     connection: &Connection,
-    list: &SessionList<'_>,
+    list: &SessionList,
     after: Option<SessionCursor>,
     limit: usize,
 ) -> rusqlite::Result<Page<SessionRow>> {
@@ -58,7 +77,7 @@ enum ListPosition {
 
 fn read_from(
     connection: &Connection,
-    list: &SessionList<'_>,
+    list: &SessionList,
     position: ListPosition,
     limit: usize,
 ) -> rusqlite::Result<Page<SessionRow>> {
@@ -83,7 +102,7 @@ struct Conditions {
 }
 
 impl Conditions {
-    fn new(list: &SessionList<'_>, position: ListPosition) -> Self {
+    fn new(list: &SessionList, position: ListPosition) -> Self {
         let SessionFilter { user_id, status, since, until, .. } = &list.filter;
         let mut conditions = Self::default();
         conditions.add("user_id = ?", list.viewer.as_ref().map(|user| [user.to_string()]));
@@ -103,8 +122,9 @@ impl Conditions {
             ListPosition::AfterSession(id) => conditions.add(BEFORE_ROW, Some([id.to_string()])),
             ListPosition::NullStart => conditions.add("started_at IS NULL", Some([])),
         }
-        if let Some((condition, value)) = &list.found {
-            conditions.add(condition, Some([value.clone()]));
+        if let Some(found) = &list.found {
+            let (condition, value) = found.to_condition();
+            conditions.add(condition, Some([value]));
         }
         conditions
     }
@@ -116,6 +136,28 @@ impl Conditions {
             self.values.extend(values);
         }
     }
+}
+
+/// Returns up to `limit` sessions without an event since this moment, oldest start first. A time before 1970, or an
+/// invalid one, says nothing about the age of a session.
+pub(crate) fn read_inactive_since(
+    connection: &Connection,
+    since: Timestamp,
+    after: Option<SessionCursor>,
+    limit: usize,
+) -> rusqlite::Result<Vec<SessionRow>> {
+    let sql = format!(
+        "SELECT {SESSION_COLUMNS} FROM conversation_sessions WHERE started_at < ?1 \
+         AND coalesce(last_event_at, started_at) < ?1 AND coalesce(last_event_at, started_at) > '1970-01-01T00:00:00.000000Z' \
+         AND {HAS_ID} AND (started_at, session_id) > (?2, ?3) ORDER BY started_at, session_id LIMIT ?4"
+    );
+    // A session with a start that a cursor cannot carry is never in this list.
+    let place =
+        |cursor: SessionCursor| Some((cursor.started_at.known()?.to_string(), cursor.session_id.to_string()));
+    let (began, id) = after.and_then(place).unwrap_or_default();
+    let mut statement = connection.prepare_cached(&sql)?;
+    let rows = statement.query_map(params![since.to_string(), began, id, limit], session_row)?;
+    Page::fill(rows, Some(limit)).map(|page| page.rows)
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
 //! Short summaries of sessions. Each costs two index lookups, regardless of the length of the session.
 
 use rusqlite::{Connection, OptionalExtension as _, params};
-use talktrack_core::ids::{SessionId, UserId};
+use talktrack_core::ids::SessionId;
+use talktrack_core::store::{PREVIEW_CHARS, SessionPreview};
 
+use crate::local::database::stored_columns::read_word;
 use crate::local::database::{UuidText, text};
-use crate::store::sqlite::rows::{read_session, read_word};
-use crate::store::{PREVIEW_CHARS, SessionPreview};
 
 const LAST: &str = "SELECT role, substr(content, 1, ?2) FROM conversation_messages \
      WHERE session_id = ?1 AND kind = 'message' AND role IN ('user', 'assistant') \
@@ -14,26 +14,11 @@ const LAST: &str = "SELECT role, substr(content, 1, ?2) FROM conversation_messag
 const INTERRUPTIONS: &str =
     "SELECT count(*) FROM conversation_messages WHERE session_id = ?1 AND interrupted";
 
-/// Returns the summaries of those sessions that `viewer` may see, or of all if `viewer` is `None`.
-pub(super) fn read_previews(
+/// Returns the summary of a session, or `None` if neither the user nor the assistant has said anything in it.
+pub(crate) fn read_preview(
     connection: &Connection,
-    ids: &[SessionId],
-    viewer: Option<&UserId>,
-) -> rusqlite::Result<Vec<SessionPreview>> {
-    let mut previews = Vec::with_capacity(ids.len());
-    for &session_id in ids {
-        if let Some(viewer) = viewer
-            && read_session(connection, session_id)?
-                .is_none_or(|session| session.user_id.as_ref() != Some(viewer))
-        {
-            continue;
-        }
-        previews.extend(read_preview(connection, session_id)?);
-    }
-    Ok(previews)
-}
-
-fn read_preview(connection: &Connection, session_id: SessionId) -> rusqlite::Result<Option<SessionPreview>> {
+    session_id: SessionId,
+) -> rusqlite::Result<Option<SessionPreview>> {
     let id = UuidText::new(session_id);
     let last = connection.prepare_cached(LAST)?.query_row(params![id.as_str(), PREVIEW_CHARS], |row| {
         Ok((read_word(row, 0, |word| word.parse().ok())?, text(row, 1)?))

@@ -1,0 +1,172 @@
+//! The table `conversation_sessions`: one row a session.
+
+pub(crate) mod read;
+pub(crate) mod list;
+pub(crate) mod counted;
+pub(crate) mod checks;
+
+use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
+use talktrack_core::clock::{Seq, Timestamp};
+use talktrack_core::ids::{SessionId, UserId};
+use talktrack_core::json::JsonObject;
+use talktrack_core::record::{Reopened, SessionEnd, SessionStart};
+use uuid::Uuid;
+
+use crate::local::database::{UuidText, column, column_or_null, parse_id, parse_time};
+
+/// Writes the row of a new session. `has_start` is false if no start was seen, and the session is only known
+/// from another record.
+pub(crate) fn insert_session(
+    tx: &Transaction<'_>,
+    seq: Seq,
+    start: &SessionStart,
+    has_start: bool,
+) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO conversation_sessions (id, session_id, user_id, started_at, created_at, last_event_at, external_id, \
+               metadata, last_node, last_seq) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?4, ?6, ?7, CASE WHEN ?8 THEN (SELECT node FROM directory) END, CASE WHEN ?8 THEN ?9 END)";
+    tx.prepare_cached(sql)?.execute(params![
+        UuidText::new(Uuid::new_v5(&start.session_id.as_uuid(), b"row")).as_str(),
+        UuidText::new(start.session_id).as_str(),
+        UuidText::new(&start.user_id).as_str(),
+        start.started_at.to_string(),
+        seq.accepted_at().unwrap_or(start.started_at).to_string(),
+        start.external_id,
+        start.metadata.as_ref().map_or("{}", JsonObject::as_str),
+        has_start,
+        seq,
+    ])?;
+    Ok(())
+}
+
+/// Returns the user of the session, or `None` if the session is not stored. A user id that is not a UUID belongs to no
+/// talktrack user. It reads as the nil UUID, which no caller can have.
+pub(crate) fn read_owner(connection: &Connection, session_id: SessionId) -> rusqlite::Result<Option<UserId>> {
+    let sql = "SELECT user_id FROM conversation_sessions WHERE session_id = ?1";
+    let owner = connection
+        .prepare_cached(sql)?
+        .query_row([UuidText::new(session_id).as_str()], |row| column_or_null(row, 0, parse_id));
+    Ok(owner.optional()?.map(|user| user.unwrap_or(UserId::nil())))
+}
+
+/// The last record that was applied to a session's row, and the node of this file.
+pub(crate) struct LastApplied {
+    /// The node that accepted the record, and its `seq`. `None` if the row names no record.
+    pub(crate) record: Option<(Uuid, Seq)>,
+    pub(crate) this_node: Uuid,
+}
+
+/// Returns the last record that was applied to the row, or `None` if the session is not stored.
+pub(crate) fn read_last_applied(
+    tx: &Transaction<'_>,
+    session_id: SessionId,
+) -> rusqlite::Result<Option<LastApplied>> {
+    let sql = "SELECT last_node, last_seq, (SELECT node FROM directory) FROM conversation_sessions WHERE session_id = ?1";
+    let last = tx.prepare_cached(sql)?.query_row([UuidText::new(session_id).as_str()], |row| {
+        let record = column_or_null(row, 0, parse_id)?.zip(row.get(1).ok().flatten());
+        Ok(LastApplied { record, this_node: column(row, 2, parse_id)? })
+    });
+    last.optional()
+}
+
+/// Makes a record of this node the last that was applied to the row.
+pub(crate) fn set_last_applied(
+    tx: &Transaction<'_>,
+    session_id: SessionId,
+    seq: Seq,
+) -> rusqlite::Result<()> {
+    let sql = "UPDATE conversation_sessions SET last_node = (SELECT node FROM directory), last_seq = ?2 WHERE session_id = ?1";
+    tx.prepare_cached(sql)?.execute(params![UuidText::new(session_id).as_str(), seq]).map(drop)
+}
+
+/// Applies a further start to the row. The last event only moves forward, and an existing external id stays.
+pub(crate) fn apply_start(tx: &Transaction<'_>, start: &SessionStart) -> rusqlite::Result<()> {
+    let sql = "UPDATE conversation_sessions SET last_event_at = max(coalesce(last_event_at, ''), ?2), \
+               external_id = coalesce(external_id, ?3) WHERE session_id = ?1";
+    let id = UuidText::new(start.session_id);
+    let params = params![id.as_str(), start.started_at.to_string(), start.external_id];
+    tx.prepare_cached(sql)?.execute(params).map(drop)
+}
+
+/// Replaces the metadata.
+pub(crate) fn write_metadata(
+    tx: &Transaction<'_>,
+    session_id: SessionId,
+    metadata: &JsonObject,
+) -> rusqlite::Result<()> {
+    tx.prepare_cached("UPDATE conversation_sessions SET metadata = ?2 WHERE session_id = ?1")?
+        .execute(params![UuidText::new(session_id).as_str(), metadata.as_str()])?;
+    Ok(())
+}
+
+/// Adds the messages of a batch to the session's figures. The last event only moves forward.
+pub(crate) fn add_messages(
+    tx: &Transaction<'_>,
+    session_id: SessionId,
+    added: u64,
+    last_event_at: Option<Timestamp>,
+) -> rusqlite::Result<()> {
+    let sql = "UPDATE conversation_sessions SET message_count = message_count + ?2, \
+               last_event_at = max(coalesce(last_event_at, ''), coalesce(?3, '')) WHERE session_id = ?1";
+    let last_event_at = last_event_at.map(|moment| moment.to_string());
+    tx.prepare_cached(sql)?.execute(params![UuidText::new(session_id).as_str(), added, last_event_at])?;
+    Ok(())
+}
+
+/// Writes all columns of the end, as of `ended_at`.
+pub(crate) fn write_end(
+    tx: &Transaction<'_>,
+    end: &SessionEnd,
+    ended_at: Timestamp,
+    duration_seconds: f64,
+) -> rusqlite::Result<()> {
+    let sql = "UPDATE conversation_sessions SET status = ?2, end_reason = ?3, ended_at = ?4, duration_seconds = ?5, \
+               end_inferred = ?6 WHERE session_id = ?1";
+    tx.prepare_cached(sql)?.execute(params![
+        UuidText::new(end.session_id).as_str(),
+        end.status.as_str(),
+        end.reason,
+        ended_at.to_string(),
+        duration_seconds,
+        end.is_inferred(),
+    ])?;
+    Ok(())
+}
+
+/// Removes all columns of the end.
+pub(crate) fn remove_end(tx: &Transaction<'_>, session_id: SessionId) -> rusqlite::Result<()> {
+    let sql = "UPDATE conversation_sessions SET status = 'active', ended_at = NULL, duration_seconds = NULL, end_reason = NULL, \
+               end_inferred = 0 WHERE session_id = ?1";
+    tx.prepare_cached(sql)?.execute([UuidText::new(session_id).as_str()]).map(drop)
+}
+
+/// True if no client sent the end: it was inferred, or the session was abandoned. False if the session is not stored or
+/// the row cannot be read.
+pub(crate) fn is_end_inferred(tx: &Transaction<'_>, session_id: SessionId) -> rusqlite::Result<bool> {
+    let sql = "SELECT end_inferred OR status = 'abandoned' FROM conversation_sessions WHERE session_id = ?1";
+    let inferred = tx.prepare_cached(sql)?.query_row([UuidText::new(session_id).as_str()], |row| row.get(0));
+    Ok(inferred.unwrap_or_default())
+}
+
+/// Returns the session if its end was inferred and lies before this moment. `None` also if the row's user or start
+/// is invalid.
+pub(crate) fn read_inferred_end_before(
+    tx: &Transaction<'_>,
+    session_id: SessionId,
+    before: Timestamp,
+) -> rusqlite::Result<Option<Reopened>> {
+    let sql = "SELECT user_id, started_at FROM conversation_sessions WHERE session_id = ?1 AND end_inferred AND ended_at < ?2";
+    let id = UuidText::new(session_id);
+    let before = before.to_string();
+    let found = tx.prepare_cached(sql)?.query_row(params![id.as_str(), before], |row| {
+        let known = column_or_null(row, 0, parse_id)?.zip(column_or_null(row, 1, parse_time)?);
+        Ok(known.map(|(user_id, started_at)| Reopened { session_id, user_id, started_at }))
+    });
+    Ok(found.optional()?.flatten())
+}
+
+/// Removes the row. Returns the number of removed rows, 0 or 1.
+pub(crate) fn delete_session(tx: &Transaction<'_>, session_id: SessionId) -> rusqlite::Result<u64> {
+    let sql = "DELETE FROM conversation_sessions WHERE session_id = ?1";
+    tx.prepare_cached(sql)?.execute([UuidText::new(session_id).as_str()]).map(|rows| rows as u64)
+}
