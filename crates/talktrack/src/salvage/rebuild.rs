@@ -10,6 +10,7 @@ use talktrack_core::ids::{SessionId, UserId};
 use talktrack_core::record::{Record, SessionStart};
 
 use crate::local::database::{self, column, column_or_null, parse_id, parse_time};
+use crate::local::tables::directory;
 use crate::salvage::report::{IncompleteSession, Salvaged};
 use crate::salvage::tables::{SalvagedTable, SqlValue};
 use crate::salvage::totals;
@@ -86,8 +87,8 @@ impl Rebuilder<'_> {
             }
         }
         if table == SalvagedTable::Directory {
-            let note = "UPDATE directory SET store = ?1, store_address = ?2";
-            return self.tx.execute(note, [&found.values[2], &found.values[3]].map(SqlValue)).map(drop);
+            let [store, address] = [&found.values[2], &found.values[3]].map(SqlValue);
+            return directory::restore(self.tx, &store, &address);
         }
         let Some(mut insert) = self.prepare_insert(table)? else {
             self.books = Some(found.values);

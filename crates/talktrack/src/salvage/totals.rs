@@ -1,13 +1,13 @@
 //! The books of a salvaged file: they match its rows, and the report says how much more there should be.
 
-use rusqlite::{Connection, OptionalExtension as _, Transaction};
+use rusqlite::{Connection, Transaction};
 use sqlite_salvage::Value;
 use talktrack_core::books::Books;
 use talktrack_core::clock::{Clock as _, Seq, SystemClock};
 
 use crate::changes;
+use crate::local::tables::{books, dead_letters, journal};
 use crate::salvage::report::{Losses, Salvaged};
-use crate::store::sqlite;
 
 /// The books as they were found.
 struct KnownBooks {
@@ -40,7 +40,7 @@ pub(super) fn write_totals(
     let known = found.and_then(parse_books);
     let missing = known.as_ref().map_or_else(Losses::default, |known| count_losses(&known.books, &rows));
     let last_seq = known.as_ref().map_or(0, |known| known.last_seq).max(rows.last_seq);
-    sqlite::write_books(tx, &build_books(known.map(|known| known.books), &rows), last_seq)?;
+    books::write(tx, &build_books(known.map(|known| known.books), &rows), last_seq)?;
     // The highest `seq` of the lost records is unknown, but it was not later than now.
     changes::reset(tx, last_seq.max(SystemClock.now().as_micros()))?;
     let SalvagedCounts { messages, sessions, waiting, all_letters, .. } = rows;
@@ -74,32 +74,28 @@ fn are_plausible(books: &Books) -> bool {
 
 /// True if the books of a file exist and are plausible.
 pub(super) fn are_sound(connection: &Connection) -> rusqlite::Result<bool> {
-    // A file of an older version has fewer columns.
-    let sql = "SELECT durable, stored, dead_lettered, 0, inserted, journal_bytes, 0, last_seq FROM books WHERE one = 1";
-    let books = connection.query_row(sql, [], |row| {
-        let readable = row.get::<_, i64>(7).is_ok_and(|last_seq| last_seq >= 0);
-        Ok(readable && sqlite::books_row(row).is_ok_and(|books| are_plausible(&books)))
-    });
-    Ok(books.optional()?.unwrap_or(false))
+    Ok(books::read_of_any_version(connection)?.is_some_and(|books| are_plausible(&books)))
 }
 
 /// Counts the rows. A `seq` beyond the horizon is damaged, and new records must not be numbered after it.
 fn count_rows(tx: &Transaction<'_>, horizon: Seq) -> rusqlite::Result<SalvagedCounts> {
     let count = |sql: &str| tx.query_row(sql, [], |row| row.get(0));
+    let last_seq: Seq = tx.query_row(
+        "SELECT coalesce(max(seq), 0) FROM conversation_messages WHERE seq <= ?1",
+        [horizon],
+        |row| row.get(0),
+    )?;
     Ok(SalvagedCounts {
         messages: count("SELECT count(*) FROM conversation_messages")?,
         sessions: count("SELECT count(*) FROM conversation_sessions")?,
-        pending: count("SELECT count(message_id) FROM pending")?,
-        waiting: count("SELECT count(*) FROM pending")?,
-        waiting_bytes: count("SELECT coalesce(sum(octet_length(body)), 0) FROM pending")?,
-        letters: count("SELECT count(message_id) FROM dead_letters")?,
-        all_letters: count("SELECT count(*) FROM dead_letters")?,
-        last_seq: tx.query_row(
-            "SELECT coalesce(max(seq), 0) FROM (SELECT seq FROM conversation_messages UNION ALL \
-             SELECT seq FROM journal UNION ALL SELECT seq FROM dead_letters) WHERE seq <= ?1",
-            [horizon],
-            |row| row.get(0),
-        )?,
+        pending: journal::count_pending_messages(tx)?,
+        waiting: journal::count_pending(tx)?,
+        waiting_bytes: journal::sum_pending_bytes(tx)?,
+        letters: dead_letters::count_messages(tx)?,
+        all_letters: dead_letters::count(tx)?,
+        last_seq: last_seq
+            .max(journal::newest_seq_up_to(tx, horizon)?)
+            .max(dead_letters::newest_seq_up_to(tx, horizon)?),
     })
 }
 

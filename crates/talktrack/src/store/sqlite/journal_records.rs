@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 
-use rusqlite::{Connection, Row};
+use rusqlite::Connection;
 use talktrack_core::clock::Seq;
 use talktrack_core::error::ReadError;
 use talktrack_core::ids::{MessageId, SessionId, UserId};
 use talktrack_core::record::Record;
 
 use crate::changes::{self, Change, Changes};
-use crate::local::database::UuidText;
+use crate::local::tables::journal;
 use crate::store::sqlite::SqliteReader;
 use crate::store::sqlite::rows::{read_message, read_session};
 use crate::store::{MessageRow, PAGE_BYTES, Page, SessionRow};
@@ -50,7 +50,6 @@ impl SqliteReader {
         self.run_query(move |connection| {
             // One transaction: a record must not leave the journal between the two queries.
             let tx = connection.unchecked_transaction()?;
-            let mut read = tx.prepare_cached("SELECT seq, body, checksum FROM journal WHERE seq = ?1")?;
             let mut waiting = HashMap::new();
             let mut looked_up = 0;
             let mut bytes = 0;
@@ -59,11 +58,7 @@ impl SqliteReader {
                     break;
                 }
                 looked_up += 1;
-                let mut rows = read.query([seq])?;
-                let Some(record) = rows.next()?.map(read_record).transpose()?.and_then(|(_, record)| record)
-                else {
-                    continue;
-                };
+                let Some(record) = journal::find(&tx, seq)? else { continue };
                 let first = first_revision(&tx, &record)?;
                 bytes += record.heap_bytes() + first.as_ref().map_or(0, Record::heap_bytes);
                 waiting.insert(seq, JournalRecord { record, first });
@@ -104,21 +99,8 @@ fn first_revision(connection: &Connection, record: &Record) -> rusqlite::Result<
     let Some(stamped) = record.message().filter(|stamped| stamped.message.revision > 0) else {
         return Ok(None);
     };
-    let sql = "SELECT seq, body, checksum FROM journal WHERE message_id = ?1 ORDER BY revision LIMIT 1";
-    let (_, first) =
-        connection.prepare_cached(sql)?.query_row([UuidText::new(stamped.id).as_str()], read_record)?;
+    let first = journal::read_first_revision(connection, stamped.id)?;
     Ok(first.filter(|first| first.seq != record.seq))
-}
-
-/// Reads a row of the journal. The record is `None` if its bytes differ from those that were written.
-pub(crate) fn read_record(row: &Row<'_>) -> rusqlite::Result<(Seq, Option<Record>)> {
-    let seq = row.get(0)?;
-    // The checksum may be damaged too. An unreadable row must not hold up the rows behind it.
-    let Ok(body) = row.get_ref(1)?.as_bytes() else { return Ok((seq, None)) };
-    let intact = row.get::<_, u32>(2).is_ok_and(|checksum| checksum == crc32fast::hash(body));
-    let record: Option<Record> = if intact { serde_json::from_slice(body).ok() } else { None };
-    // The row's own number may be damaged: the store's answer would then be for a row that does not exist.
-    Ok((seq, record.filter(|record| record.seq == seq)))
 }
 
 /// Returns the sessions with these ids that exist.

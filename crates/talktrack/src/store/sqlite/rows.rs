@@ -4,7 +4,6 @@ use std::path::Path;
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row};
-use talktrack_core::books::Books;
 use talktrack_core::clock::Seq;
 use talktrack_core::ids::{MessageId, SessionId};
 use talktrack_core::record::Status;
@@ -35,10 +34,6 @@ pub(super) use has_id;
 
 /// What an operator can do about damage.
 pub(super) const REMEDY: &str = "restart the server, which saves what can be read";
-
-/// The columns of [`Books`], for [`books_row`].
-pub(crate) const BOOKS_COLUMNS: &str =
-    "durable, stored, dead_lettered, letters_taken_out, inserted, journal_bytes, deleted";
 
 /// Notes damage for the next start of the process that writes the file.
 pub(super) fn note_damage(connection: &Connection, damage: &str) {
@@ -131,17 +126,4 @@ fn read_time_or_null(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<Sto
 
 fn read_json_or_null<T: FromJson>(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<Stored<T>>> {
     Ok(text_or_null(row, index)?.as_deref().map(Stored::parse_json))
-}
-
-/// Reads the totals from a row that begins with [`BOOKS_COLUMNS`].
-pub(crate) fn books_row(row: &Row<'_>) -> rusqlite::Result<Books> {
-    Ok(Books {
-        durable: row.get(0)?,
-        stored: row.get(1)?,
-        dead_lettered: row.get(2)?,
-        letters_taken_out: row.get(3)?,
-        inserted: row.get(4)?,
-        journal_bytes: row.get(5)?,
-        deleted: row.get(6)?,
-    })
 }

@@ -15,6 +15,7 @@ use talktrack_core::stats::{Lag, Stats, StatsCounter, StatsError, TimeRange};
 use crate::changes;
 use crate::local::database::{self, UuidText, column_or_null, parse_time};
 use crate::local::reader_pool::PooledConnection as _;
+use crate::local::tables::dead_letters;
 use crate::store::sqlite::derived::DerivedReader;
 use crate::store::sqlite::read::to_read_error;
 use crate::store::sqlite::{SqliteReader, rollup};
@@ -110,16 +111,11 @@ impl SqliteReader {
     pub async fn dead_letters_over(&self, range: &TimeRange) -> Result<Vec<u64>, ReadError> {
         let range = *range;
         self.run_query(move |connection| {
-            let sql = "SELECT died_at FROM dead_letters \
-                       WHERE message_id IS NOT NULL AND died_at >= ?1 AND died_at < ?2";
-            let mut statement = connection.prepare_cached(sql)?;
-            let mut rows = statement.query([range.since().to_string(), range.until().to_string()])?;
             let mut buckets = vec![0; range.len()];
-            while let Some(row) = rows.next()? {
-                let at = column_or_null(row, 0, parse_time)?;
-                let bucket = at.and_then(|at| buckets.get_mut(range.index_of(at)?));
+            dead_letters::visit_times(connection, range.since(), range.until(), |at| {
+                let bucket = range.index_of(at).and_then(|index| buckets.get_mut(index));
                 bucket.into_iter().for_each(|count| *count += 1);
-            }
+            })?;
             Ok(buckets)
         })
         .await
