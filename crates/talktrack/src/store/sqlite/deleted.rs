@@ -1,7 +1,5 @@
 //! Deleted sessions. Their rows are gone; a tombstone stays and refuses all later records.
 
-use std::collections::BTreeSet;
-
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 use talktrack_core::clock::{Clock as _, Seq, SystemClock, Timestamp};
 use talktrack_core::error::ReadError;
@@ -10,7 +8,6 @@ use talktrack_core::record::DeletionCounts;
 
 use crate::changes;
 use crate::local::database::{UuidText, column_or_null, parse_id, parse_time};
-use crate::local::tables::{dead_letters, journal};
 use crate::store::sqlite::rows::{SESSION_COLUMNS, has_id, session_row};
 use crate::store::sqlite::{SqliteReader, deleted_messages};
 use crate::store::{DeletedSession, Page, SessionCursor, SessionRow};
@@ -149,7 +146,6 @@ pub(super) fn inactive_since(
     Page::fill(rows, Some(limit)).map(|page| page.rows)
 }
 
-/// Queries that a deletion needs in addition to those for stored rows.
 impl SqliteReader {
     /// True if the session was deleted for good.
     ///
@@ -157,49 +153,5 @@ impl SqliteReader {
     /// If SQLite cannot read the file.
     pub async fn is_deleted(&self, session_id: SessionId) -> Result<bool, ReadError> {
         self.look_up(move |connection| is_deleted(connection, session_id)).await
-    }
-
-    /// True if the journal or the dead letters hold a record of the session. The re-send window counts too: its records
-    /// are stored, but a deletion has to remove their text from this file. Deletions themselves do not count.
-    ///
-    /// # Errors
-    /// If SQLite cannot read the file.
-    pub async fn has_records_of(&self, session_id: SessionId) -> Result<bool, ReadError> {
-        self.look_up(move |connection| journal::has_record_or_letter(connection, session_id)).await
-    }
-
-    /// Returns the sessions of this user that have records in the journal. Reads the whole journal.
-    ///
-    /// # Errors
-    /// If SQLite cannot read the file.
-    pub async fn journaled_sessions_of(&self, user_id: &UserId) -> Result<BTreeSet<SessionId>, ReadError> {
-        let user_id = user_id.clone();
-        self.run_query(move |connection| journal::read_session_ids_of_user(connection, &user_id)).await
-    }
-
-    /// True if the deletion of this user is still pending for a remote store.
-    ///
-    /// # Errors
-    /// If SQLite cannot read the file.
-    pub async fn is_user_deletion_pending(&self, user_id: &UserId) -> Result<bool, ReadError> {
-        let user_id = user_id.clone();
-        self.look_up(move |connection| journal::is_user_deletion_pending(connection, &user_id)).await
-    }
-
-    /// Returns the `seq` of each dead letter of this user.
-    ///
-    /// # Errors
-    /// If SQLite cannot read the file.
-    pub async fn dead_letters_of(&self, user_id: &UserId) -> Result<Vec<Seq>, ReadError> {
-        let user_id = user_id.clone();
-        self.run_query(move |connection| dead_letters::read_seqs_of_user(connection, &user_id)).await
-    }
-
-    /// Returns the `seq` of up to `limit` dead letters that were written before this moment, oldest first.
-    ///
-    /// # Errors
-    /// If SQLite cannot read the file.
-    pub async fn dead_letters_before(&self, moment: Timestamp, limit: usize) -> Result<Vec<Seq>, ReadError> {
-        self.run_query(move |connection| dead_letters::read_seqs_before(connection, moment, limit)).await
     }
 }

@@ -11,6 +11,7 @@ use talktrack_core::record::Record;
 use crate::changes::{self, Change, Changes};
 use crate::local::tables::journal;
 use crate::store::sqlite::SqliteReader;
+use crate::store::sqlite::outbox::OutboxReader;
 use crate::store::sqlite::rows::{read_message, read_session};
 use crate::store::{MessageRow, PAGE_BYTES, Page, SessionRow};
 
@@ -31,7 +32,9 @@ impl SqliteReader {
     pub async fn newest_change(&self) -> Result<Seq, ReadError> {
         self.run_query(changes::newest_seq).await
     }
+}
 
+impl OutboxReader {
     /// Returns those records of these changes that are in the journal, by their `seq`. A later revision of a
     /// message comes with the first revision in the journal, because a revision keeps the place of what it
     /// revises. If the records are large, only the first changes are looked up; the second value is their
@@ -47,25 +50,7 @@ impl SqliteReader {
             return Ok((HashMap::new(), 0));
         }
         let seqs: Vec<Seq> = changes.iter().map(|change| change.seq).collect();
-        self.run_query(move |connection| {
-            // One transaction: a record must not leave the journal between the two queries.
-            let tx = connection.unchecked_transaction()?;
-            let mut waiting = HashMap::new();
-            let mut looked_up = 0;
-            let mut bytes = 0;
-            for seq in seqs {
-                if bytes >= PAGE_BYTES {
-                    break;
-                }
-                looked_up += 1;
-                let Some(record) = journal::find(&tx, seq)? else { continue };
-                let first = first_revision(&tx, &record)?;
-                bytes += record.heap_bytes() + first.as_ref().map_or(0, Record::heap_bytes);
-                waiting.insert(seq, JournalRecord { record, first });
-            }
-            Ok((waiting, looked_up))
-        })
-        .await
+        self.connections.run_query(move |connection| find_journal_records(connection, &seqs)).await
     }
 }
 
@@ -93,6 +78,28 @@ impl JournalRecord {
         }
         Some(row)
     }
+}
+
+fn find_journal_records(
+    connection: &Connection,
+    seqs: &[Seq],
+) -> rusqlite::Result<(HashMap<Seq, JournalRecord>, usize)> {
+    // One transaction: a record must not leave the journal between the two queries.
+    let tx = connection.unchecked_transaction()?;
+    let mut found = HashMap::new();
+    let mut looked_up = 0;
+    let mut bytes = 0;
+    for seq in seqs {
+        if bytes >= PAGE_BYTES {
+            break;
+        }
+        looked_up += 1;
+        let Some(record) = journal::find(&tx, *seq)? else { continue };
+        let first = first_revision(&tx, &record)?;
+        bytes += record.heap_bytes() + first.as_ref().map_or(0, Record::heap_bytes);
+        found.insert(*seq, JournalRecord { record, first });
+    }
+    Ok((found, looked_up))
 }
 
 fn first_revision(connection: &Connection, record: &Record) -> rusqlite::Result<Option<Record>> {

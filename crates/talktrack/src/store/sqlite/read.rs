@@ -4,10 +4,8 @@ use std::num::NonZero;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
 use async_trait::async_trait;
-use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use talktrack_core::clock::Timestamp;
 use talktrack_core::error::ReadError;
@@ -15,11 +13,14 @@ use talktrack_core::ids::{MessageId, SessionId, UserId};
 use talktrack_core::search::{Hit, SearchCursor, SearchError, SearchFilter};
 use talktrack_core::stats::{Stats, StatsError, TimeRange};
 
-use crate::local::database::{self, UuidText, column_or_null, parse_time, read_error};
+use crate::local::database::{UuidText, column_or_null, parse_time};
 use crate::local::reader_pool::ReaderPool;
+use crate::store::sqlite::connections::ReadConnections;
+use crate::store::sqlite::dead_letters::DeadLetterReader;
 use crate::store::sqlite::derived::DerivedReader;
+use crate::store::sqlite::outbox::OutboxReader;
 use crate::store::sqlite::rows::{
-    MESSAGE_COLUMNS, REMEDY, SESSION_COLUMNS, has_id, message_row, note_damage, read_session, session_row,
+    MESSAGE_COLUMNS, SESSION_COLUMNS, has_id, message_row, read_session, session_row,
 };
 use crate::store::sqlite::search::{self, Searchers};
 use crate::store::sqlite::session_list::{self, SessionList};
@@ -43,12 +44,7 @@ const AFTER_ROW: &str = "EXISTS (SELECT 1 FROM conversation_messages AS last WHE
 /// Reads a talktrack SQLite file. Several readers may use the file while one process writes it.
 #[derive(Debug, Clone)]
 pub struct SqliteReader {
-    database: Arc<Path>,
-    /// Looks up single rows by their keys. Writes to sessions that are not in memory wait for these look-ups, so no
-    /// other query uses this connection.
-    lookups: Arc<Mutex<Connection>>,
-    /// Runs all other queries. A slow one keeps one connection and one core busy.
-    pool: Arc<ReaderPool<Connection>>,
+    pub(super) connections: ReadConnections,
     searchers: Arc<Searchers>,
     pub(super) rollups: Arc<ReaderPool<DerivedReader>>,
     /// The only user who may read through this clone. `None`: no restriction.
@@ -65,18 +61,21 @@ impl SqliteReader {
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
         let queries = (cores - 1).max(1);
         Ok(Self {
-            database: path.into(),
-            lookups: Arc::new(Mutex::new(database::open_to_read(path).map_err(read_error)?)),
-            pool: Arc::new(ReaderPool::new(queries)),
+            connections: ReadConnections::open(path, queries)?,
             searchers: Arc::new(Searchers::new(path.to_owned())),
             rollups: Arc::new(ReaderPool::new(queries)),
             viewer: None,
         })
     }
 
-    /// The path of the file.
-    pub(super) fn database(&self) -> &Path {
-        &self.database
+    /// Returns the view of the records that wait for a remote store.
+    pub fn outbox(&self) -> OutboxReader {
+        OutboxReader::new(self.connections.clone())
+    }
+
+    /// Returns the view of the dead letters.
+    pub fn dead_letters(&self) -> DeadLetterReader {
+        DeadLetterReader::new(self.connections.clone())
     }
 
     /// The only user who may read through this reader. `None`: no restriction.
@@ -93,54 +92,21 @@ impl SqliteReader {
         .await
     }
 
-    /// Looks up rows by their keys, on the connection that is kept for this. A query whose cost grows with the size
-    /// of the file belongs to [`Self::run_query`].
+    /// See [`ReadConnections::look_up`].
     pub(super) async fn look_up<T: Send + 'static>(
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, ReadError> {
-        let lookups = Arc::clone(&self.lookups);
-        let answer = tokio::task::spawn_blocking(move || {
-            let connection = lookups.lock();
-            query(&connection).map_err(|error| to_read_error(&connection, error))
-        });
-        answer.await.map_err(ReadError::unavailable)?
+        self.connections.look_up(query).await
     }
 
-    /// Runs a query on a connection of the pool. Waits while other queries keep all cores but one busy.
+    /// See [`ReadConnections::run_query`].
     pub(super) async fn run_query<T: Send + 'static>(
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, ReadError> {
-        let query =
-            |connection: &Connection| query(connection).map_err(|error| to_read_error(connection, error));
-        self.run_within(None, query).await
+        self.connections.run_query(query).await
     }
-
-    /// Runs a query on a connection of the pool, and interrupts it after `timeout`.
-    pub(super) async fn run_within<T, E>(
-        &self,
-        timeout: Option<Duration>,
-        query: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
-    ) -> Result<T, E>
-    where
-        T: Send + 'static,
-        E: From<ReadError> + Send + 'static,
-    {
-        let database = Arc::clone(&self.database);
-        let open = move || Ok(database::open_to_read(&database).map_err(read_error)?);
-        self.pool.run(timeout, open, query).await
-    }
-}
-
-/// Converts the error of a query. If it says that the file is damaged, this notes it for the next start of the
-/// process that writes the file.
-pub(super) fn to_read_error(connection: &Connection, error: rusqlite::Error) -> ReadError {
-    if !database::is_damage(&error) {
-        return ReadError::unavailable(error);
-    }
-    note_damage(connection, &error.to_string());
-    ReadError::damaged(format!("the database file is damaged ({error}); {REMEDY}"))
 }
 
 #[async_trait]

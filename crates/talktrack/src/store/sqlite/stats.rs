@@ -1,5 +1,4 @@
-//! Reads statistics: for all users from the rollup, for one user from the rows, for dead letters from their
-//! index.
+//! Reads statistics: for all users from the rollup, for one user from the rows.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,9 +14,8 @@ use talktrack_core::stats::{Lag, Stats, StatsCounter, StatsError, TimeRange};
 use crate::changes;
 use crate::local::database::{self, UuidText, column_or_null, parse_time};
 use crate::local::reader_pool::PooledConnection as _;
-use crate::local::tables::dead_letters;
+use crate::store::sqlite::connections::to_read_error;
 use crate::store::sqlite::derived::DerivedReader;
-use crate::store::sqlite::read::to_read_error;
 use crate::store::sqlite::{SqliteReader, rollup};
 
 /// The longest time that a query may take.
@@ -72,7 +70,7 @@ impl SqliteReader {
                 rollup::read_buckets(&tx, range.resolution(), &range.bucket_numbers())?,
             ))
         };
-        let database = self.database().to_owned();
+        let database = self.connections.database().to_owned();
         let open = move || open_rollup(&database);
         let query = move |reader: &DerivedReader| {
             query(reader.connection()).map_err(|error| to_rollup_error(reader, &error))
@@ -100,25 +98,7 @@ impl SqliteReader {
         let count = move |connection: &Connection| {
             count_user_rows(connection, &user_id, range).map_err(|error| to_count_error(connection, error))
         };
-        self.run_within(Some(QUERY_TIMEOUT), count).await
-    }
-
-    /// Returns, for each bucket of a range, the number of this data directory's messages that became dead
-    /// letters in it and still are.
-    ///
-    /// # Errors
-    /// If SQLite cannot read the file.
-    pub async fn dead_letters_over(&self, range: &TimeRange) -> Result<Vec<u64>, ReadError> {
-        let range = *range;
-        self.run_query(move |connection| {
-            let mut buckets = vec![0; range.len()];
-            dead_letters::visit_times(connection, range.since(), range.until(), |at| {
-                let bucket = range.index_of(at).and_then(|index| buckets.get_mut(index));
-                bucket.into_iter().for_each(|count| *count += 1);
-            })?;
-            Ok(buckets)
-        })
-        .await
+        self.connections.run_within(Some(QUERY_TIMEOUT), count).await
     }
 }
 
