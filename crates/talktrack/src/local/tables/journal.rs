@@ -30,6 +30,7 @@ const READ_ONE: &str = "SELECT seq, body, checksum FROM journal WHERE seq = ?1";
 pub(crate) struct RecordInserter<'t>(CachedStatement<'t>);
 
 impl<'t> RecordInserter<'t> {
+    /// Prepares the statement, or takes it from the connection's cache.
     pub(crate) fn prepare(tx: &'t Transaction<'_>) -> rusqlite::Result<Self> {
         let sql = "INSERT INTO journal (seq, message_id, revision, body, checksum, session_id, lane) \
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
