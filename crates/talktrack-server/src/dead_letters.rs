@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use talktrack::clock::Seq;
 use talktrack::record::{Body, Record};
-use talktrack::store::sqlite::{DeadLetter, Replayed, SqliteReader};
+use talktrack::store::sqlite::{DeadLetter, DeadLetterReader, Replayed, SqliteReader};
 use talktrack::{NotDurable, ReadError, Reason, RecordReceipt, Refused, Tracker};
 
 pub(crate) use control_dir::ControlDir;
@@ -120,17 +120,17 @@ enum ReplayProgress {
 /// The dead letters of a data directory that this process has locked.
 pub(crate) struct DeadLetters {
     tracker: Tracker,
-    reader: SqliteReader,
+    reader: DeadLetterReader,
 }
 
 impl DeadLetters {
     /// Opens the dead letters of `tracker` in this file.
     pub(crate) fn open(tracker: Tracker, database: &Path) -> Result<Self, ReadError> {
-        Ok(Self::new(tracker, SqliteReader::open(database)?))
+        Ok(Self::new(tracker, SqliteReader::open(database)?.dead_letters()))
     }
 
     /// Uses the dead letters of `tracker`, read through `reader`.
-    pub(crate) fn new(tracker: Tracker, reader: SqliteReader) -> Self {
+    pub(crate) fn new(tracker: Tracker, reader: DeadLetterReader) -> Self {
         Self { tracker, reader }
     }
 
@@ -187,7 +187,7 @@ impl DeadLetters {
 
     /// Puts the record of a letter into the queue. Waits while the queue is full.
     async fn hand_over(&self, seq: Seq) -> Result<ReplayProgress, Failure> {
-        let Some(letter) = self.reader.dead_letter(seq).await? else {
+        let Some(letter) = self.reader.get(seq).await? else {
             return Ok(ReplayProgress::Over(LetterOutcome::NotThere));
         };
         let Some(mut record) = letter.intact() else {

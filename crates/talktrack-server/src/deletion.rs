@@ -209,7 +209,8 @@ async fn delete_all(
         delete_some(state, &left, user_id, gone).await?;
     }
     // Dead letters of sessions that never belonged to the user.
-    let letters = state.local().dead_letters_of(user_id).await.map_err(|error| unreadable(&error))?;
+    let letters =
+        state.local().dead_letters().seqs_of_user(user_id).await.map_err(|error| unreadable(&error))?;
     gone.dead_letters += state.tracker().delete_dead_letters(letters).await?.len() as u64;
     Ok(())
 }
@@ -309,7 +310,9 @@ async fn sessions_of(
     gone: &mut DeletionReport,
 ) -> Result<HashSet<SessionId>, Problem> {
     let mut found: HashSet<SessionId> = state.tracker().sessions_of_user(user_id).into_iter().collect();
-    found.extend(state.local().journaled_sessions_of(user_id).await.map_err(|error| unreadable(&error))?);
+    found.extend(
+        state.local().outbox().journaled_sessions_of(user_id).await.map_err(|error| unreadable(&error))?,
+    );
     if state.is_remote() && state.tracker().health().store.is_some() {
         gone.store = InStore::Pending;
         return Ok(found);

@@ -35,7 +35,7 @@ pub(crate) async fn run(state: AppState) {
 /// Counts the dead letters of all users together and of each user. A record that was written with a token names its
 /// user.
 async fn count_bytes(state: &AppState) -> Result<(), ReadError> {
-    let letters = state.local().dead_letter_bytes().await?;
+    let letters = state.local().dead_letters().bytes_by_user().await?;
     state.tracker().set_dead_letter_bytes(letters.iter().map(|(_, bytes)| bytes).sum());
     let of_users = letters.into_iter().filter_map(|(user, bytes)| Some((user?, bytes)));
     state.limits().note_dead_letters(of_users.collect());

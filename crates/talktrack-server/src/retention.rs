@@ -135,7 +135,7 @@ async fn removed_by(Deletion { here, in_store }: Deletion) -> Result<DeletionCou
 async fn delete_old_letters(state: &AppState, before: Timestamp) -> Result<u64, ReadError> {
     let mut removed = 0;
     loop {
-        let old = state.local().dead_letters_before(before, PAGE).await?;
+        let old = state.local().dead_letters().seqs_before(before, PAGE).await?;
         if old.is_empty() {
             return Ok(removed);
         }

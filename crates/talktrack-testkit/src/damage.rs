@@ -155,7 +155,7 @@ async fn use_it(tracker: Tracker, data_dir: &Path) {
     drop(within("reading", read_all(&*tracker.reader())).await);
     if let Ok(reader) = SqliteReader::open(&data_dir.join(DATABASE_FILE)) {
         drop(within("reading the file", read_all(&reader)).await);
-        drop(within("reading the letters", reader.dead_letters(None, ALL)).await);
+        drop(within("reading the letters", reader.dead_letters().list(None, ALL)).await);
     }
     drop(tracker.start_session(NewSession::new(SESSION, USER)));
     if let Ok(receipt) = tracker.track_message(Message::new(SESSION, Role::User, "still there?")) {

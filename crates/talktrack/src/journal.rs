@@ -41,7 +41,7 @@ use crate::journal::replies::PendingDeletions;
 use crate::journal::window::WindowChange;
 use crate::local::database;
 use crate::local::disk_reserve::DiskReserve;
-use crate::local::tables::changes;
+use crate::local::tables::{books, changes, unerased};
 use crate::local::watched_files::WatchedFiles;
 use crate::metric_handles::MetricHandles;
 use crate::options::{Options, Redirect};
@@ -380,7 +380,7 @@ impl Journal {
         let taken_out = tasks.iter().map(|task| task.run(&tx, &mut books));
         let taken_out: Vec<Vec<Seq>> = taken_out.collect::<rusqlite::Result<_>>()?;
         let last_seq = batch.last().map_or(self.last_seq, |entry| entry.record.seq.max(self.last_seq));
-        sqlite::write_books(&tx, &books, last_seq)?;
+        books::write(&tx, &books, last_seq)?;
         let is_deletion = |verdict: &Verdict| matches!(verdict, Verdict::Deleted(_));
         removed.announce_records(&self.shared.progress, last_seq);
         purged.extend(removed);
@@ -388,7 +388,7 @@ impl Journal {
             || verdicts.iter().any(is_deletion)
             || taken_out.iter().any(|letters| !letters.is_empty());
         if erases {
-            purge::note_needs_scrub(&tx)?;
+            unerased::insert(&tx)?;
         }
         tx.commit()?;
         self.wait_for_files()?;

@@ -21,6 +21,7 @@ use sqlite_salvage::{Database, Options};
 use crate::error::OpenError;
 use crate::event_log;
 use crate::local::database;
+use crate::local::tables::directory;
 use crate::salvage::check::Finding;
 use crate::salvage::quarantine::Quarantine;
 
@@ -37,7 +38,10 @@ pub(crate) fn open(path: &Path) -> Result<Connection, OpenError> {
         Finding::Unusable(source) => return Err(OpenError::Database { path: path.to_owned(), source }),
     }
     database::clear_suspicion(path);
-    database::open_to_write(path)
+    let connection = database::open_to_write(path)?;
+    directory::renew_node_id_of_copy(&connection, path)
+        .map_err(|source| OpenError::Database { path: path.to_owned(), source })?;
+    Ok(connection)
 }
 
 /// Returns the directories with broken files, oldest first. People may inspect and delete them.

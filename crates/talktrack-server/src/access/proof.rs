@@ -115,7 +115,8 @@ pub(super) fn deny_absent(caller: &Caller, deletion: Option<DeletedSession>) -> 
 /// Returns a grant for a session that the store does not have, but of which this node still keeps something, such as a
 /// dead letter.
 pub(super) async fn find_remains(state: &AppState, name: &SessionName) -> Result<Granted, Denied> {
-    let keeps = state.local().has_records_of(name.id_for_key()).await.map_err(Denied::Unavailable)?;
+    let keeps =
+        state.local().outbox().has_records_of(name.id_for_key()).await.map_err(Denied::Unavailable)?;
     if keeps { Ok(unknown_session(name)) } else { Err(Denied::NotFound) }
 }
 
@@ -124,7 +125,7 @@ pub(super) async fn waits_here(state: &AppState, name: &SessionName) -> Result<b
     if !state.is_remote() {
         return Ok(false);
     }
-    let waits = state.local().has_pending_without_owner(name.id_for_key()).await;
+    let waits = state.local().outbox().has_pending_without_owner(name.id_for_key()).await;
     waits.map_err(Denied::Unavailable)
 }
 
@@ -220,7 +221,7 @@ async fn pending_claims(state: &AppState, session_id: SessionId) -> Result<Vec<U
     if !state.is_remote() {
         return Ok(Vec::new());
     }
-    state.local().pending_claims(session_id).await.map_err(Denied::Unavailable)
+    state.local().outbox().pending_claims(session_id).await.map_err(Denied::Unavailable)
 }
 
 /// Returns the answer of the store, or [`Denied::Unavailable`] if it takes longer than [`LOOKUP_TIMEOUT`].

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use talktrack::record::{Body, Record};
-use talktrack::store::sqlite::SqliteReader;
+use talktrack::store::sqlite::OutboxReader;
 use talktrack::store::{MessageCursor, MessageRow, Page, Read, Rows, SessionRow};
 use talktrack::{MessageId, ReadError, UserId};
 
@@ -26,7 +26,7 @@ pub(crate) struct SessionView {
     /// Reads all rows: a waiting message may revise a stored row that the caller may not see.
     reader: Arc<dyn Read>,
     /// The journal of this node, if the store is remote.
-    journal: Option<SqliteReader>,
+    journal: Option<OutboxReader>,
     /// True if a start of the session waits on this node. If the store cannot answer, the waiting records alone are
     /// then a complete answer.
     begins_here: bool,
@@ -48,7 +48,7 @@ impl SessionView {
 
     pub(super) async fn find(state: &AppState, caller: &Caller, name: &SessionName) -> Result<Self, Denied> {
         let (Granted { session_id, owner, .. }, row) = proof::find_row(state, caller, name).await?;
-        let journal = state.is_remote().then(|| state.local().clone());
+        let journal = state.is_remote().then(|| state.local().outbox());
         let waiting = match &journal {
             Some(journal) => {
                 journal.pending_session_records(session_id).await.map_err(Denied::Unavailable)?

@@ -239,7 +239,13 @@ async fn wait_until_durable(
 async fn wait_until_stored(state: &AppState, receipt: &RecordReceipt) -> Result<(), Problem> {
     let deadline = Instant::now() + STORE_TIMEOUT;
     loop {
-        match state.local().replay_outcome(receipt).await.map_err(|error| Problem::read_failed(&error))? {
+        match state
+            .local()
+            .dead_letters()
+            .replay_outcome(receipt)
+            .await
+            .map_err(|error| Problem::read_failed(&error))?
+        {
             Replayed::Stored => return Ok(()),
             Replayed::DeadAgain(letter) => {
                 let why = letter.detail.unwrap_or(letter.reason);

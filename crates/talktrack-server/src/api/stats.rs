@@ -183,7 +183,7 @@ pub(crate) async fn read_stats(
     }
     let stats = state.tracker().reader().stats(range).await.map_err(to_problem)?;
     let letters =
-        state.local().dead_letters_over(range).await.map_err(|error| Problem::read_failed(&error))?;
+        state.local().dead_letters().count_over(range).await.map_err(|error| Problem::read_failed(&error))?;
     Ok((stats, Some(letters)))
 }
 

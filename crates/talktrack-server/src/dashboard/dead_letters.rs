@@ -75,7 +75,8 @@ pub(super) async fn show_letter(
 ) -> Result<Response, ErrorPage> {
     let layout = || visitor.layout(NavItem::Health);
     let answer = async {
-        let letter = state.local().dead_letter(seq).await.map_err(|error| Problem::read_failed(&error))?;
+        let letter =
+            state.local().dead_letters().get(seq).await.map_err(|error| Problem::read_failed(&error))?;
         let letter = LetterView::new(letter.ok_or_else(not_there)?);
         Ok(render_page(StatusCode::OK, &LetterPage { layout: layout(), letter }))
     };
@@ -94,7 +95,7 @@ pub(super) async fn confirm_drop(
         let first = *seqs.first().ok_or_else(not_there)?;
         let letter = match selection.letter {
             Some(_) => {
-                state.local().dead_letter(first).await.map_err(|error| Problem::read_failed(&error))?
+                state.local().dead_letters().get(first).await.map_err(|error| Problem::read_failed(&error))?
             }
             None => None,
         };
@@ -132,7 +133,7 @@ async fn settle_letters(
     let layout = || visitor.layout(NavItem::Health);
     let answer = async {
         let seqs = selection.find_seqs(state).await?;
-        let letters = DeadLetters::new(state.tracker().clone(), state.local().clone());
+        let letters = DeadLetters::new(state.tracker().clone(), state.local().dead_letters());
         // Runs to its end even if the browser disconnects.
         let carried_out = tokio::spawn(execute_in_steps(letters, seqs, request)).await;
         let carried_out = carried_out.map_err(|error| internal_error(&error))?;
@@ -174,7 +175,7 @@ impl LetterSelection {
         match (self.letter, reason) {
             (Some(seq), _) => Ok(vec![seq]),
             (None, Some(reason)) => {
-                let seqs = state.local().dead_letter_seqs_of(Some(reason), MOST).await;
+                let seqs = state.local().dead_letters().seqs_with_reason(Some(reason), MOST).await;
                 seqs.map_err(|error| Problem::read_failed(&error))
             }
             (None, None) => Err(Problem::invalid("letter or reason: one of them is required")),

@@ -75,10 +75,11 @@ pub(super) async fn show_health(
 ) -> Result<Response, ErrorPage> {
     let layout = visitor.layout(NavItem::Health);
     let reason = Some(query.reason.clone()).filter(|reason| !reason.is_empty());
+    let dead_letters = state.local().dead_letters();
     let (tally, schema, letters) = tokio::join!(
         timeout(DATABASE_TIMEOUT, state.local().check_books()),
         compare_schema(&state),
-        state.local().newest_dead_letters(reason, query.before, PAGE),
+        dead_letters.newest(reason, query.before, PAGE),
     );
     let unreadable = |error| ErrorPage::new(Problem::read_failed(&error), visitor.layout(NavItem::Health));
     let letters = letters.map_err(unreadable)?;

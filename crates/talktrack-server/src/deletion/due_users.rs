@@ -48,7 +48,7 @@ async fn delete_user(state: &AppState, user_id: &UserId, moment: Timestamp) -> R
     // The store must have the user's tombstone first, so that no earlier session can arrive afterwards.
     if state.deleted_users().is_running(user_id)
         || state.tracker().health().store.is_some()
-        || state.local().is_user_deletion_pending(user_id).await.map_err(unreadable)?
+        || state.local().outbox().is_user_deletion_pending(user_id).await.map_err(unreadable)?
     {
         return Ok(false);
     }

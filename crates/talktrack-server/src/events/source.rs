@@ -122,7 +122,7 @@ impl Source {
         changes: &[Change],
     ) -> Result<(HashMap<Seq, JournalRecord>, usize), ReadError> {
         match self.pending {
-            Some(_) => self.file.journal_records(changes).await,
+            Some(_) => self.file.outbox().journal_records(changes).await,
             None => Ok((HashMap::new(), changes.len())),
         }
     }

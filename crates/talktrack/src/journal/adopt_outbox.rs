@@ -1,14 +1,15 @@
 //! Turns a file that was the outbox of a remote store into the store itself.
 
-use rusqlite::{Connection, Transaction};
+use rusqlite::Connection;
 use talktrack_core::books::Books;
 use talktrack_core::clock::Seq;
 use talktrack_core::record::{Body, DeadReason, DeletionCounts, Record, SessionDelete, Verdict};
 
 use crate::event_log;
 use crate::journal::purge::{self, Scope};
-use crate::journal::{open, settled, window};
-use crate::store::sqlite::{self, read_record};
+use crate::journal::{settled, window};
+use crate::local::tables::{books, journal};
+use crate::store::sqlite;
 
 /// The maximum number of records in one transaction.
 const BATCH_RECORDS: usize = 1_000;
@@ -30,7 +31,7 @@ pub(super) fn adopt_outbox(connection: &mut Connection, books: &mut Books) -> ru
 
 fn adopt_batch(connection: &mut Connection, books: &mut Books) -> rusqlite::Result<usize> {
     let tx = connection.transaction()?;
-    let waiting = read_oldest(&tx)?;
+    let waiting = journal::read_oldest(&tx, BATCH_RECORDS)?;
     let records = waiting.iter().filter_map(|(_, record)| record.as_ref());
     let mut verdicts = sqlite::write_records(&tx, records)?.into_iter();
     let mut judge = |record: &Option<Record>| record.as_ref().and_then(|_| verdicts.next());
@@ -51,8 +52,8 @@ fn adopt_batch(connection: &mut Connection, books: &mut Books) -> rusqlite::Resu
         after.deleted += removed.messages;
         purge::purge_dead_letters(&tx, &Scope::for_deletion(&delete, &removed), &mut after)?;
     }
-    let (_, last_seq) = open::read_books(&tx)?;
-    sqlite::write_books(&tx, &after, last_seq)?;
+    let (_, last_seq) = books::read(&tx)?;
+    books::write(&tx, &after, last_seq)?;
     tx.commit()?;
     *books = after;
     for ((_, record), (_, verdict)) in waiting.iter().zip(&settled) {
@@ -74,9 +75,4 @@ fn find_deletions(
         _ => None,
     };
     waiting.iter().zip(settled).filter_map(removed).collect()
-}
-
-fn read_oldest(tx: &Transaction<'_>) -> rusqlite::Result<Vec<(Seq, Option<Record>)>> {
-    let mut statement = tx.prepare("SELECT seq, body, checksum FROM journal ORDER BY seq LIMIT ?1")?;
-    statement.query_map([BATCH_RECORDS], read_record)?.collect()
 }

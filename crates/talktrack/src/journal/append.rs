@@ -1,15 +1,15 @@
 //! Appends new records to the journal of a remote store's outbox.
 
-use rusqlite::{CachedStatement, Transaction, params};
+use rusqlite::Transaction;
 use talktrack_core::books::Books;
 use talktrack_core::error::NotDurable;
-use talktrack_core::ids::SessionId;
 use talktrack_core::record::{Body, DeletionCounts, Record, SessionDelete, StampedMessage, Verdict};
 
 use crate::journal::purge::{self, Scope, TombstoneCache};
 use crate::journal::purged::PurgedRecords;
-use crate::local::database::UuidText;
-use crate::store::sqlite::{self, read_record};
+use crate::local::tables::journal::{self, RecordInserter};
+use crate::local::tables::open_sessions;
+use crate::store::sqlite;
 use crate::writer::Writer;
 
 /// Writes the records to the table `journal`. Returns a verdict for each, including those that need no row.
@@ -19,18 +19,15 @@ pub(super) fn append<'a>(
     books: &mut Books,
     purged: &mut PurgedRecords,
 ) -> rusqlite::Result<Vec<Verdict>> {
-    let sql = "INSERT INTO journal (seq, message_id, revision, body, checksum, session_id, lane) \
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
-               ON CONFLICT (message_id, revision) WHERE message_id IS NOT NULL DO NOTHING";
-    let mut insert = tx.prepare_cached(sql)?;
+    let mut inserter = RecordInserter::prepare(tx)?;
     let mut tombstones = TombstoneCache::default();
     let mut verdict = |record: &Record| match &record.body {
         Body::Delete(delete) => {
-            append_record(tx, &mut insert, record, books)?;
+            append_record(tx, &mut inserter, record, books)?;
             delete_from_journal(tx, delete, books, &mut tombstones, purged)
         }
         Body::DeleteUser(_) => {
-            append_record(tx, &mut insert, record, books)?;
+            append_record(tx, &mut inserter, record, books)?;
             Ok(Verdict::Deleted(DeletionCounts::default()))
         }
         _ if tombstones.is_refused(tx, record.session_id(), record.owner())?
@@ -38,7 +35,7 @@ pub(super) fn append<'a>(
         {
             Ok(Verdict::Refused(NotDurable::Deleted))
         }
-        _ => append_record(tx, &mut insert, record, books),
+        _ => append_record(tx, &mut inserter, record, books),
     };
     records.map(&mut verdict).collect()
 }
@@ -67,25 +64,15 @@ fn delete_from_journal(
 
 fn append_record(
     tx: &Transaction<'_>,
-    insert: &mut CachedStatement<'_>,
+    inserter: &mut RecordInserter<'_>,
     record: &Record,
     books: &mut Books,
 ) -> rusqlite::Result<Verdict> {
-    let body = serde_json::to_string(record)
-        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
-    let stamped = record.message();
-    let id = stamped.map(|stamped| UuidText::new(stamped.id));
-    let revision = stamped.map(|stamped| stamped.message.revision);
-    let id = id.as_ref().map(UuidText::as_str);
-    let session_id = (!record.is_deletion()).then(|| UuidText::new(record.session_id()));
-    let session_id = session_id.as_ref().map(UuidText::as_str);
-    let checksum = crc32fast::hash(body.as_bytes());
-    let lane = Writer::lane_of(record);
-    let added = insert.execute(params![record.seq, id, revision, body, checksum, session_id, lane])?;
-    if let Some(stamped) = stamped.filter(|_| added == 0) {
-        return compare_with_waiting(tx, stamped);
-    }
-    books.journal_bytes += body.len() as u64;
+    let Some(bytes) = inserter.insert(record, Writer::lane_of(record))? else {
+        // Only messages can be there already.
+        return record.message().map_or(Ok(Verdict::Journaled), |stamped| compare_with_waiting(tx, stamped));
+    };
+    books.journal_bytes += bytes;
     note_open_session(tx, &record.body)?;
     Ok(Verdict::Journaled)
 }
@@ -93,29 +80,17 @@ fn append_record(
 /// Notes which sessions are open, so that the next start can end them after a crash.
 fn note_open_session(tx: &Transaction<'_>, body: &Body) -> rusqlite::Result<()> {
     match body {
-        Body::Start(start) => note_open(tx, start.session_id),
-        Body::End(end) => {
-            let mut close = tx.prepare_cached("DELETE FROM open_sessions WHERE session_id = ?1")?;
-            close.execute([UuidText::new(end.session_id).as_str()]).map(drop)
-        }
+        Body::Start(start) => open_sessions::insert(tx, start.session_id),
+        Body::End(end) => open_sessions::delete(tx, end.session_id),
         Body::Update(_) | Body::Heartbeat(_) | Body::Message(_) | Body::Delete(_) | Body::DeleteUser(_) => {
             Ok(())
         }
     }
 }
 
-/// Notes that the session is open on this node: after a crash, the next start ends it.
-pub(super) fn note_open(tx: &Transaction<'_>, session_id: SessionId) -> rusqlite::Result<()> {
-    let mut open = tx.prepare_cached("INSERT OR IGNORE INTO open_sessions (session_id) VALUES (?1)")?;
-    open.execute([UuidText::new(session_id).as_str()]).map(drop)
-}
-
 /// Compares the message with one of the same id and revision that is already in the journal.
 fn compare_with_waiting(tx: &Transaction<'_>, stamped: &StampedMessage) -> rusqlite::Result<Verdict> {
-    let sql = "SELECT seq, body, checksum FROM journal WHERE message_id = ?1 AND revision = ?2";
-    let id = UuidText::new(stamped.id);
-    let (_, waiting) =
-        tx.prepare_cached(sql)?.query_row(params![id.as_str(), stamped.message.revision], read_record)?;
+    let waiting = journal::read_revision(tx, stamped.id, stamped.message.revision)?;
     let same = waiting
         .is_some_and(|record| record.message().is_some_and(|other| stamped.has_same_content(&other.message)));
     Ok(if same { Verdict::AlreadyThere } else { Verdict::Refused(NotDurable::IdConflict) })

@@ -1,13 +1,14 @@
 //! The dead letters, which the journal keeps in its own file.
 
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::Transaction;
 use talktrack_core::books::Books;
 use talktrack_core::clock::{Clock, Seq, SystemClock};
-use talktrack_core::record::{Body, DeadReason, Record, Verdict};
+use talktrack_core::record::{Body, Record, Verdict};
 use tokio::sync::oneshot;
 
 use crate::journal::bookkeeping::Bookkeeping as _;
 use crate::journal::purge::{self, Scope};
+use crate::local::tables::dead_letters::{self, NewLetter};
 
 /// Deletes dead letters that were replayed and are durable again, or that an operator dropped. The journal's thread is
 /// the only one that writes the file. It runs this maintenance task in its next transaction.
@@ -21,11 +22,9 @@ pub(crate) struct DeleteDeadLetters {
 impl DeleteDeadLetters {
     /// Deletes the letters and returns those that existed.
     pub(super) fn run(&self, tx: &Transaction<'_>, books: &mut Books) -> rusqlite::Result<Vec<Seq>> {
-        let sql = "DELETE FROM dead_letters WHERE seq = ?1 RETURNING message_id IS NOT NULL";
-        let mut delete = tx.prepare_cached(sql)?;
         let mut taken_out = Vec::with_capacity(self.letters.len());
         for seq in &self.letters {
-            let was_message = delete.query_row([seq], |row| row.get::<_, bool>(0)).optional()?;
+            let was_message = dead_letters::delete(tx, *seq)?;
             books.letters_taken_out += u64::from(was_message == Some(true));
             taken_out.extend(was_message.map(|_| *seq));
         }
@@ -52,29 +51,13 @@ pub(super) fn apply_verdict(
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
     let session_id = record.session_id().to_string();
     let message_id = stamped.id.to_string();
-    write_dead_letter(tx, record.seq, Some(&session_id), Some(&message_id), reason, &body)
-}
-
-/// Writes a dead letter: the text of a record that the store will never take, with the reason.
-pub(super) fn write_dead_letter(
-    tx: &Transaction<'_>,
-    seq: Seq,
-    session_id: Option<&str>,
-    message_id: Option<&str>,
-    reason: &DeadReason,
-    body: &str,
-) -> rusqlite::Result<()> {
-    let sql = "INSERT OR REPLACE INTO dead_letters (seq, session_id, message_id, reason, detail, body, died_at) \
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-    let now = SystemClock.now().to_string();
-    tx.prepare_cached(sql)?.execute(params![
-        seq,
-        session_id,
-        message_id,
-        reason.as_str(),
-        reason.detail(),
-        body,
-        now
-    ])?;
-    Ok(())
+    let letter = NewLetter {
+        seq: record.seq,
+        session_id: Some(&session_id),
+        message_id: Some(&message_id),
+        reason,
+        body: &body,
+        died_at: SystemClock.now(),
+    };
+    dead_letters::insert(tx, &letter)
 }

@@ -11,11 +11,11 @@ use crate::error::OpenError;
 use crate::journal::{adopt_outbox, outbox};
 use crate::local::database;
 use crate::local::disk_reserve::DiskReserve;
-use crate::local::tables::{changes, directory};
+use crate::local::tables::{books, changes, directory};
 use crate::options::Redirect;
 use crate::salvage;
 use crate::store::NotedStore;
-use crate::store::sqlite::{self, BOOKS_COLUMNS, books_row};
+use crate::store::sqlite;
 
 /// The purpose for which the file is opened.
 #[derive(Debug, Clone, Copy)]
@@ -58,7 +58,7 @@ pub(super) fn open_with_reserve(
 fn open_file(path: &Path, purpose: Purpose<'_>) -> Result<OpenedFile, OpenError> {
     let failed = |source| OpenError::Database { path: path.to_owned(), source };
     let mut connection = salvage::open(path)?;
-    let (mut books, mut last_seq) = read_books(&connection).map_err(failed)?;
+    let (mut books, mut last_seq) = books::read(&connection).map_err(failed)?;
     let outbox = find_outbox_store(&connection, purpose).map_err(failed)?;
     let abandoned = if outbox.is_some() {
         outbox::abandon_open_sessions(&mut connection, &mut last_seq, &mut books).map_err(failed)?
@@ -129,13 +129,7 @@ fn abandon_open_sessions(
     });
     changes::append(&tx, changes)?;
     *last_seq = changes::newest_seq(&tx)?.max(*last_seq);
-    sqlite::write_books(&tx, books, *last_seq)?;
+    books::write(&tx, books, *last_seq)?;
     tx.commit()?;
     Ok(abandoned.len())
-}
-
-/// Returns the books and the highest `seq` that they include.
-pub(super) fn read_books(connection: &Connection) -> rusqlite::Result<(Books, Seq)> {
-    let sql = format!("SELECT {BOOKS_COLUMNS}, last_seq FROM books");
-    connection.query_row(&sql, [], |row| Ok((books_row(row)?, row.get("last_seq")?)))
 }

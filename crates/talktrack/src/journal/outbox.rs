@@ -1,13 +1,13 @@
 //! The file as the outbox of a remote store: records wait in the table `journal` until the store has them.
 
 use std::collections::{HashSet, VecDeque};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use rusqlite::{Connection, Transaction, params};
+use rusqlite::Connection;
 use talktrack_core::books::Books;
 use talktrack_core::clock::{Clock, Seq, SystemClock};
-use talktrack_core::ids::SessionId;
 use talktrack_core::record::{Body, DeadReason, Record, SessionEnd, Verdict};
 
 use crate::changes::Change;
@@ -17,11 +17,10 @@ use crate::journal::append::append;
 use crate::journal::purged::PurgedRecords;
 use crate::journal::window::{self, Window, WindowChange};
 use crate::journal::{Entry, Shared};
-use crate::local::database::{self, column_or_null, parse_id};
+use crate::local::database;
 use crate::local::tables::changes;
+use crate::local::tables::{books, directory, journal, open_sessions};
 use crate::options::Options;
-use crate::store::sqlite;
-use crate::store::sqlite::read_record;
 use crate::writer::{LANES, LaneReport, ReportSink, Settled, StoreClaim, Writer};
 
 /// A backlog is handed over and settled in small steps, so that a new message waits for no more than one step of each.
@@ -79,7 +78,7 @@ impl Outbox {
         wake: impl Fn() + Send + Sync + 'static,
     ) -> std::io::Result<Self> {
         let unreadable = std::io::Error::other::<rusqlite::Error>;
-        let node = database::read_node_id(connection).map_err(unreadable)?;
+        let node = directory::read_node_id(connection).map_err(unreadable)?;
         let window = Window::open(connection, options).map_err(unreadable)?;
         let deliveries = window::read_deliveries(connection).map_err(unreadable)?;
         let answers = Arc::new(Answers { waiting: Mutex::default(), wake: Box::new(wake) });
@@ -226,29 +225,31 @@ impl Outbox {
 
     fn feed_from_table(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         let mut pass = self.start_pass(Seq::ZERO);
-        let sql = "SELECT seq, body, checksum FROM pending WHERE seq > ?1 ORDER BY seq LIMIT ?2";
-        let mut statement = connection.prepare_cached(sql)?;
         let Some(start) = (0..LANES).filter(|lane| !pass.passed_by[*lane]).map(|lane| self.fed[lane]).min()
         else {
             return Ok(());
         };
         pass.reached = start;
         let mut rows = 0;
-        for row in statement.query_map(params![start, FED_AT_ONCE], read_record)? {
-            let (seq, record) = row?;
-            let goes_on = match record {
-                Some(record) => self.hand_over(record, &mut pass),
+        let mut must_wait = false;
+        journal::visit_pending(connection, start, FED_AT_ONCE, |seq, record| {
+            must_wait = match record {
+                Some(record) => !self.hand_over(record, &mut pass),
                 None => {
                     self.answer_now(seq, Verdict::Dead(DeadReason::Corrupt));
                     pass.reached = seq;
-                    true
+                    false
                 }
             };
-            if !goes_on {
-                self.finish_pass(&pass, None);
-                return Ok(());
+            if must_wait {
+                return ControlFlow::Break(());
             }
             rows += 1;
+            ControlFlow::Continue(())
+        })?;
+        if must_wait {
+            self.finish_pass(&pass, None);
+            return Ok(());
         }
         // Fewer rows than the limit: there are no more. Later records may not need delivery.
         self.finish_pass(&pass, (rows < FED_AT_ONCE).then_some(self.newest));
@@ -361,7 +362,7 @@ pub(super) fn abandon_open_sessions(
     books: &mut Books,
 ) -> rusqlite::Result<usize> {
     let tx = connection.transaction()?;
-    let open = open_sessions(&tx)?;
+    let open = open_sessions::read_all(&tx)?;
     // If the store knows a later event, another node took over the session while this one was down.
     let seen_until = last_seq.accepted_at();
     // In a file that was salvaged, the changes may be newer than the books.
@@ -378,14 +379,7 @@ pub(super) fn abandon_open_sessions(
         &tx,
         ends.iter().zip(&verdicts).filter_map(|(end, verdict)| Change::from_record(end, verdict)),
     )?;
-    sqlite::write_books(&tx, books, *last_seq)?;
+    books::write(&tx, books, *last_seq)?;
     tx.commit()?;
     Ok(ends.len())
-}
-
-fn open_sessions(tx: &Transaction<'_>) -> rusqlite::Result<Vec<SessionId>> {
-    let mut open = tx.prepare("SELECT session_id FROM open_sessions")?;
-    let open = open.query_map([], |row| column_or_null(row, 0, parse_id))?;
-    // An id that is damaged beyond reading names no session that could be ended.
-    open.filter_map(Result::transpose).collect()
 }

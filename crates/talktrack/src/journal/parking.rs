@@ -1,13 +1,12 @@
 //! Records of parked sessions. They stay in the table `journal`, outside the writer's windows, and are handed over from
 //! there in order when the writer asks for them.
 
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
 use talktrack_core::clock::Seq;
 use talktrack_core::record::{DeadReason, Record, Verdict};
 
 use crate::journal::outbox::Outbox;
-use crate::local::database::UuidText;
-use crate::store::sqlite::read_record;
+use crate::local::tables::journal;
 use crate::writer::{FedSession, Writer};
 
 /// The maximum number of bytes of one session's text that are handed over at once. A single larger record is handed
@@ -49,19 +48,17 @@ impl Outbox {
         if handed == waiting.len() || fed.is_probe && handed > 0 || !self.writer().has_room(lane) {
             return Ok(());
         }
-        let sql = "SELECT seq, body, checksum FROM journal WHERE seq = ?1";
-        let mut read = connection.prepare_cached(sql)?;
         let (mut records, mut bytes): (Vec<Record>, usize) = (Vec::new(), 0);
         for seq in waiting {
             if self.was_handed(lane, seq) {
                 continue;
             }
-            match read.query_row([seq], read_record)? {
-                (_, Some(record)) => {
+            match journal::read(connection, seq)? {
+                Some(record) => {
                     bytes += record.heap_bytes();
                     records.push(record);
                 }
-                (_, None) => self.answer_now(seq, Verdict::Dead(DeadReason::Corrupt)),
+                None => self.answer_now(seq, Verdict::Dead(DeadReason::Corrupt)),
             }
             if bytes >= MOST_BYTES {
                 break;
@@ -79,15 +76,10 @@ impl Outbox {
         lane: usize,
         fed: FedSession,
     ) -> rusqlite::Result<Vec<Seq>> {
-        let id = UuidText::new(fed.session_id);
-        let sql = "SELECT seq FROM pending WHERE session_id = ?1 AND seq <= ?2 ORDER BY seq LIMIT ?3";
-        let mut oldest = connection.prepare_cached(sql)?;
-        let oldest = oldest.query_map(params![id.as_str(), self.fed(lane), fed.most], |row| row.get(0))?;
-        let mut waiting: Vec<Seq> = oldest.collect::<rusqlite::Result<_>>()?;
+        let up_to = self.fed(lane);
+        let mut waiting = journal::read_oldest_pending(connection, fed.session_id, up_to, fed.most)?;
         if fed.is_probe && waiting.len() == fed.most {
-            let sql = "SELECT seq, body, checksum FROM pending WHERE session_id = ?1 AND seq <= ?2 ORDER BY seq DESC LIMIT 1";
-            let mut newest = connection.prepare_cached(sql)?;
-            let (seq, record) = newest.query_row(params![id.as_str(), self.fed(lane)], read_record)?;
+            let (seq, record) = journal::read_newest_pending(connection, fed.session_id, up_to)?;
             if record.is_some_and(|record| record.message().is_some()) {
                 waiting.pop();
                 waiting.push(seq);

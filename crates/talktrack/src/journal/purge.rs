@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
+use rusqlite::{Connection, Transaction};
 use talktrack_core::books::Books;
 use talktrack_core::clock::Seq;
 use talktrack_core::ids::{MessageId, SessionId, UserId};
@@ -14,19 +14,12 @@ use crate::health::HealthState;
 use crate::journal::bookkeeping::Bookkeeping as _;
 use crate::journal::purged::PurgedRecords;
 use crate::journal::scrub::{ScrubPass, Turn};
-use crate::journal::window;
-use crate::local::database::{self, UuidText, column_or_null, parse_id};
+use crate::local::database::{self, UuidText, parse_id};
+use crate::local::tables::journal::{self, DroppedRecord, WaitingCounts};
+use crate::local::tables::{dead_letters, open_sessions, unerased};
 use crate::store::DeletedSession;
-use crate::store::sqlite::{self, DeletedMessages, owner};
+use crate::store::sqlite::{self, DeletedMessages};
 use crate::writer::RemoteDeletions;
-
-/// The SQL condition for the records of session `?1` that were accepted for user `?2`, or for all of its records if
-/// `?2` is null.
-macro_rules! of_session {
-    () => {
-        concat!("session_id = ?1 AND (?2 IS NULL OR ", owner!(), " = ?2)")
-    };
-}
 
 /// A session, or only the records that were accepted for one user in it.
 #[derive(Debug, Clone)]
@@ -57,29 +50,15 @@ pub(super) fn purge_waiting(
     books: &mut Books,
     purged: &mut PurgedRecords,
 ) -> rusqlite::Result<u64> {
-    let id = UuidText::new(scope.session_id);
-    let owner = scope.owner.as_ref().map(UuidText::new);
-    let scope = params![id.as_str(), owner.as_ref().map(UuidText::as_str)];
     // First, because confirmed records have been counted as stored.
-    let waiting = concat!(
-        "SELECT count(message_id), coalesce(sum(octet_length(body)), 0) FROM pending WHERE ",
-        of_session!()
-    );
-    let (messages, bytes) =
-        tx.prepare_cached(waiting)?.query_row(scope, |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let Scope { session_id, owner } = scope;
+    let WaitingCounts { records: messages, bytes } =
+        journal::count_pending_of_session(tx, *session_id, owner.as_ref())?;
     books.count_purged(messages, bytes);
-    let delete = concat!("DELETE FROM journal WHERE ", of_session!(), " RETURNING seq, message_id");
-    let mut delete = tx.prepare_cached(delete)?;
-    delete.query_map(scope, |row| purged.add_row(row))?.collect::<rusqlite::Result<()>>()?;
-    close_without_records(tx, Some(id.as_str()))?;
+    purged.add_records(journal::delete_of_session(tx, *session_id, owner.as_ref())?);
+    // A session without records need not be ended after a crash.
+    open_sessions::delete_without_records(tx, Some(UuidText::new(*session_id).as_str()))?;
     Ok(messages)
-}
-
-/// Removes the session from `open_sessions` if the journal has no record of it: it need not be ended after a crash.
-fn close_without_records(tx: &Transaction<'_>, session_id: Option<&str>) -> rusqlite::Result<()> {
-    let close = "DELETE FROM open_sessions WHERE session_id = ?1 \
-                 AND NOT EXISTS (SELECT 1 FROM journal WHERE session_id = ?1)";
-    tx.prepare_cached(close)?.execute([session_id]).map(drop)
 }
 
 /// Deletes the dead letters of the session and returns their number. For all users, this includes letters whose bytes
@@ -89,19 +68,9 @@ pub(super) fn purge_dead_letters(
     scope: &Scope,
     books: &mut Books,
 ) -> rusqlite::Result<u64> {
-    let sql = concat!(
-        "DELETE FROM dead_letters WHERE ",
-        of_session!(),
-        " OR (?2 IS NULL AND session_id IS NULL AND instr(body, ?1)) RETURNING message_id IS NOT NULL"
-    );
-    let id = UuidText::new(scope.session_id);
-    let owner = scope.owner.as_ref().map(UuidText::new);
-    let mut delete = tx.prepare_cached(sql)?;
-    let letters =
-        delete.query_map(params![id.as_str(), owner.as_ref().map(UuidText::as_str)], |row| row.get(0))?;
-    let letters = letters.collect::<rusqlite::Result<Vec<bool>>>()?;
-    books.letters_taken_out += letters.iter().filter(|was_message| **was_message).count() as u64;
-    Ok(letters.len() as u64)
+    let letters = dead_letters::delete_of_session(tx, scope.session_id, scope.owner.as_ref())?;
+    books.letters_taken_out += letters.messages;
+    Ok(letters.all)
 }
 
 /// Applies a deletion that the store reported for this record's session: notes it in this file, and removes what the
@@ -112,10 +81,8 @@ pub(super) fn apply_store_deletion(
     books: &mut Books,
     purged: &mut PurgedRecords,
 ) -> rusqlite::Result<()> {
-    let sql = "SELECT session_id FROM journal WHERE seq = ?1";
-    let named = tx.prepare_cached(sql)?.query_row(params![seq], |row| row.get::<_, Option<String>>(0));
     // There is no row if it was removed together with another record of its session.
-    let session_id = named.optional()?.flatten();
+    let session_id = journal::find_session_id(tx, seq)?;
     if let Some(session_id) = session_id.and_then(|text| parse_id(&text)) {
         forget_session(tx, session_id, None, books, purged)?;
         purged.add_claim(session_id, None);
@@ -147,16 +114,11 @@ fn forget_message(
     books: &mut Books,
     purged: &mut PurgedRecords,
 ) -> rusqlite::Result<()> {
+    let WaitingCounts { records, bytes } = journal::count_pending_of_message(tx, session_id, message_id)?;
+    books.leave_journal(records, 0, bytes);
+    purged.add_records(journal::delete_of_message(tx, session_id, message_id)?);
     let session = UuidText::new(session_id);
     let message = UuidText::new(message_id);
-    let ids = [session.as_str(), message.as_str()];
-    let waiting = "SELECT count(*), coalesce(sum(octet_length(body)), 0) FROM pending WHERE session_id = ?1 AND message_id = ?2";
-    let (records, bytes) =
-        tx.prepare_cached(waiting)?.query_row(ids, |row| Ok((row.get(0)?, row.get(1)?)))?;
-    books.leave_journal(records, 0, bytes);
-    let delete = "DELETE FROM journal WHERE session_id = ?1 AND message_id = ?2 RETURNING seq, message_id";
-    let mut delete = tx.prepare_cached(delete)?;
-    delete.query_map(ids, |row| purged.add_row(row))?.collect::<rusqlite::Result<()>>()?;
     sqlite::note_deleted_message(tx, session.as_str(), message.as_str())
 }
 
@@ -168,7 +130,7 @@ pub(super) fn confirm_deletion(
     books: &mut Books,
     purged: &mut PurgedRecords,
 ) -> rusqlite::Result<()> {
-    match window::find_record(tx, seq)?.map(|record| record.body) {
+    match journal::find(tx, seq)?.map(|record| record.body) {
         Some(Body::Delete(delete)) if delete.is_permanent() && delete.owner.is_some() => {
             forget_session(tx, delete.session_id, delete.owner.as_ref(), books, purged).map(drop)
         }
@@ -203,7 +165,7 @@ pub(super) fn drop_record(
     if let Some(session_id) = dropped.session_id.as_deref().and_then(parse_id) {
         purged.add_claim(session_id, dropped.owner);
     }
-    close_without_records(tx, dropped.session_id.as_deref())
+    open_sessions::delete_without_records(tx, dropped.session_id.as_deref())
 }
 
 /// Drops a message that the store refuses because it was deleted, and notes the deletion in this file. The message
@@ -222,32 +184,16 @@ pub(super) fn drop_message(
     sqlite::note_deleted_message(tx, session_id, message_id)
 }
 
-/// A record that the store refused because it or its user was deleted.
-struct DroppedRecord {
-    message_id: Option<String>,
-    session_id: Option<String>,
-    owner: Option<UserId>,
-    bytes: u64,
-}
-
 fn remove_record(
     tx: &Transaction<'_>,
     seq: Seq,
     purged: &mut PurgedRecords,
 ) -> rusqlite::Result<Option<DroppedRecord>> {
-    let sql = concat!(
-        "DELETE FROM journal WHERE seq = ?1 RETURNING seq, message_id, session_id, octet_length(body), ",
-        owner!()
-    );
-    let mut delete = tx.prepare_cached(sql)?;
-    let removed = delete.query_row([seq], |row| {
-        purged.add_row(row)?;
-        let message_id = row.get(1)?;
-        let session_id = row.get(2)?;
-        let bytes = row.get(3)?;
-        Ok(DroppedRecord { message_id, session_id, owner: column_or_null(row, 4, parse_id)?, bytes })
-    });
-    removed.optional()
+    let dropped = journal::drop_record(tx, seq)?;
+    if let Some(DroppedRecord { seq, message_id, .. }) = &dropped {
+        purged.add_record(*seq, message_id.as_deref().and_then(parse_id));
+    }
+    Ok(dropped)
 }
 
 /// The claims that are known to be deleted or not. Each is queried once per batch.
@@ -313,7 +259,7 @@ impl Scrubber {
         connection: &Connection,
         health: &HealthState,
     ) -> rusqlite::Result<()> {
-        if connection.query_row("SELECT EXISTS (SELECT 1 FROM unerased)", [], |row| row.get(0))? {
+        if unerased::has_row(connection)? {
             self.start(connection, health);
         }
         Ok(())
@@ -335,7 +281,7 @@ impl Scrubber {
             Ok(Turn::Done) => {
                 self.pass = None;
                 // If this fails, the next start scrubs the file once more.
-                let _ = connection.execute("DELETE FROM unerased", []);
+                let _ = unerased::delete(connection);
                 health.set_needs_scrub(false);
             }
             Ok(Turn::More | Turn::Blocked) => {}
@@ -350,9 +296,4 @@ impl Scrubber {
         };
         pass.run_turn(connection, budget)
     }
-}
-
-/// Notes in the transaction that the remains of a deletion have yet to be overwritten.
-pub(super) fn note_needs_scrub(tx: &Transaction<'_>) -> rusqlite::Result<()> {
-    tx.prepare_cached("INSERT OR IGNORE INTO unerased (one) VALUES (1)")?.execute([]).map(drop)
 }

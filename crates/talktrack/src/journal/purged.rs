@@ -1,10 +1,9 @@
 //! Records that left the journal because their content was deleted.
 
-use rusqlite::Row;
 use talktrack_core::clock::Seq;
 use talktrack_core::ids::{MessageId, SessionId, UserId};
 
-use crate::local::database::{column_or_null, parse_id};
+use crate::local::tables::journal::RemovedRecord;
 use crate::receipt::Progress;
 
 /// What one transaction removes from the journal because of deletions.
@@ -19,10 +18,8 @@ pub(super) struct PurgedRecords {
 }
 
 impl PurgedRecords {
-    /// Adds a record from a row that begins with its `seq` and `message_id`.
-    pub(super) fn add_row(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
-        self.add_record(row.get(0)?, column_or_null(row, 1, parse_id)?);
-        Ok(())
+    pub(super) fn add_records(&mut self, removed: Vec<RemovedRecord>) {
+        removed.into_iter().for_each(|RemovedRecord { seq, message_id }| self.add_record(seq, message_id));
     }
 
     pub(super) fn add_record(&mut self, seq: Seq, message_id: Option<MessageId>) {

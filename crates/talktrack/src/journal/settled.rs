@@ -1,17 +1,20 @@
 //! Settles what the store has answered. The records of a delivery are noted as stored, in ranges, and their rows stay
 //! in place (see [`window`]). Records that the store will never take move from the journal to the dead letters.
 
-use rusqlite::{OptionalExtension as _, Transaction};
+use rusqlite::Transaction;
 use talktrack_core::books::Books;
-use talktrack_core::clock::{Seq, Timestamp};
+use talktrack_core::clock::{Clock as _, Seq, SystemClock, Timestamp};
 use talktrack_core::error::NotDurable;
 use talktrack_core::record::{DeadReason, Record, Verdict};
 
 use crate::journal::bookkeeping::Bookkeeping as _;
+use crate::journal::purge;
 use crate::journal::purged::PurgedRecords;
-use crate::journal::window::{self, DeliveredRange, RowCounts, WindowChange};
-use crate::journal::{append, dead_letters, purge};
-use crate::local::database::{self, text_or_null};
+use crate::journal::window::{self, WindowChange};
+use crate::local::tables::dead_letters::{self, NewLetter};
+use crate::local::tables::journal::{self, RawRow, RemovedRow, RowCounts};
+use crate::local::tables::resend_window::{self, DeliveredRange};
+use crate::local::tables::{directory, lanes, open_sessions};
 use crate::writer::{LaneReport, Settled};
 
 /// Enters the writer's answers. Returns the change to the window and the records that left the journal.
@@ -42,7 +45,7 @@ pub(super) fn settle(
             LaneReport::Deleted(deletions) => {
                 purge::apply_store_deletions(tx, deletions, books, &mut purged)?
             }
-            LaneReport::Foreign => database::give_up_node(tx)?,
+            LaneReport::Foreign => directory::give_up_node(tx)?,
             LaneReport::Wake => {}
         }
     }
@@ -80,7 +83,7 @@ impl DeliveryRecorder<'_, '_> {
             _ => {}
         }
         if let Verdict::Reopened(reopened) = verdict {
-            append::note_open(self.tx, reopened.session_id)?;
+            open_sessions::insert(self.tx, reopened.session_id)?;
         }
         let is_kept = dead_reason(verdict).is_none();
         match deletes {
@@ -106,7 +109,7 @@ impl DeliveryRecorder<'_, '_> {
             _ => {}
         }
         self.close_run()?;
-        if window::has_range(self.tx, self.lane, *seq, *seq)? {
+        if resend_window::has_range(self.tx, self.lane, *seq, *seq)? {
             return Ok(());
         }
         remove_from_journal(self.tx, *seq, verdict, self.books)
@@ -114,7 +117,7 @@ impl DeliveryRecorder<'_, '_> {
 
     fn finish(mut self) -> rusqlite::Result<()> {
         self.close_run()?;
-        window::note_delivery(self.tx, self.lane, self.number)
+        lanes::note_delivery(self.tx, self.lane, self.number)
     }
 
     /// Notes a run as one range. If there is another row between its rows that the store does not have, if a deletion has
@@ -149,7 +152,7 @@ impl DeliveryRecorder<'_, '_> {
         let lane = self.lane;
         let delivery = self.number;
         let stored_at = self.now;
-        window::note_range(
+        resend_window::insert(
             self.tx,
             &DeliveredRange { lane, first, last, delivery, stored_at, bytes, deletes },
         )?;
@@ -169,14 +172,11 @@ pub(super) fn remove_from_journal(
     if let Some(reason) = dead_reason(verdict) {
         dead = move_to_dead_letters(tx, seq, &reason, matches!(verdict, Verdict::Refused(_)))?;
     }
-    let sql = "DELETE FROM journal WHERE seq = ?1 RETURNING message_id IS NOT NULL, octet_length(body)";
-    let row = tx.prepare_cached(sql)?.query_row([seq], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-    let Some((is_message, bytes)) = row else { return Ok(()) };
+    let Some(RemovedRow { is_message, bytes }) = journal::delete(tx, seq)? else { return Ok(()) };
     books.leave_journal(u64::from(is_message && !dead), u64::from(dead), bytes);
     if *verdict == Verdict::Dead(DeadReason::Corrupt) {
         // A damaged row may have another size than it had when it was written.
-        let left = "SELECT coalesce(sum(octet_length(body)), 0) FROM pending";
-        books.journal_bytes = tx.query_row(left, [], |row| row.get(0))?;
+        books.journal_bytes = journal::sum_pending_bytes(tx)?;
     }
     Ok(())
 }
@@ -198,9 +198,7 @@ fn move_to_dead_letters(
     reason: &DeadReason,
     is_refused: bool,
 ) -> rusqlite::Result<bool> {
-    let mut read = tx.prepare_cached("SELECT message_id, body FROM journal WHERE seq = ?1")?;
-    let row = read.query_row([seq], |row| Ok((text_or_null(row, 0)?, row.get_ref(1)?.as_bytes()?.to_vec())));
-    let Some((message_id, body)) = row.optional()? else { return Ok(false) };
+    let Some(RawRow { message_id, body }) = journal::find_raw(tx, seq)? else { return Ok(false) };
     let record: Option<Record> = serde_json::from_slice(&body).ok();
     // A refused deletion has no content to keep, and the session stays active.
     if is_refused && record.as_ref().is_some_and(Record::is_deletion) {
@@ -208,7 +206,15 @@ fn move_to_dead_letters(
     }
     let session_id = record.as_ref().map(|record| record.session_id().to_string());
     let body = String::from_utf8_lossy(&body);
-    dead_letters::write_dead_letter(tx, seq, session_id.as_deref(), message_id.as_deref(), reason, &body)?;
+    let letter = NewLetter {
+        seq,
+        session_id: session_id.as_deref(),
+        message_id: message_id.as_deref(),
+        reason,
+        body: &body,
+        died_at: SystemClock.now(),
+    };
+    dead_letters::insert(tx, &letter)?;
     Ok(message_id.is_some())
 }
 
@@ -217,6 +223,7 @@ mod tests {
     use rusqlite::Connection;
 
     use super::*;
+    use crate::local::database;
 
     const LANE: usize = 2;
 

@@ -1,10 +1,13 @@
 //! The watermark of the store: up to which record nothing in the journal waits for the store. It is published for
 //! callers that wait for it.
 
-use rusqlite::{Connection, params};
+use std::ops::ControlFlow;
+
+use rusqlite::Connection;
 use talktrack_core::clock::Seq;
 
 use crate::journal::outbox::Outbox;
+use crate::local::tables::journal;
 
 /// The maximum number of rows that one look passes, so that a new message does not wait for a look at the whole re-send
 /// window.
@@ -20,7 +23,7 @@ impl Outbox {
         }
         let from = health.store_watermark();
         let found = if health.books().journal_bytes == 0 {
-            Ok(Watermark { up_to: self.newest(), has_more: false })
+            Ok(StoreWatermark { up_to: self.newest(), has_more: false })
         } else {
             find_watermark(connection, from, self.newest())
         };
@@ -38,7 +41,7 @@ impl Outbox {
 }
 
 /// The result of a look.
-struct Watermark {
+struct StoreWatermark {
     /// No record up to this `seq` waits for the store.
     up_to: Seq,
     /// True if the look ended before it met a record that waits.
@@ -46,21 +49,22 @@ struct Watermark {
 }
 
 /// Looks for the first record after `from` that waits for the store. `newest` is the newest record of the journal.
-fn find_watermark(connection: &Connection, from: Seq, newest: Seq) -> rusqlite::Result<Watermark> {
-    let sql = "SELECT seq, EXISTS (SELECT 1 FROM pending WHERE pending.seq = journal.seq) FROM journal \
-               WHERE seq > ?1 ORDER BY seq LIMIT ?2";
-    let mut after = connection.prepare_cached(sql)?;
-    let mut rows = after.query(params![from, PASSED_AT_ONCE])?;
+fn find_watermark(connection: &Connection, from: Seq, newest: Seq) -> rusqlite::Result<StoreWatermark> {
     let mut passed = 0;
     let mut up_to = from;
-    while let Some(row) = rows.next()? {
-        let seq: Seq = row.get(0)?;
-        if row.get(1)? {
-            return Ok(Watermark { up_to: seq.previous(), has_more: false });
+    let mut waiting = None;
+    journal::visit_rows(connection, from, PASSED_AT_ONCE, |seq, is_pending| {
+        if is_pending {
+            waiting = Some(seq);
+            return ControlFlow::Break(());
         }
         passed += 1;
         up_to = seq;
+        ControlFlow::Continue(())
+    })?;
+    if let Some(waiting) = waiting {
+        return Ok(StoreWatermark { up_to: waiting.previous(), has_more: false });
     }
     let has_more = passed == PASSED_AT_ONCE;
-    Ok(Watermark { up_to: if has_more { up_to } else { newest }, has_more })
+    Ok(StoreWatermark { up_to: if has_more { up_to } else { newest }, has_more })
 }

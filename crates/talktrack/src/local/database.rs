@@ -6,9 +6,8 @@ pub(crate) mod stored_columns;
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use rusqlite::types::{FromSqlError, Type, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, ffi};
@@ -67,43 +66,7 @@ pub(crate) fn open_to_write(path: &Path) -> Result<Connection, OpenError> {
         return Err(OpenError::NewerSchema { path: path.to_owned(), found, known });
     }
     migrate_schema(&mut connection, found, known).map_err(failed)?;
-    renew_node_id_of_copy(&connection, path).map_err(failed)?;
     Ok(connection)
-}
-
-/// Returns the id of this data directory among the nodes that write to one store.
-pub(crate) fn read_node_id(connection: &Connection) -> rusqlite::Result<Uuid> {
-    connection.query_row("SELECT node FROM directory", [], |row| column(row, 0, parse_id))
-}
-
-/// Gives a copy of a file (a restored backup, a copied directory) a new node id, because the delivery numbers that a
-/// store has for this node belong to the original.
-fn renew_node_id_of_copy(connection: &Connection, path: &Path) -> rusqlite::Result<()> {
-    let noted: Option<String> = connection.query_row("SELECT file FROM directory", [], |row| row.get(0))?;
-    let Some(mark) = file_fingerprint(path).filter(|mark| noted.as_ref() != Some(mark)) else {
-        return Ok(());
-    };
-    if noted.is_some() {
-        let mut random = [0; 16];
-        fastrand::fill(&mut random);
-        let node = uuid::Builder::from_random_bytes(random).into_uuid();
-        connection.execute("UPDATE directory SET node = ?1", [node.to_string()])?;
-        tracing::warn!("this data directory is a copy or was restored: it gets a new node id ({node})");
-    }
-    connection.execute("UPDATE directory SET file = ?1", [mark]).map(drop)
-}
-
-/// Marks this file as a copy, because another server uses the same node id. The next start then assigns a new one.
-pub(crate) fn give_up_node(connection: &Connection) -> rusqlite::Result<()> {
-    connection.execute("UPDATE directory SET file = 'a copy'", []).map(drop)
-}
-
-/// Returns what distinguishes a file from a copy of it: its inode, and its creation time if the file system records
-/// that.
-fn file_fingerprint(path: &Path) -> Option<String> {
-    let found = fs::metadata(path).ok()?;
-    let made = found.created().ok().and_then(|made| made.duration_since(SystemTime::UNIX_EPOCH).ok());
-    Some(format!("{}:{}", found.ino(), made.map_or(0, |made| made.as_nanos())))
 }
 
 /// Creates a new file atomically: it exists as a whole or not at all. An empty or partial file was therefore not

@@ -10,6 +10,7 @@ use talktrack_core::ids::UserId;
 use talktrack_core::record::{Record, SessionStart};
 
 use crate::local::database;
+use crate::local::tables::directory;
 use crate::local::tables::messages::checks::KnownSession;
 use crate::local::tables::sessions::checks::WrongCount;
 use crate::local::tables::{deleted_sessions, messages, sessions};
@@ -88,8 +89,8 @@ impl Rebuilder<'_> {
             }
         }
         if table == SalvagedTable::Directory {
-            let note = "UPDATE directory SET store = ?1, store_address = ?2";
-            return self.tx.execute(note, [&found.values[2], &found.values[3]].map(SqlValue)).map(drop);
+            let [store, address] = [&found.values[2], &found.values[3]].map(SqlValue);
+            return directory::restore(self.tx, &store, &address);
         }
         let Some(mut insert) = self.prepare_insert(table)? else {
             self.books = Some(found.values);

@@ -1,13 +1,12 @@
 //! The books of a salvaged file: they match its rows, and the report says how much more there should be.
 
-use rusqlite::{Connection, OptionalExtension as _, Transaction};
+use rusqlite::{Connection, Transaction};
 use sqlite_salvage::Value;
 use talktrack_core::books::Books;
 use talktrack_core::clock::{Clock as _, Seq, SystemClock};
 
-use crate::local::tables::{changes, messages, sessions};
+use crate::local::tables::{books, changes, dead_letters, journal, messages, sessions};
 use crate::salvage::report::{Losses, Salvaged};
-use crate::store::sqlite;
 
 /// The books as they were found.
 struct KnownBooks {
@@ -40,7 +39,7 @@ pub(super) fn write_totals(
     let known = found.and_then(parse_books);
     let missing = known.as_ref().map_or_else(Losses::default, |known| count_losses(&known.books, &rows));
     let last_seq = known.as_ref().map_or(Seq::ZERO, |known| known.last_seq).max(rows.last_seq);
-    sqlite::write_books(tx, &build_books(known.map(|known| known.books), &rows), last_seq)?;
+    books::write(tx, &build_books(known.map(|known| known.books), &rows), last_seq)?;
     // The highest `seq` of the lost records is unknown, but it was not later than now.
     changes::reset(tx, last_seq.max(SystemClock.now().into()))?;
     let SalvagedCounts { messages, sessions, waiting, all_letters, .. } = rows;
@@ -74,27 +73,22 @@ fn are_plausible(books: &Books) -> bool {
 
 /// True if the books of a file exist and are plausible.
 pub(super) fn are_sound(connection: &Connection) -> rusqlite::Result<bool> {
-    // A file of an older version has fewer columns.
-    let sql = "SELECT durable, stored, dead_lettered, 0, inserted, journal_bytes, 0, last_seq FROM books WHERE one = 1";
-    let books = connection.query_row(sql, [], |row| {
-        let readable = row.get::<_, i64>(7).is_ok_and(|last_seq| last_seq >= 0);
-        Ok(readable && sqlite::books_row(row).is_ok_and(|books| are_plausible(&books)))
-    });
-    Ok(books.optional()?.unwrap_or(false))
+    Ok(books::read_of_any_version(connection)?.is_some_and(|books| are_plausible(&books)))
 }
 
 /// Counts the rows. A `seq` beyond the horizon is damaged, and new records must not be numbered after it.
 fn count_rows(tx: &Transaction<'_>, horizon: Seq) -> rusqlite::Result<SalvagedCounts> {
-    let count = |sql: &str| tx.query_row(sql, [], |row| row.get(0));
     Ok(SalvagedCounts {
         messages: messages::read::count(tx)?,
         sessions: sessions::read::count(tx)?,
-        pending: count("SELECT count(message_id) FROM pending")?,
-        waiting: count("SELECT count(*) FROM pending")?,
-        waiting_bytes: count("SELECT coalesce(sum(octet_length(body)), 0) FROM pending")?,
-        letters: count("SELECT count(message_id) FROM dead_letters")?,
-        all_letters: count("SELECT count(*) FROM dead_letters")?,
-        last_seq: messages::checks::newest_seq_of_file(tx, horizon)?,
+        pending: journal::count_pending_messages(tx)?,
+        waiting: journal::count_pending(tx)?,
+        waiting_bytes: journal::sum_pending_bytes(tx)?,
+        letters: dead_letters::count_messages(tx)?,
+        all_letters: dead_letters::count(tx)?,
+        last_seq: messages::checks::newest_seq_up_to(tx, horizon)?
+            .max(journal::newest_seq_up_to(tx, horizon)?)
+            .max(dead_letters::newest_seq_up_to(tx, horizon)?),
     })
 }
 

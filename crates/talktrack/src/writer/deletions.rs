@@ -11,7 +11,7 @@ use talktrack_core::error::ReadError;
 use talktrack_core::ids::{MessageId, SessionId};
 
 use crate::options::Options;
-use crate::store::sqlite::SqliteReader;
+use crate::store::sqlite::{OutboxReader, SqliteReader};
 use crate::store::{DeletedSession, Store};
 use crate::writer::{LaneReport, ReportSink, StoreClaim};
 
@@ -44,14 +44,14 @@ impl RemoteDeletions {
 
 /// Queries the store repeatedly for as long as the writer runs.
 pub(super) async fn poll_deletions(claim: Arc<StoreClaim>, report: ReportSink, options: Options) {
-    let journal = open_journal(&options.database_file()).await;
+    let outbox = open_outbox(&options.database_file()).await;
     let mut poller =
         DeletionPoller { within: options.resend_window + CLOCK_DIFFERENCE, ..DeletionPoller::default() };
     let mut pause = options.deletions_interval;
     loop {
         tokio::time::sleep(pause).await;
         let begun = Instant::now();
-        if let Err(error) = poller.poll_round(&journal, &claim, &report).await {
+        if let Err(error) = poller.poll_round(&outbox, &claim, &report).await {
             tracing::debug!(%error, "cannot check for deletions; trying again later");
         }
         pause = options.deletions_interval.max(begun.elapsed() * 10);
@@ -59,11 +59,11 @@ pub(super) async fn poll_deletions(claim: Arc<StoreClaim>, report: ReportSink, o
 }
 
 /// Tries until the file can be opened. Only the first failure is logged as a warning.
-async fn open_journal(file: &Path) -> SqliteReader {
+async fn open_outbox(file: &Path) -> OutboxReader {
     let mut fails = false;
     loop {
         match SqliteReader::open(file) {
-            Ok(reader) => return reader,
+            Ok(reader) => return reader.outbox(),
             Err(error) if !std::mem::replace(&mut fails, true) => {
                 tracing::warn!(%error, "cannot open the journal to check for deletions; trying again");
             }
@@ -112,11 +112,11 @@ struct DeletionPoller {
 impl DeletionPoller {
     async fn poll_round(
         &mut self,
-        journal: &SqliteReader,
+        outbox: &OutboxReader,
         claim: &StoreClaim,
         report: &ReportSink,
     ) -> Result<(), ReadError> {
-        let mut sessions = journal.sessions_with_records().await?;
+        let mut sessions = outbox.sessions_with_records().await?;
         if sessions.is_empty() {
             self.reported.clear();
             return Ok(());

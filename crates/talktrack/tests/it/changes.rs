@@ -195,7 +195,7 @@ async fn a_replayed_letter_is_told_behind_all_others() {
     let tracker = setup.open(setup.options()).unwrap();
     within(accept(&tracker, numbered(7, "too early"))).await.unwrap();
     start(&tracker).await;
-    let letters = reader(&dir).dead_letters(None, 10).await.unwrap();
+    let letters = reader(&dir).dead_letters().list(None, 10).await.unwrap();
     within(tracker.replay_record(*letters[0].record.clone().unwrap()).unwrap()).await.unwrap();
     let changes = all(&dir).await;
     assert_eq!(kinds(&changes), [ChangeKind::SessionStarted, ChangeKind::Message]);

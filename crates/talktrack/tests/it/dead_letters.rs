@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use talktrack::clock::Seq;
 use talktrack::record::{Body, Record};
-use talktrack::store::sqlite::{DeadLetter, Replayed, SqliteReader};
+use talktrack::store::sqlite::{DeadLetter, DeadLetterReader, Replayed, SqliteReader};
 use talktrack::store::{ErrorClass, MessageRow, Read as _, Rows as _};
 use talktrack::{
     Books, DATABASE_FILE, MessageId, NotDurable, Reason, RecordReceipt, SessionId, Tracker, UserId,
@@ -38,12 +38,16 @@ async fn reopen(setup: &Setup) -> Tracker {
     tracker
 }
 
-fn reader(dir: &TempDir) -> SqliteReader {
+fn file(dir: &TempDir) -> SqliteReader {
     SqliteReader::open(&dir.path().join(DATABASE_FILE)).unwrap()
 }
 
+fn reader(dir: &TempDir) -> DeadLetterReader {
+    file(dir).dead_letters()
+}
+
 async fn letters(dir: &TempDir) -> Vec<DeadLetter> {
-    within(reader(dir).dead_letters(None, 1_000)).await.unwrap()
+    within(reader(dir).list(None, 1_000)).await.unwrap()
 }
 
 /// Tracks these messages for a session that was never started, and returns their dead letters.
@@ -90,7 +94,7 @@ async fn assert_books(dir: &TempDir, tracker: &Tracker, durable: u64, dead: u64,
     let books = tracker.health().books;
     assert_eq!((books.durable, books.dead_lettered, books.letters_taken_out), (durable, dead, taken_out));
     assert_eq!(books.durable, books.stored + books.dead_lettered + books.pending());
-    let audit = within(reader(dir).audit()).await.unwrap();
+    let audit = within(file(dir).audit()).await.unwrap();
     assert_eq!((audit.books, audit.dead_letters), (Some(books), dead - taken_out));
     assert_eq!(audit.problems, [""; 0]);
 }
@@ -117,7 +121,7 @@ async fn a_letter_whose_cause_is_mended_reaches_the_store_and_leaves_the_dead_le
             assert!(row.seq > Some(letter.seq), "accepted anew");
             assert_eq!(row.user_id, Some(USER));
         }
-        assert_eq!(within(reader(dir).dead_letter_seqs()).await.unwrap(), [] as [Seq; 0]);
+        assert_eq!(within(reader(dir).seqs()).await.unwrap(), [] as [Seq; 0]);
         assert_books(dir, &tracker, 4, 2, 2).await;
         within(tracker.shutdown(AMPLE)).await.unwrap();
         drop(tracker);
@@ -198,11 +202,11 @@ async fn letters_are_listed_in_pages_from_the_oldest_on() {
     let tracker = open(&Setup::sqlite(dir.path()));
     let all = lay_aside(&dir, &tracker, &["a", "b", "c"]).await;
     let reader = reader(&dir);
-    let page = within(reader.dead_letters(None, 2)).await.unwrap();
+    let page = within(reader.list(None, 2)).await.unwrap();
     assert_eq!(page, all[..2]);
-    assert_eq!(within(reader.dead_letters(Some(page[1].seq), 2)).await.unwrap(), all[2..]);
-    assert_eq!(within(reader.dead_letter(all[1].seq)).await.unwrap(), Some(all[1].clone()));
-    assert_eq!(within(reader.dead_letter(Seq::new(7))).await.unwrap(), None);
+    assert_eq!(within(reader.list(Some(page[1].seq), 2)).await.unwrap(), all[2..]);
+    assert_eq!(within(reader.get(all[1].seq)).await.unwrap(), Some(all[1].clone()));
+    assert_eq!(within(reader.get(Seq::new(7))).await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -372,14 +376,14 @@ async fn bytes_of_letters_are_kept_by_user_from_the_first_version_on() {
     let one = bytes("seq = 7");
     let nobodys = bytes(&format!("seq = {old}"));
     assert_eq!(
-        within(reader(&dir).dead_letter_bytes()).await.unwrap(),
+        within(reader(&dir).bytes_by_user()).await.unwrap(),
         [(None, nobodys), (user.clone(), 2 * one)]
     );
     // A dead letter whose body is damaged can be taken out like any other.
     sqlite(dir.path()).execute("UPDATE dead_letters SET body = 'rot' WHERE seq = 7", []).unwrap();
     take_out(&tracker, &[Seq::new(7)]).await;
-    assert_eq!(within(reader(&dir).dead_letter_bytes()).await.unwrap(), [(None, nobodys), (user, one)]);
+    assert_eq!(within(reader(&dir).bytes_by_user()).await.unwrap(), [(None, nobodys), (user, one)]);
     take_out(&tracker, &[Seq::new(8)]).await;
     take_out(&tracker, &[old]).await;
-    assert_eq!(within(reader(&dir).dead_letter_bytes()).await.unwrap(), []);
+    assert_eq!(within(reader(&dir).bytes_by_user()).await.unwrap(), []);
 }

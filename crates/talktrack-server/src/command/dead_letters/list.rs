@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use talktrack::clock::Seq;
 
-use talktrack::store::sqlite::{DeadLetter, SqliteReader};
+use talktrack::store::sqlite::{DeadLetter, DeadLetterReader};
 
 use super::{LetterSheet, NONE};
 use crate::command::Outcome;
@@ -40,8 +40,8 @@ pub(super) async fn run(args: ListLettersArgs) -> Outcome {
 }
 
 async fn list_letters(args: ListLettersArgs) -> Result<(), Stop> {
-    let reader = lookup::open_file(&args.location)?;
-    let seqs = reader.dead_letter_seqs().await?;
+    let reader = lookup::open_file(&args.location)?.dead_letters();
+    let seqs = reader.seqs().await?;
     let newest = &seqs[seqs.len().saturating_sub(args.limit)..];
     let mut output = Output::stdout();
     let view = View::for_stdout();
@@ -64,9 +64,9 @@ async fn list_letters(args: ListLettersArgs) -> Result<(), Stop> {
 }
 
 /// Returns the letters from the first to the last of these. Some may have been removed meanwhile.
-async fn read_between(reader: &SqliteReader, seqs: &[Seq]) -> Result<Vec<DeadLetter>, Failure> {
+async fn read_between(reader: &DeadLetterReader, seqs: &[Seq]) -> Result<Vec<DeadLetter>, Failure> {
     let (Some(first), Some(last)) = (seqs.first(), seqs.last()) else { return Ok(Vec::new()) };
-    let mut letters = reader.dead_letters(Some(first.previous()), seqs.len()).await?;
+    let mut letters = reader.list(Some(first.previous()), seqs.len()).await?;
     letters.retain(|letter| letter.seq <= *last);
     Ok(letters)
 }

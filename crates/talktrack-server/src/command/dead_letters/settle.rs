@@ -59,7 +59,7 @@ pub(super) async fn replay_letters(args: ReplayLettersArgs) -> command::Outcome 
 pub(super) async fn drop_letters(args: DropLettersArgs) -> command::Outcome {
     if args.chosen.all && !args.yes {
         let reader = lookup::open_file(&args.chosen.location)?;
-        let count = reader.dead_letter_seqs().await?.len();
+        let count = reader.dead_letters().seqs().await?.len();
         return Err(Failure::usage(format_args!(
             "drop --all deletes {count} dead letters permanently; add --yes to confirm"
         )));
@@ -104,7 +104,7 @@ impl ChosenLetters {
     async fn read_seqs(&self) -> Result<Vec<Seq>, Failure> {
         let reader = lookup::open_file(&self.location)?;
         if self.all {
-            return Ok(reader.dead_letter_seqs().await?);
+            return Ok(reader.dead_letters().seqs().await?);
         }
         let mut seqs = self.seqs.clone();
         seqs.sort_unstable();

@@ -34,7 +34,7 @@ pub(super) async fn run(args: ShowLetterArgs) -> Outcome {
 }
 
 async fn show_letter(args: ShowLetterArgs) -> Result<(), Stop> {
-    let letter = lookup::open_file(&args.location)?.dead_letter(args.seq).await?;
+    let letter = lookup::open_file(&args.location)?.dead_letters().get(args.seq).await?;
     let none = || Failure::new(format_args!("there is no dead letter {}", args.seq));
     let letter = letter.ok_or_else(none)?;
     let mut output = Output::stdout();

@@ -2,20 +2,21 @@
 
 use rusqlite::Connection;
 
+use crate::local::tables::{books, dead_letters, journal};
 use crate::local::tables::{messages, sessions};
 use crate::store::Audit;
-use crate::store::sqlite::rows::{BOOKS_COLUMNS, REMEDY, books_row, note_damage};
+use crate::store::sqlite::rows::{REMEDY, note_damage};
 
 /// Counts all rows and lists inconsistencies.
 pub(super) fn audit_file(connection: &Connection) -> rusqlite::Result<Audit> {
-    let count = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, u64>(0));
-    let books = connection.query_row(&format!("SELECT {BOOKS_COLUMNS} FROM books"), [], books_row)?;
+    let _count = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, u64>(0));
+    let books = books::read_totals(connection)?;
     let mut audit = Audit {
         books: Some(books),
         sessions: sessions::read::count(connection)?,
         messages: messages::read::count(connection)?,
-        dead_letters: count("SELECT count(*) FROM dead_letters WHERE message_id IS NOT NULL")?,
-        journal: count("SELECT count(*) FROM pending WHERE message_id IS NOT NULL")?,
+        dead_letters: dead_letters::count_messages(connection)?,
+        journal: journal::count_pending_messages(connection)?,
         problems: Vec::new(),
     };
     let pending = books.pending();

@@ -2,16 +2,17 @@
 
 use std::collections::HashMap;
 
-use rusqlite::{Connection, Row};
+use rusqlite::Connection;
 use talktrack_core::clock::Seq;
 use talktrack_core::error::ReadError;
 use talktrack_core::ids::UserId;
 use talktrack_core::record::Record;
 
 use crate::changes::{Change, Changes};
-use crate::local::database::UuidText;
 use crate::local::tables::changes;
+use crate::local::tables::journal;
 use crate::store::sqlite::SqliteReader;
+use crate::store::sqlite::outbox::OutboxReader;
 use crate::store::{MessageRow, PAGE_BYTES};
 
 impl SqliteReader {
@@ -21,7 +22,7 @@ impl SqliteReader {
     /// # Errors
     /// If SQLite cannot read the file.
     pub async fn changes_since(&self, place: Seq, limit: usize) -> Result<Changes, ReadError> {
-        self.run_query(move |connection| changes::read_since(connection, place, limit)).await
+        self.connections.run_query(move |connection| changes::read_since(connection, place, limit)).await
     }
 
     /// Returns the place after the newest change, for [`Self::changes_since`].
@@ -29,9 +30,11 @@ impl SqliteReader {
     /// # Errors
     /// If SQLite cannot read the file.
     pub async fn newest_change(&self) -> Result<Seq, ReadError> {
-        self.run_query(changes::newest_seq).await
+        self.connections.run_query(changes::newest_seq).await
     }
+}
 
+impl OutboxReader {
     /// Returns those records of these changes that are in the journal, by their `seq`. A later revision of a
     /// message comes with the first revision in the journal, because a revision keeps the place of what it
     /// revises. If the records are large, only the first changes are looked up; the second value is their
@@ -47,30 +50,7 @@ impl SqliteReader {
             return Ok((HashMap::new(), 0));
         }
         let seqs: Vec<Seq> = changes.iter().map(|change| change.seq).collect();
-        self.run_query(move |connection| {
-            // One transaction: a record must not leave the journal between the two queries.
-            let tx = connection.unchecked_transaction()?;
-            let mut read = tx.prepare_cached("SELECT seq, body, checksum FROM journal WHERE seq = ?1")?;
-            let mut waiting = HashMap::new();
-            let mut looked_up = 0;
-            let mut bytes = 0;
-            for seq in seqs {
-                if bytes >= PAGE_BYTES {
-                    break;
-                }
-                looked_up += 1;
-                let mut rows = read.query([seq])?;
-                let Some(record) = rows.next()?.map(read_record).transpose()?.and_then(|(_, record)| record)
-                else {
-                    continue;
-                };
-                let first = first_revision(&tx, &record)?;
-                bytes += record.heap_bytes() + first.as_ref().map_or(0, Record::heap_bytes);
-                waiting.insert(seq, JournalRecord { record, first });
-            }
-            Ok((waiting, looked_up))
-        })
-        .await
+        self.connections.run_query(move |connection| find_journal_records(connection, &seqs)).await
     }
 }
 
@@ -100,23 +80,32 @@ impl JournalRecord {
     }
 }
 
+fn find_journal_records(
+    connection: &Connection,
+    seqs: &[Seq],
+) -> rusqlite::Result<(HashMap<Seq, JournalRecord>, usize)> {
+    // One transaction: a record must not leave the journal between the two queries.
+    let tx = connection.unchecked_transaction()?;
+    let mut found = HashMap::new();
+    let mut looked_up = 0;
+    let mut bytes = 0;
+    for seq in seqs {
+        if bytes >= PAGE_BYTES {
+            break;
+        }
+        looked_up += 1;
+        let Some(record) = journal::find(&tx, *seq)? else { continue };
+        let first = first_revision(&tx, &record)?;
+        bytes += record.heap_bytes() + first.as_ref().map_or(0, Record::heap_bytes);
+        found.insert(*seq, JournalRecord { record, first });
+    }
+    Ok((found, looked_up))
+}
+
 fn first_revision(connection: &Connection, record: &Record) -> rusqlite::Result<Option<Record>> {
     let Some(stamped) = record.message().filter(|stamped| stamped.message.revision > 0) else {
         return Ok(None);
     };
-    let sql = "SELECT seq, body, checksum FROM journal WHERE message_id = ?1 ORDER BY revision LIMIT 1";
-    let (_, first) =
-        connection.prepare_cached(sql)?.query_row([UuidText::new(stamped.id).as_str()], read_record)?;
+    let first = journal::read_first_revision(connection, stamped.id)?;
     Ok(first.filter(|first| first.seq != record.seq))
-}
-
-/// Reads a row of the journal. The record is `None` if its bytes differ from those that were written.
-pub(crate) fn read_record(row: &Row<'_>) -> rusqlite::Result<(Seq, Option<Record>)> {
-    let seq = row.get(0)?;
-    // The checksum may be damaged too. An unreadable row must not hold up the rows behind it.
-    let Ok(body) = row.get_ref(1)?.as_bytes() else { return Ok((seq, None)) };
-    let intact = row.get::<_, u32>(2).is_ok_and(|checksum| checksum == crc32fast::hash(body));
-    let record: Option<Record> = if intact { serde_json::from_slice(body).ok() } else { None };
-    // The row's own number may be damaged: the store's answer would then be for a row that does not exist.
-    Ok((seq, record.filter(|record| record.seq == seq)))
 }

@@ -4,10 +4,8 @@ use std::num::NonZero;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
 use async_trait::async_trait;
-use parking_lot::Mutex;
 use rusqlite::Connection;
 use talktrack_core::clock::Timestamp;
 use talktrack_core::error::ReadError;
@@ -15,13 +13,14 @@ use talktrack_core::ids::{MessageId, SessionId, UserId};
 use talktrack_core::search::{Hit, SearchCursor, SearchError, SearchFilter};
 use talktrack_core::stats::{Stats, StatsError, TimeRange};
 
-use crate::local::database::{self, read_error};
 use crate::local::reader_pool::ReaderPool;
 use crate::local::tables::sessions::list::{self, FoundSessions, SessionList};
 use crate::local::tables::{deleted_sessions, messages, sessions};
 use crate::store::sqlite::audit;
+use crate::store::sqlite::connections::ReadConnections;
+use crate::store::sqlite::dead_letters::DeadLetterReader;
 use crate::store::sqlite::derived::DerivedReader;
-use crate::store::sqlite::rows::{REMEDY, note_damage};
+use crate::store::sqlite::outbox::OutboxReader;
 use crate::store::sqlite::search::{self, Searchers};
 use crate::store::{
     Audit, DeletedSession, MessageCursor, MessageRow, Page, Read, Rows, SessionCursor, SessionFilter,
@@ -31,12 +30,7 @@ use crate::store::{
 /// Reads a talktrack SQLite file. Several readers may use the file while one process writes it.
 #[derive(Debug, Clone)]
 pub struct SqliteReader {
-    database: Arc<Path>,
-    /// Looks up single rows by their keys. Writes to sessions that are not in memory wait for these look-ups, so no
-    /// other query uses this connection.
-    lookups: Arc<Mutex<Connection>>,
-    /// Runs all other queries. A slow one keeps one connection and one core busy.
-    pool: Arc<ReaderPool<Connection>>,
+    pub(super) connections: ReadConnections,
     searchers: Arc<Searchers>,
     pub(super) rollups: Arc<ReaderPool<DerivedReader>>,
     /// The only user who may read through this clone. `None`: no restriction.
@@ -53,18 +47,21 @@ impl SqliteReader {
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
         let queries = (cores - 1).max(1);
         Ok(Self {
-            database: path.into(),
-            lookups: Arc::new(Mutex::new(database::open_to_read(path).map_err(read_error)?)),
-            pool: Arc::new(ReaderPool::new(queries)),
+            connections: ReadConnections::open(path, queries)?,
             searchers: Arc::new(Searchers::new(path.to_owned())),
             rollups: Arc::new(ReaderPool::new(queries)),
             viewer: None,
         })
     }
 
-    /// The path of the file.
-    pub(super) fn database(&self) -> &Path {
-        &self.database
+    /// Returns the view of the records that wait for a remote store.
+    pub fn outbox(&self) -> OutboxReader {
+        OutboxReader::new(self.connections.clone())
+    }
+
+    /// Returns the view of the dead letters.
+    pub fn dead_letters(&self) -> DeadLetterReader {
+        DeadLetterReader::new(self.connections.clone())
     }
 
     /// The only user who may read through this reader. `None`: no restriction.
@@ -74,57 +71,8 @@ impl SqliteReader {
 
     /// Returns the number of the newest row of messages, or 0 if there is none.
     pub(super) async fn newest_row(&self) -> Result<i64, ReadError> {
-        self.look_up(messages::read::newest_row).await
+        self.connections.look_up(messages::read::newest_row).await
     }
-
-    /// Looks up rows by their keys, on the connection that is kept for this. A query whose cost grows with the size
-    /// of the file belongs to [`Self::run_query`].
-    pub(super) async fn look_up<T: Send + 'static>(
-        &self,
-        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, ReadError> {
-        let lookups = Arc::clone(&self.lookups);
-        let answer = tokio::task::spawn_blocking(move || {
-            let connection = lookups.lock();
-            query(&connection).map_err(|error| to_read_error(&connection, error))
-        });
-        answer.await.map_err(ReadError::unavailable)?
-    }
-
-    /// Runs a query on a connection of the pool. Waits while other queries keep all cores but one busy.
-    pub(super) async fn run_query<T: Send + 'static>(
-        &self,
-        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, ReadError> {
-        let query =
-            |connection: &Connection| query(connection).map_err(|error| to_read_error(connection, error));
-        self.run_within(None, query).await
-    }
-
-    /// Runs a query on a connection of the pool, and interrupts it after `timeout`.
-    pub(super) async fn run_within<T, E>(
-        &self,
-        timeout: Option<Duration>,
-        query: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
-    ) -> Result<T, E>
-    where
-        T: Send + 'static,
-        E: From<ReadError> + Send + 'static,
-    {
-        let database = Arc::clone(&self.database);
-        let open = move || Ok(database::open_to_read(&database).map_err(read_error)?);
-        self.pool.run(timeout, open, query).await
-    }
-}
-
-/// Converts the error of a query. If it says that the file is damaged, this notes it for the next start of the
-/// process that writes the file.
-pub(super) fn to_read_error(connection: &Connection, error: rusqlite::Error) -> ReadError {
-    if !database::is_damage(&error) {
-        return ReadError::unavailable(error);
-    }
-    note_damage(connection, &error.to_string());
-    ReadError::damaged(format!("the database file is damaged ({error}); {REMEDY}"))
 }
 
 /// True if `viewer` may see the session. `None` may see all.
@@ -157,8 +105,10 @@ fn read_previews(
 impl Rows for SqliteReader {
     async fn session(&self, session_id: SessionId) -> Result<Option<SessionRow>, ReadError> {
         let viewer = self.viewer.clone();
-        let row =
-            self.look_up(move |connection| sessions::read::read_session(connection, session_id)).await?;
+        let row = self
+            .connections
+            .look_up(move |connection| sessions::read::read_session(connection, session_id))
+            .await?;
         Ok(row.filter(|row| viewer.is_none() || row.user_id == viewer))
     }
 
@@ -175,7 +125,7 @@ impl Rows for SqliteReader {
             list::read_page(connection, &SessionList { filter, viewer, found }, after, limit)
         };
         let Some(query) = matching else {
-            return self.run_query(move |connection| read_page(connection, None)).await;
+            return self.connections.run_query(move |connection| read_page(connection, None)).await;
         };
         let asked = self.searchers.run_query(move |connection| {
             let found = search::matching_sessions(connection, &query, user.as_ref())?;
@@ -194,16 +144,19 @@ impl Rows for SqliteReader {
         }
         let name = external_id.to_owned();
         let user_id = user_id.clone();
-        self.look_up(move |connection| sessions::read::read_by_external_id(connection, &user_id, &name)).await
+        self.connections
+            .look_up(move |connection| sessions::read::read_by_external_id(connection, &user_id, &name))
+            .await
     }
 
     async fn sessions_by_prefix(&self, prefix: &str, limit: usize) -> Result<Vec<SessionRow>, ReadError> {
         let from = prefix.to_ascii_lowercase();
         let viewer = self.viewer.clone();
-        self.run_query(move |connection| {
-            sessions::read::read_by_prefix(connection, &from, viewer.as_ref(), limit)
-        })
-        .await
+        self.connections
+            .run_query(move |connection| {
+                sessions::read::read_by_prefix(connection, &from, viewer.as_ref(), limit)
+            })
+            .await
     }
 
     async fn messages(
@@ -213,19 +166,20 @@ impl Rows for SqliteReader {
         limit: usize,
     ) -> Result<Page<MessageRow>, ReadError> {
         let viewer = self.viewer.clone();
-        self.run_query(move |connection| {
-            if !may_see(connection, session_id, viewer.as_ref())? {
-                return Ok(Page::default());
-            }
-            messages::read::read_page(connection, session_id, after, limit)
-        })
-        .await
+        self.connections
+            .run_query(move |connection| {
+                if !may_see(connection, session_id, viewer.as_ref())? {
+                    return Ok(Page::default());
+                }
+                messages::read::read_page(connection, session_id, after, limit)
+            })
+            .await
     }
 
     async fn session_previews(&self, ids: &[SessionId]) -> Result<Vec<SessionPreview>, ReadError> {
         let ids = ids.to_vec();
         let viewer = self.viewer.clone();
-        self.run_query(move |connection| read_previews(connection, &ids, viewer.as_ref())).await
+        self.connections.run_query(move |connection| read_previews(connection, &ids, viewer.as_ref())).await
     }
 
     async fn search(
@@ -259,26 +213,30 @@ impl Read for SqliteReader {
         after: Option<SessionCursor>,
         most: usize,
     ) -> Result<Vec<SessionRow>, ReadError> {
-        self.run_query(move |connection| list::read_inactive_since(connection, since, after, most)).await
+        self.connections
+            .run_query(move |connection| list::read_inactive_since(connection, since, after, most))
+            .await
     }
 
     async fn sessions_by_id(&self, ids: &[SessionId]) -> Result<Vec<SessionRow>, ReadError> {
         let ids = ids.to_vec();
-        self.run_query(move |connection| sessions::read::read_by_ids(connection, &ids)).await
+        self.connections.run_query(move |connection| sessions::read::read_by_ids(connection, &ids)).await
     }
 
     async fn messages_by_id(&self, ids: &[MessageId]) -> Result<Page<MessageRow>, ReadError> {
         let ids = ids.to_vec();
-        self.run_query(move |connection| messages::read::read_by_ids(connection, &ids)).await
+        self.connections.run_query(move |connection| messages::read::read_by_ids(connection, &ids)).await
     }
 
     async fn last_said_at(&self, session_id: SessionId) -> Result<Option<Timestamp>, ReadError> {
-        self.look_up(move |connection| messages::read::read_last_said_at(connection, session_id)).await
+        self.connections
+            .look_up(move |connection| messages::read::read_last_said_at(connection, session_id))
+            .await
     }
 
     async fn deleted_sessions(&self, ids: &[SessionId]) -> Result<Vec<DeletedSession>, ReadError> {
         let ids = ids.to_vec();
-        self.look_up(move |connection| deleted_sessions::read_by_ids(connection, &ids)).await
+        self.connections.look_up(move |connection| deleted_sessions::read_by_ids(connection, &ids)).await
     }
 
     async fn stats(&self, range: &TimeRange) -> Result<Stats, StatsError> {
@@ -286,12 +244,13 @@ impl Read for SqliteReader {
     }
 
     async fn audit(&self) -> Result<Audit, ReadError> {
-        self.run_query(|connection| {
-            // One transaction: all counts are from the same moment.
-            let tx = connection.unchecked_transaction()?;
-            audit::audit_file(&tx)
-        })
-        .await
+        self.connections
+            .run_query(|connection| {
+                // One transaction: all counts are from the same moment.
+                let tx = connection.unchecked_transaction()?;
+                audit::audit_file(&tx)
+            })
+            .await
     }
 }
 
@@ -317,7 +276,7 @@ mod tests {
                         runs.send(()).unwrap();
                         Ok(released.recv())
                     };
-                    reader.run_query(held).await
+                    reader.connections.run_query(held).await
                 };
                 (release, tokio::spawn(query))
             })

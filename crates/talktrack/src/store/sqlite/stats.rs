@@ -1,5 +1,4 @@
-//! Reads statistics: for all users from the rollup, for one user from the rows, for dead letters from their
-//! index.
+//! Reads statistics: for all users from the rollup, for one user from the rows.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,11 +8,11 @@ use talktrack_core::error::ReadError;
 use talktrack_core::ids::UserId;
 use talktrack_core::stats::{Lag, Stats, StatsCounter, StatsError, TimeRange};
 
-use crate::local::database::{self, column_or_null, parse_time};
+use crate::local::database::{self};
 use crate::local::reader_pool::PooledConnection as _;
 use crate::local::tables::{changes, messages, sessions};
+use crate::store::sqlite::connections::to_read_error;
 use crate::store::sqlite::derived::DerivedReader;
-use crate::store::sqlite::read::to_read_error;
 use crate::store::sqlite::{SqliteReader, rollup};
 
 /// The longest time that a query may take.
@@ -68,7 +67,7 @@ impl SqliteReader {
                 rollup::read_buckets(&tx, range.resolution(), &range.bucket_numbers())?,
             ))
         };
-        let database = self.database().to_owned();
+        let database = self.connections.database().to_owned();
         let open = move || open_rollup(&database);
         let query = move |reader: &DerivedReader| {
             query(reader.connection()).map_err(|error| to_rollup_error(reader, &error))
@@ -79,7 +78,7 @@ impl SqliteReader {
         let since = move |connection: &Connection| {
             changes::count_kinds_since(connection, &rollup::RECOMPUTED_KINDS, checkpoint.change, MOST_CHANGES)
         };
-        let changes = self.run_query(since).await?;
+        let changes = self.connections.run_query(since).await?;
         Ok(Stats::from_buckets(range, found, Lag::new(messages, changes, stale_buckets)))
     }
 
@@ -96,30 +95,7 @@ impl SqliteReader {
         let count = move |connection: &Connection| {
             count_user_rows(connection, &user_id, range).map_err(|error| to_count_error(connection, error))
         };
-        self.run_within(Some(QUERY_TIMEOUT), count).await
-    }
-
-    /// Returns, for each bucket of a range, the number of this data directory's messages that became dead
-    /// letters in it and still are.
-    ///
-    /// # Errors
-    /// If SQLite cannot read the file.
-    pub async fn dead_letters_over(&self, range: &TimeRange) -> Result<Vec<u64>, ReadError> {
-        let range = *range;
-        self.run_query(move |connection| {
-            let sql = "SELECT died_at FROM dead_letters \
-                       WHERE message_id IS NOT NULL AND died_at >= ?1 AND died_at < ?2";
-            let mut statement = connection.prepare_cached(sql)?;
-            let mut rows = statement.query([range.since().to_string(), range.until().to_string()])?;
-            let mut buckets = vec![0; range.len()];
-            while let Some(row) = rows.next()? {
-                let at = column_or_null(row, 0, parse_time)?;
-                let bucket = at.and_then(|at| buckets.get_mut(range.index_of(at)?));
-                bucket.into_iter().for_each(|count| *count += 1);
-            }
-            Ok(buckets)
-        })
-        .await
+        self.connections.run_within(Some(QUERY_TIMEOUT), count).await
     }
 }
 

@@ -4,8 +4,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use rusqlite::{Error, ErrorCode, Transaction, params};
-use talktrack_core::books::Books;
+use rusqlite::{Error, ErrorCode, Transaction};
 use talktrack_core::clock::{Seq, Timestamp};
 use talktrack_core::error::NotDurable;
 use talktrack_core::ids::{SessionId, UserId};
@@ -34,25 +33,6 @@ pub(crate) fn write_records<'a>(
     let verdicts = records.map(|record| batch.write_record(record)).collect::<rusqlite::Result<Vec<_>>>()?;
     batch.finish()?;
     Ok(verdicts)
-}
-
-/// Writes the books, and the highest `seq` that they include.
-pub(crate) fn write_books(tx: &Transaction<'_>, books: &Books, last_seq: Seq) -> rusqlite::Result<()> {
-    let sql = "UPDATE books SET durable = ?1, stored = ?2, dead_lettered = ?3, letters_taken_out = ?4, inserted = ?5, \
-               journal_bytes = ?6, last_seq = ?7, deleted = ?8";
-    let Books { durable, stored, dead_lettered, letters_taken_out, inserted, deleted, journal_bytes } =
-        *books;
-    tx.prepare_cached(sql)?.execute(params![
-        durable,
-        stored,
-        dead_lettered,
-        letters_taken_out,
-        inserted,
-        journal_bytes,
-        last_seq,
-        deleted
-    ])?;
-    Ok(())
 }
 
 /// A batch that is being written. Counts per session are collected here and written once.

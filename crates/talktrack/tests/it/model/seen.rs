@@ -76,7 +76,7 @@ fn number(session: Session, id: MessageId) -> Option<u8> {
 /// too, but the books do not count it.)
 async fn letters(data_dir: &Path) -> Vec<Letter> {
     let reader = SqliteReader::open(&data_dir.join(DATABASE_FILE)).expect("the file can be read");
-    let letters = within(reader.dead_letters(None, ALL)).await.expect("the file can be read");
+    let letters = within(reader.dead_letters().list(None, ALL)).await.expect("the file can be read");
     let letters = letters.into_iter().filter(|letter| letter.message_id.is_some());
     letters
         .map(|letter| {

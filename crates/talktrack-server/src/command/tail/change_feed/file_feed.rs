@@ -86,7 +86,7 @@ impl FileFeed {
         changes: &[Change],
     ) -> Result<(HashMap<Seq, JournalRecord>, usize), ReadError> {
         match self.is_remote {
-            true => self.reader.journal_records(changes).await,
+            true => self.reader.outbox().journal_records(changes).await,
             false => Ok((HashMap::new(), changes.len())),
         }
     }

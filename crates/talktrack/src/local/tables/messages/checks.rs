@@ -59,10 +59,8 @@ pub(crate) fn delete_older(
     tx.prepare_cached(sql)?.execute(params![id, revision]).map(drop)
 }
 
-/// Returns the highest `seq` of all messages, records of the journal and dead letters, ignoring those above `horizon`,
-/// or 0 if there is none.
-pub(crate) fn newest_seq_of_file(tx: &Transaction<'_>, horizon: Seq) -> rusqlite::Result<Seq> {
-    let sql = "SELECT coalesce(max(seq), 0) FROM (SELECT seq FROM conversation_messages UNION ALL \
-               SELECT seq FROM journal UNION ALL SELECT seq FROM dead_letters) WHERE seq <= ?1";
-    tx.query_row(sql, [horizon], |row| row.get(0))
+/// Returns the highest `seq` that is not above `limit`, or 0 if there is none.
+pub(crate) fn newest_seq_up_to(connection: &Connection, limit: Seq) -> rusqlite::Result<Seq> {
+    let sql = "SELECT coalesce(max(seq), 0) FROM conversation_messages WHERE seq <= ?1";
+    connection.query_row(sql, [limit], |row| row.get(0))
 }

@@ -1,0 +1,60 @@
+//! What the journal holds of a session or a user, confirmed records included.
+
+use std::collections::BTreeSet;
+
+use rusqlite::Connection;
+use talktrack_core::ids::{SessionId, UserId};
+use talktrack_core::record::Record;
+
+use crate::local::database::{UuidText, column_or_null, parse_id};
+use crate::local::tables::journal::record_row;
+use crate::local::tables::owner::read_records_of;
+
+/// Returns the sessions that have records in the journal, in the order of their ids.
+pub(crate) fn read_session_ids(connection: &Connection) -> rusqlite::Result<Vec<SessionId>> {
+    // The query jumps from one session to the next in the index, so its cost does not depend on the
+    // number of rows per session.
+    let sql = "WITH RECURSIVE one(id) AS (SELECT min(session_id) FROM journal UNION ALL \
+               SELECT (SELECT min(session_id) FROM journal WHERE session_id > one.id) FROM one WHERE one.id IS NOT NULL) \
+               SELECT id FROM one WHERE id IS NOT NULL";
+    let mut statement = connection.prepare_cached(sql)?;
+    let ids = statement.query_map([], |row| column_or_null(row, 0, parse_id))?;
+    ids.filter_map(Result::transpose).collect()
+}
+
+/// Returns the sessions with records that were accepted for this user. Reads the whole journal.
+pub(crate) fn read_session_ids_of_user(
+    connection: &Connection,
+    user_id: &UserId,
+) -> rusqlite::Result<BTreeSet<SessionId>> {
+    let sql = "SELECT seq, body FROM journal WHERE session_id IS NOT NULL AND instr(body, ?1)";
+    let found = read_records_of(connection, sql, user_id)?;
+    Ok(found.into_iter().map(|(_, record)| record.session_id()).collect())
+}
+
+/// Returns the readable records of a session that are no messages (starts, updates, ends), in order.
+pub(crate) fn read_starts(connection: &Connection, session_id: SessionId) -> rusqlite::Result<Vec<Record>> {
+    let sql =
+        "SELECT seq, body, checksum FROM journal WHERE session_id = ?1 AND message_id IS NULL ORDER BY seq";
+    read_records_of_session(connection, session_id, sql)
+}
+
+/// True if the journal or the dead letters hold a record of the session. Deletions name no session in their row. One
+/// statement asks for both, because a record can move from either to the other.
+pub(crate) fn has_record_or_letter(connection: &Connection, session_id: SessionId) -> rusqlite::Result<bool> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM journal WHERE session_id = ?1) \
+               OR EXISTS (SELECT 1 FROM dead_letters WHERE session_id = ?1)";
+    connection.query_row(sql, [UuidText::new(session_id).as_str()], |row| row.get(0))
+}
+
+/// Returns the readable records that `sql` selects for a session `?1`.
+pub(super) fn read_records_of_session(
+    connection: &Connection,
+    session_id: SessionId,
+    sql: &str,
+) -> rusqlite::Result<Vec<Record>> {
+    let id = UuidText::new(session_id);
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map([id.as_str()], record_row)?;
+    rows.filter_map(|row| row.map(|(_, record)| record).transpose()).collect()
+}

@@ -1,0 +1,45 @@
+//! The user of a record that is kept as JSON, in a row of the journal or in a dead letter.
+
+use rusqlite::Connection;
+use talktrack_core::clock::Seq;
+use talktrack_core::ids::UserId;
+use talktrack_core::record::Record;
+
+use crate::local::database::UuidText;
+
+/// Expands to the SQL for the user for whom the record in a column `body` was accepted, if the record names
+/// one.
+macro_rules! owner {
+    () => {
+        "CASE WHEN json_valid(body) THEN coalesce(body ->> '$.body.message.owner', body ->> '$.body.start.user_id', \
+         body ->> '$.body.update.owner', body ->> '$.body.end.owner', body ->> '$.body.alive.owner') END"
+    };
+}
+
+/// The SQL condition for the records of session `?1` that were accepted for user `?2`, or for all of its records if
+/// `?2` is null.
+macro_rules! of_session {
+    () => {
+        concat!("session_id = ?1 AND (?2 IS NULL OR ", owner!(), " = ?2)")
+    };
+}
+
+pub(super) use {of_session, owner};
+
+/// Returns the records that were accepted for this user, each with its `seq`. `sql` selects the `seq` and the `body` of
+/// rows whose body contains the text `?1`.
+pub(super) fn read_records_of(
+    connection: &Connection,
+    sql: &str,
+    user_id: &UserId,
+) -> rusqlite::Result<Vec<(Seq, Record)>> {
+    let mut statement = connection.prepare(sql)?;
+    let rows = statement.query_map([UuidText::new(user_id).as_str()], |row| {
+        Ok((row.get(0)?, serde_json::from_slice::<Record>(row.get_ref(1)?.as_bytes()?).ok()))
+    })?;
+    // The text of a message may contain the user's id too: only the owner of the record counts.
+    let is_theirs = |(seq, record): (Seq, Option<Record>)| {
+        record.filter(|record| record.owner() == Some(user_id)).map(|record| (seq, record))
+    };
+    rows.filter_map(|row| row.map(is_theirs).transpose()).collect()
+}
