@@ -219,7 +219,7 @@ impl Outbox {
         let cause = database::describe_damage(connection, &error)
             .unwrap_or_else(|| format!("cannot read the backlog in the journal; trying again: {error}"));
         if self.health.report_store_failure(Reporter::Backlog, &cause) {
-            event_log::log_failure(&cause);
+            event_log::log_failed_maintenance("deliver records to the store", &cause);
         }
     }
 
