@@ -32,7 +32,7 @@ pub(crate) fn open_tracker(config: &Config, options: Options) -> Result<Tracker,
                 source: std::io::Error::other(error),
             })?;
             let store: Arc<dyn Store> = Arc::new(store);
-            Tracker::open_with_store(options, &store)
+            Tracker::open_with_store(options, store)
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use talktrack::store::sqlite::SqliteReader;
-use talktrack::store::{ErrorClass, Read, SessionFilter, Store, StoreError};
+use talktrack::store::{ErrorClass, Read, SessionFilter, StoreError};
 use talktrack::{DATABASE_FILE, NewSession, OpenError, Options, Tracker};
 use talktrack_core::error::ReadError;
 use talktrack_core::ids::{MessageId, SessionId, UserId};
@@ -146,7 +146,7 @@ fn open(data_dir: &Path, remote: bool) -> Result<Tracker, OpenError> {
     }
     let store = MemoryStore::new();
     store.fail_when(|_| Some(StoreError::new(ErrorClass::Transient, "away")));
-    Tracker::open_with_store(options, &(Arc::new(store) as Arc<dyn Store>))
+    Tracker::open_with_store(options, Arc::new(store))
 }
 
 /// Reads everything and tracks a message; each call must answer or refuse. Then stops, cleanly or not.

@@ -59,7 +59,7 @@ impl Setup {
     /// As [`Tracker::open`].
     pub fn open(&self, options: Options) -> Result<Tracker, OpenError> {
         match &self.store {
-            Some(store) => Tracker::open_with_store(options, store),
+            Some(store) => Tracker::open_with_store(options, Arc::clone(store)),
             None => Tracker::open(options),
         }
     }

@@ -11,7 +11,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use talktrack::store::Store;
 use talktrack::store::postgres::{Address, PostgresStore, schema};
 use talktrack::{Message, NewSession, Options, Role, SessionId, Tracker, UserId};
 use uuid::Uuid;
@@ -36,8 +35,8 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     // The SQLite file in the data directory is the outbox: it holds what is durable until the database has it. So a
     // program that is more than an example names a directory on a disk that lasts.
     let data_dir = tempfile::tempdir()?;
-    let store: Arc<dyn Store> = Arc::new(PostgresStore::new(&address)?);
-    let tracker = Tracker::open_with_store(Options::new(data_dir.path()), &store)?;
+    let store = Arc::new(PostgresStore::new(&address)?);
+    let tracker = Tracker::open_with_store(Options::new(data_dir.path()), store)?;
 
     let session = SessionId::new(Uuid::new_v4());
     let user = UserId::new(Uuid::new_v4());

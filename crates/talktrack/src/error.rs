@@ -1,7 +1,7 @@
 //! Errors: refusals before acceptance (the caller gets everything back), refusals after it (accepted, never durable),
 //! and failures to open or read.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use talktrack_core::error::{Invalid, NotDurable, ReadError, ReadErrorKind, Reason, Refused};
 
@@ -69,6 +69,25 @@ pub enum OpenError {
         /// The database file.
         path: PathBuf,
         /// The error of SQLite.
-        source: rusqlite::Error,
+        source: DatabaseError,
     },
+}
+
+impl OpenError {
+    /// Creates the error for a database file that SQLite cannot use.
+    pub(crate) fn database(path: &Path, source: rusqlite::Error) -> Self {
+        Self::Database { path: path.to_owned(), source: DatabaseError(source) }
+    }
+}
+
+/// An error of SQLite. Its text says what went wrong.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct DatabaseError(rusqlite::Error);
+
+impl DatabaseError {
+    /// Returns the error of SQLite. The library that reports it is not part of talktrack's API.
+    pub(crate) fn sqlite(&self) -> &rusqlite::Error {
+        &self.0
+    }
 }

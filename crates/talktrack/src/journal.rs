@@ -136,7 +136,7 @@ impl Journal {
     pub(crate) fn open(path: &Path, shared: Shared, purpose: Purpose<'_>) -> Result<Self, OpenError> {
         match Self::try_open(path, shared.clone(), purpose) {
             // The quick check of a large file missed the damage. The second attempt checks every page.
-            Err(OpenError::Database { source, .. }) if database::is_damage(&source) => {
+            Err(OpenError::Database { source, .. }) if database::is_damage(source.sqlite()) => {
                 database::mark_suspect(path, &source.to_string());
                 Self::try_open(path, shared, purpose)
             }
@@ -145,7 +145,7 @@ impl Journal {
     }
 
     fn try_open(path: &Path, shared: Shared, purpose: Purpose<'_>) -> Result<Self, OpenError> {
-        let failed = |source| OpenError::Database { path: path.to_owned(), source };
+        let failed = |source| OpenError::database(path, source);
         let mut reserve = DiskReserve::for_database(path);
         let opened = open::open_with_reserve(path, purpose, &mut reserve)?;
         let OpenedFile { connection, books, last_seq, outbox: noted } = opened;

@@ -31,21 +31,20 @@
 //! # Ok(()) }
 //! ```
 //!
-//! With PostgreSQL, only the first line differs. The store need not be reachable: the journal keeps what is durable
+//! With PostgreSQL, only opening the tracker differs. The store need not be reachable: the journal keeps what is durable
 //! until it is.
 //!
 //! ```no_run
 //! # #[cfg(feature = "postgres")] {
 //! use std::sync::Arc;
 //!
-//! use talktrack::store::Store;
 //! use talktrack::store::postgres::{Address, PostgresStore};
 //! use talktrack::{Options, Tracker};
 //!
 //! # fn open() -> Result<Tracker, Box<dyn std::error::Error>> {
 //! let address: Address = "postgresql://user:password@db.example.com/postgres".parse()?;
-//! let store: Arc<dyn Store> = Arc::new(PostgresStore::new(&address)?);
-//! let tracker = Tracker::open_with_store(Options::new("./talktrack-data"), &store)?;
+//! let store = Arc::new(PostgresStore::new(&address)?);
+//! let tracker = Tracker::open_with_store(Options::new("./talktrack-data"), store)?;
 //! # Ok(tracker) }
 //! # }
 //! ```
@@ -143,7 +142,7 @@ pub mod error;
 pub use talktrack_core::{books, clock, error_code, ids, json, message, record, search, stats, stored};
 
 pub use changes::{Change, ChangeKind, Changes};
-pub use error::OpenError;
+pub use error::{DatabaseError, OpenError};
 pub use health::Health;
 pub use local::database::FILE_NAME as DATABASE_FILE;
 pub use local::tables::directory::read_noted_store;
@@ -154,6 +153,8 @@ pub use receipt::{
 pub use salvage::quarantines;
 pub use session::SessionRef;
 pub use store::NotedStore;
+#[doc(inline)]
+pub use talktrack_core::clock::{Clock, Seq};
 #[doc(inline)]
 pub use talktrack_core::{
     Author, Books, DeletionCounts, Ended, ErrorCode, Invalid, JsonArray, JsonObject, Kind, Message,

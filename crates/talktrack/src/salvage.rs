@@ -35,12 +35,12 @@ pub(crate) fn open(path: &Path) -> Result<Connection, OpenError> {
         Finding::Sound if path.exists() => {}
         Finding::Sound => database::create_file(path)?,
         Finding::Damaged(damage) => replace_damaged(path, &damage)?,
-        Finding::Unusable(source) => return Err(OpenError::Database { path: path.to_owned(), source }),
+        Finding::Unusable(source) => return Err(OpenError::database(path, source)),
     }
     database::clear_suspicion(path);
     let connection = database::open_to_write(path)?;
     directory::renew_node_id_of_copy(&connection, path)
-        .map_err(|source| OpenError::Database { path: path.to_owned(), source })?;
+        .map_err(|source| OpenError::database(path, source))?;
     Ok(connection)
 }
 

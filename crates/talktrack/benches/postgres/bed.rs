@@ -69,5 +69,5 @@ pub(crate) fn nowhere() -> Outcome<Arc<dyn Store>> {
 }
 
 pub(crate) fn open(dir: &Path, store: &Arc<dyn Store>) -> Outcome<Tracker> {
-    Ok(Tracker::open_with_store(Options::new(dir), store)?)
+    Ok(Tracker::open_with_store(Options::new(dir), Arc::clone(store))?)
 }

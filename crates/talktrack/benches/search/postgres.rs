@@ -38,7 +38,7 @@ pub(crate) fn ingestion(runtime: &Runtime) -> Outcome<()> {
         let (database, address) = empty_database(runtime)?;
         let store: Arc<dyn Store> = runtime.block_on(async { PostgresStore::new(&address) }).map(Arc::new)?;
         let options = Options::new(dir.path()).with_search(search).with_stats(false);
-        let tracker = Tracker::open_with_store(options, &store)?;
+        let tracker = Tracker::open_with_store(options, store)?;
         let began = Instant::now();
         write(runtime, &tracker, 0..MESSAGES)?;
         runtime.block_on(tracker.flush_to_store())?;

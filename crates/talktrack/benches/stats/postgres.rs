@@ -62,7 +62,7 @@ pub(crate) fn ingestion(runtime: &Runtime) -> Outcome<()> {
         database.psql("CHECKPOINT");
         let options = Options::new(dir.path()).with_search(false).with_stats(stats);
         let store: Arc<dyn Store> = store;
-        let tracker = Tracker::open_with_store(options, &store)?;
+        let tracker = Tracker::open_with_store(options, store)?;
         let began = Instant::now();
         write(runtime, &tracker, MESSAGES, |_| None)?;
         runtime.block_on(tracker.flush_to_store())?;

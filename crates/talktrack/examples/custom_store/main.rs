@@ -110,8 +110,8 @@ impl ToyTables {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let data_dir = tempfile::tempdir()?;
-    let store: Arc<dyn Store> = Arc::new(ToyStore::default());
-    let tracker = Tracker::open_with_store(Options::new(data_dir.path()), &store)?;
+    let store = Arc::new(ToyStore::default());
+    let tracker = Tracker::open_with_store(Options::new(data_dir.path()), store)?;
     let session = SessionId::new(Uuid::new_v4());
     let user = UserId::new(Uuid::new_v4());
     tracker.start_session(NewSession::new(session, user))?.durable().await?;

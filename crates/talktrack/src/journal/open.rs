@@ -40,7 +40,7 @@ pub(super) fn open_with_reserve(
     purpose: Purpose<'_>,
     reserve: &mut DiskReserve,
 ) -> Result<OpenedFile, OpenError> {
-    let is_full = |error: &OpenError| matches!(error, OpenError::Database { source, .. } if database::is_disk_full(source));
+    let is_full = |error: &OpenError| matches!(error, OpenError::Database { source, .. } if database::is_disk_full(source.sqlite()));
     match open_file(path, purpose) {
         Err(error) if is_full(&error) => {
             let lent = reserve.release();
@@ -56,7 +56,7 @@ pub(super) fn open_with_reserve(
 }
 
 fn open_file(path: &Path, purpose: Purpose<'_>) -> Result<OpenedFile, OpenError> {
-    let failed = |source| OpenError::Database { path: path.to_owned(), source };
+    let failed = |source| OpenError::database(path, source);
     let mut connection = salvage::open(path)?;
     let (mut books, mut last_seq) = books::read(&connection).map_err(failed)?;
     let outbox = find_outbox_store(&connection, purpose).map_err(failed)?;

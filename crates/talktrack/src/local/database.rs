@@ -57,7 +57,7 @@ const SUSPICION: &str = "-suspect";
 
 /// Opens the file for the only writing connection, and migrates its schema.
 pub(crate) fn open_to_write(path: &Path) -> Result<Connection, OpenError> {
-    let failed = |source| OpenError::Database { path: path.to_owned(), source };
+    let failed = |source| OpenError::database(path, source);
     let mut connection = Connection::open(path).map_err(failed)?;
     configure_connection(&connection).map_err(failed)?;
     let known = newest_version();
@@ -75,7 +75,7 @@ pub(crate) fn create_file(path: &Path) -> Result<(), OpenError> {
     let failed = |source| OpenError::Io { path: path.to_owned(), source };
     let new = sibling_path(path, "-new");
     let _ = fs::remove_file(&new);
-    create_draft(&new).map_err(|source| OpenError::Database { path: path.to_owned(), source })?;
+    create_draft(&new).map_err(|source| OpenError::database(path, source))?;
     let synced = File::open(&new).and_then(|file| file.sync_all());
     synced.and_then(|()| fs::rename(&new, path)).map_err(failed)?;
     path.parent().map_or(Ok(()), sync_dir).map_err(failed)

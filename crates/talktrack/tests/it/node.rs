@@ -56,7 +56,7 @@ impl Node {
     /// Starts a node in front of this store, with changed options.
     pub(crate) fn with(store: &Arc<dyn Store>, options: impl FnOnce(Options) -> Options) -> Self {
         let dir = dir();
-        let tracker = Tracker::open_with_store(options(patient(dir.path())), store);
+        let tracker = Tracker::open_with_store(options(patient(dir.path())), Arc::clone(store));
         Self { tracker: tracker.expect("the tracker opens, whatever the store does"), dir }
     }
 
@@ -76,7 +76,7 @@ impl Node {
         store: &Arc<dyn Store>,
         options: impl FnOnce(Options) -> Options,
     ) -> Self {
-        let tracker = Tracker::open_with_store(options(patient(dir.path())), store);
+        let tracker = Tracker::open_with_store(options(patient(dir.path())), Arc::clone(store));
         Self { tracker: tracker.expect("the tracker opens again"), dir }
     }
 

@@ -70,7 +70,7 @@ struct Remote<'d> {
 impl Harmed for Remote<'_> {
     fn tracker(&self) -> Tracker {
         let store: Arc<dyn Store> = Arc::new(crate::postgres::store_at(&self.database.url()));
-        Tracker::open_with_store(Options::new(self.dir), &store).expect("the tracker opens")
+        Tracker::open_with_store(Options::new(self.dir), store).expect("the tracker opens")
     }
 
     fn write(&self, odd: &[Odd]) -> usize {

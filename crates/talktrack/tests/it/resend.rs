@@ -180,8 +180,7 @@ async fn records_leave_the_window_when_their_time_is_over_and_deletions_stay() {
     let dir = dir();
     let store = MemoryStore::new();
     let options = Options::new(dir.path()).with_resend_window(Duration::from_millis(1));
-    let tracker =
-        talktrack::Tracker::open_with_store(options, &(Arc::new(store.clone()) as Arc<dyn Store>)).unwrap();
+    let tracker = talktrack::Tracker::open_with_store(options, Arc::new(store.clone())).unwrap();
     drop(tracker.start_session(crate::support::new_session()).unwrap());
     for text in texts(0..3_000) {
         drop(accept(&tracker, message(text)));
@@ -201,8 +200,7 @@ async fn the_window_keeps_no_more_bytes_than_it_may() {
     let dir = dir();
     let store = MemoryStore::new();
     let options = Options::new(dir.path()).with_resend_window_max_bytes(1_000_000);
-    let tracker =
-        talktrack::Tracker::open_with_store(options, &(Arc::new(store.clone()) as Arc<dyn Store>)).unwrap();
+    let tracker = talktrack::Tracker::open_with_store(options, Arc::new(store.clone())).unwrap();
     drop(tracker.start_session(crate::support::new_session()).unwrap());
     for text in texts(0..5_000) {
         drop(accept(&tracker, message(text)));
@@ -220,8 +218,9 @@ async fn a_copy_of_a_data_directory_gets_a_node_id_of_its_own_and_the_original_k
     let (dir, copy, store) = (dir(), dir(), MemoryStore::new());
     let store = Arc::new(store) as Arc<dyn Store>;
     let node = "SELECT node FROM directory";
-    let open =
-        |dir: &tempfile::TempDir| talktrack::Tracker::open_with_store(Options::new(dir.path()), &store);
+    let open = |dir: &tempfile::TempDir| {
+        talktrack::Tracker::open_with_store(Options::new(dir.path()), Arc::clone(&store))
+    };
     drop(open(&dir).unwrap());
     let original: String = value(dir.path(), node);
     let tracker = open(&dir).unwrap();
