@@ -11,6 +11,7 @@ use crate::value::Value;
 
 /// A row of a table, or an entry of an index.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Record {
     /// The number of the page that has the record. The first page is 1. [`Database::tree`] says which pages belong to a
     /// table.

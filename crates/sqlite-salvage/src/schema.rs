@@ -9,6 +9,7 @@ use crate::value::Value;
 
 /// A row of `sqlite_schema`: a table, an index, a view or a trigger.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SchemaEntry {
     /// `table`, `index`, `view` or `trigger`.
     pub kind: String,

@@ -1,7 +1,7 @@
 //! Time as talktrack writes it: microseconds since the Unix epoch, in UTC. The clock is a parameter, so that tests need
 //! no sleep.
 
-#[cfg(feature = "rusqlite")]
+#[cfg(feature = "__rusqlite")]
 mod sqlite;
 
 use std::borrow::Cow;

@@ -8,6 +8,7 @@ use crate::error_code::ErrorCode;
 /// A field that violates the contract, and how.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {problem}")]
+#[non_exhaustive]
 pub struct Invalid {
     /// The field's name on the wire.
     pub field: &'static str,

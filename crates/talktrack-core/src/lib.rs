@@ -24,6 +24,7 @@ pub mod stats;
 pub mod record;
 pub mod message;
 pub mod ids;
+mod words;
 pub mod stored;
 pub mod json;
 pub mod error;

@@ -3,9 +3,6 @@
 mod builder;
 mod turn_metrics;
 
-use std::fmt;
-use std::str::FromStr;
-
 use crate::ids::{MessageId, SessionId, UserId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -14,7 +11,7 @@ use uuid::Uuid;
 use crate::clock::Timestamp;
 use crate::error::Invalid;
 use crate::json::{JsonArray, JsonObject};
-use crate::stored::AsWord;
+use crate::words::words;
 
 pub use turn_metrics::TurnMetrics;
 
@@ -39,45 +36,6 @@ pub const SURROGATES_REPLACED: &str = "surrogates_replaced";
 pub const REVISION_SEQ: &str = "revision_seq";
 /// The note of the `created_at` that the caller sent, if it was too far in the future to be used.
 const CLAIMED: &str = "created_at";
-
-macro_rules! words {
-    ($(#[$doc:meta])* $name:ident, $field:literal { $($(#[$variant_doc:meta])* $variant:ident = $word:literal),+ }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-        #[non_exhaustive]
-        pub enum $name { $($(#[$variant_doc])* #[serde(rename = $word)] $variant),+ }
-
-        impl $name {
-            /// Returns the word for this value on the wire and in the database.
-            pub fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $word),+ }
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = Invalid;
-
-            fn from_str(word: &str) -> Result<Self, Invalid> {
-                match word {
-                    $($word => Ok(Self::$variant),)+
-                    _ => Err(Invalid::new($field, concat!("must be one of", $(" ", $word),+))),
-                }
-            }
-        }
-
-        impl AsWord for $name {
-            fn as_word(&self) -> &str {
-                self.as_str()
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(self.as_str())
-            }
-        }
-    };
-}
 
 words! {
     /// Who wrote a message.
@@ -115,6 +73,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 
 /// The authority on which a message is handed over.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Author {
     /// An API key or the embedding program, for the session as this process knows it.
     #[default]

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::{Seq, Timestamp};
 use crate::json::JsonObject;
 use crate::message::{Message, Role};
+use crate::words::words;
 
 mod deletion;
 mod verdict;
@@ -352,30 +353,14 @@ pub enum RevisionOrder {
     NotTheirs,
 }
 
-/// The status of a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Status {
-    /// The session is active.
-    Active,
-    /// A caller ended the session.
-    Ended,
-    /// No caller ended the session. talktrack ended it because it was idle for too long, or after a crash.
-    Abandoned,
-}
-
-impl Status {
-    /// Returns the word in the database.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Active => "active",
-            Self::Ended => "ended",
-            Self::Abandoned => "abandoned",
-        }
-    }
-
-    /// Parses the word in the database. Returns `None` for any other word.
-    pub fn parse(word: &str) -> Option<Self> {
-        [Self::Active, Self::Ended, Self::Abandoned].into_iter().find(|status| status.as_str() == word)
+words! {
+    /// The status of a session.
+    Status, "status" {
+        /// The session is active.
+        Active = "active",
+        /// A caller ended the session.
+        Ended = "ended",
+        /// No caller ended the session. talktrack ended it because it was idle for too long, or after a crash.
+        Abandoned = "abandoned"
     }
 }

@@ -5,7 +5,6 @@ use std::error::Error;
 
 use talktrack_core::clock::Seq;
 use talktrack_core::error::ReadError;
-use talktrack_core::record::Status;
 use talktrack_core::store::{MessageRow, Page, SessionPreview, SessionRow};
 use talktrack_core::stored::{FromJson, Stored, StoredTime, TimeKey};
 use tokio_postgres::Row;
@@ -19,7 +18,7 @@ pub(super) fn session_row(row: &Row) -> Result<SessionRow, ReadError> {
         session_id: get_id(row, 0)?,
         user_id: get_id_or_null(row, 1)?,
         external_id: get(row, 2)?,
-        status: get_word(row, 3, Status::parse)?,
+        status: get_word(row, 3, |word| word.parse().ok())?,
         end_reason: get(row, 4)?,
         started_at: get_time(row, 5)?,
         ended_at: get_time_or_null(row, 6)?,

@@ -72,7 +72,7 @@ impl PostgresStore {
         let mut counter = StatsCounter::new(*range);
         let sessions = self.run_query(of_range(SESSIONS)).await?;
         for row in &sessions {
-            let status = get_word(row, 1, Status::parse)?.into_known().unwrap_or(Status::Active);
+            let status = get_word(row, 1, |word| word.parse().ok())?.into_known().unwrap_or(Status::Active);
             if let Some(at) = get_time(row, 0)?.known() {
                 counter.count_session(at, status, get(row, 2)?);
             }

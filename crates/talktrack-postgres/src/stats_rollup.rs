@@ -293,8 +293,10 @@ async fn count_rows(client: &Client, buckets: &mut BTreeMap<i64, StatsBucket>) -
     while let Some(row) = sessions.try_next().await? {
         seen += 1;
         let Some(stats) = bucket_for(&row, buckets) else { continue };
-        let status =
-            get_word(&row, 1, Status::parse).ok().and_then(Stored::into_known).unwrap_or(Status::Active);
+        let status = get_word(&row, 1, |word| word.parse().ok())
+            .ok()
+            .and_then(Stored::into_known)
+            .unwrap_or(Status::Active);
         stats.sessions.add_session(status, get(&row, 2).unwrap_or_default());
     }
     Ok(seen)

@@ -18,6 +18,7 @@ use crate::secret::Secret;
 
 /// A frame with the fields that every frame may have.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Frame {
     /// The contents of the frame.
     pub body: ClientFrame,
@@ -72,6 +73,7 @@ impl MessageFrame {
 
 /// The first line of a session in a file.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct SessionStartFrame {
     /// The caller's own id of the session.
     pub external_id: Option<String>,

@@ -20,6 +20,7 @@ pub struct Lines<R> {
 
 /// One line.
 #[derive(Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Line<'a> {
     /// The place of the line.
     pub place: LinePosition<'a>,

@@ -135,7 +135,7 @@ async fn refuse_absent(state: &AppState, sessions: Vec<(SessionId, Option<UserId
     let marks = sessions.into_iter().map(move |(session_id, owner)| {
         let accepted = state.tracker().delete_session(session_id, owner);
         async move {
-            let Deletion { here, in_store } = accepted?;
+            let Deletion { here, in_store, .. } = accepted?;
             // The result is ignored: the caller must not learn that the session is another user's.
             let _ = here.durable().await;
             let _ = timeout(AWAY_TIMEOUT, in_store.durable()).await;
@@ -192,7 +192,7 @@ pub(crate) async fn delete_user(state: &AppState, user_id: UserId) -> Result<Del
 async fn delete_all(
     state: &AppState,
     user_id: &UserId,
-    Deletion { here, in_store }: Deletion,
+    Deletion { here, in_store, .. }: Deletion,
     gone: &mut DeletionReport,
 ) -> Result<(), Problem> {
     here.durable().await?;
@@ -267,7 +267,7 @@ async fn delete_together(
 async fn delete_one(
     state: &AppState,
     session_id: SessionId,
-    Deletion { here, in_store }: Deletion,
+    Deletion { here, in_store, .. }: Deletion,
     gone: &mut DeletionReport,
 ) -> Result<(), Problem> {
     gone.add(here.durable().await?);

@@ -36,7 +36,7 @@ fn apply_end(end: &SessionEnd, row: SessionRow) -> SessionRow {
     let last = row.last_event_at.as_ref().and_then(StoredTime::known);
     let ended_at = match end.status {
         Status::Abandoned => last.unwrap_or(end.ended_at),
-        Status::Active | Status::Ended => end.ended_at,
+        _ => end.ended_at,
     };
     let lasted = row.started_at.known().map_or(0.0, |start| ended_at.max(start).seconds_since(start));
     let known = end.known.map_or(0, |known| i64::try_from(known.message_count).unwrap_or(i64::MAX));

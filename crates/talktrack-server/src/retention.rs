@@ -121,7 +121,7 @@ async fn delete_sessions(
     Ok(removed)
 }
 
-async fn removed_by(Deletion { here, in_store }: Deletion) -> Result<DeletionCounts, ReadError> {
+async fn removed_by(Deletion { here, in_store, .. }: Deletion) -> Result<DeletionCounts, ReadError> {
     let stopped = |why: NotDurable| ReadError::unavailable(why);
     let mut removed = here.durable().await.map_err(stopped)?;
     let Ok(in_store) = timeout(STORE_TIMEOUT, in_store.durable()).await else {

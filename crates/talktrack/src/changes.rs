@@ -47,6 +47,7 @@ pub enum ChangeKind {
 
 /// Changes after a place in the feed.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Changes {
     /// The changes in order.
     pub changes: Vec<Change>,

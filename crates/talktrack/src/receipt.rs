@@ -330,6 +330,7 @@ impl<T: Send + 'static> IntoFuture for SessionReceipt<T> {
 /// the first has counts.
 #[derive(Debug)]
 #[must_use = "accepted is not durable: await the receipts, or drop them on purpose"]
+#[non_exhaustive]
 pub struct Deletion {
     /// Resolves when the deletion is durable: nothing of the session is left on this machine. If the SQLite file is the
     /// store, these are the complete counts.

@@ -10,7 +10,7 @@ use crate::json::{JsonArray, JsonObject};
 use crate::message::{Kind, Message, NOTES, REVISION_SEQ, Role, TurnMetrics};
 use crate::record::{RevisionOrder, SessionDelete, SessionStart, StampedMessage, Status};
 use crate::store::{MessageCursor, SessionCursor};
-use crate::stored::{AsWord, Stored, StoredTime, serialize_number};
+use crate::stored::{Stored, StoredTime, serialize_number};
 
 /// A row of `conversation_sessions`. Another program may have written it: values that talktrack does not
 /// know are kept unchanged.
@@ -182,11 +182,5 @@ impl MessageRow {
     /// Returns the cursor that continues a transcript after this row.
     pub fn cursor(&self) -> MessageCursor {
         MessageCursor { created_at: self.created_at.key(), seq: self.seq.unwrap_or(Seq::ZERO), id: self.id }
-    }
-}
-
-impl AsWord for Status {
-    fn as_word(&self) -> &str {
-        self.as_str()
     }
 }

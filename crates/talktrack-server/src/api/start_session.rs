@@ -61,7 +61,7 @@ pub(crate) async fn start_session(
 
 async fn new_session(state: &AppState, caller: &Caller, frame: Frame) -> Result<NewSession, Problem> {
     let user_id = caller.resolve_user(frame.user_id)?.ok_or_else(|| Problem::invalid("user_id: missing"))?;
-    let ClientFrame::SessionStart(SessionStartFrame { external_id, metadata, started_at }) = frame.body
+    let ClientFrame::SessionStart(SessionStartFrame { external_id, metadata, started_at, .. }) = frame.body
     else {
         return Err(Problem::invalid("type: must be session.start here, or left out"));
     };

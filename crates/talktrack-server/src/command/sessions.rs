@@ -35,8 +35,8 @@ pub(crate) struct SessionsArgs {
     location: DataLocation,
 }
 
-fn parse_status(word: &str) -> Result<Status, &'static str> {
-    Status::parse(word).ok_or("must be one of active ended abandoned")
+fn parse_status(word: &str) -> Result<Status, String> {
+    word.parse::<Status>().map_err(|invalid| invalid.problem.into_owned())
 }
 
 /// Runs the command.

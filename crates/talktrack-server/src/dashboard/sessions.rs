@@ -98,7 +98,7 @@ impl SessionsQuery {
         let status = match non_empty(&self.status) {
             None => None,
             Some(word) => {
-                Some(Status::parse(word).ok_or_else(|| Problem::invalid("Status: no such status"))?)
+                Some(word.parse::<Status>().map_err(|_| Problem::invalid("Status: no such status"))?)
             }
         };
         Ok(SessionFilter::default()

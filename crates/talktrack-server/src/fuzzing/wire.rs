@@ -64,11 +64,10 @@ fn record_of(frame: &ClientFrame) -> (String, ClientFrame) {
     let session_id = SessionId::nil();
     let now = Timestamp::from_micros(0).expect("1970 can be written");
     let (body, expected) = match frame.clone() {
-        ClientFrame::SessionStart(SessionStartFrame { external_id, metadata, started_at }) => {
-            let started_at = started_at.unwrap_or(now);
+        ClientFrame::SessionStart(mut line) => {
+            let started_at = *line.started_at.get_or_insert(now);
             let user_id = UserId::nil();
             let resumed = false;
-            let line = SessionStartFrame { external_id, metadata, started_at: Some(started_at) };
             let SessionStartFrame { external_id, metadata, .. } = line.clone();
             let start = SessionStart { session_id, user_id, external_id, metadata, started_at, resumed };
             (Body::Start(start), ClientFrame::SessionStart(line))

@@ -31,7 +31,7 @@ async fn since(dir: &TempDir, place: i64) -> Changes {
 
 /// Returns all changes of a directory from which none has been removed yet.
 async fn all(dir: &TempDir) -> Vec<Change> {
-    let Changes { changes, is_gap_free, next } = since(dir, 0).await;
+    let Changes { changes, is_gap_free, next, .. } = since(dir, 0).await;
     assert!(is_gap_free);
     assert_eq!(next, changes.last().map_or(Seq::ZERO, |change| change.seq));
     assert!(changes.is_sorted_by(|one, other| one.seq < other.seq), "{changes:?}");

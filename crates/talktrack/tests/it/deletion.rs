@@ -34,7 +34,7 @@ fn long(number: u32) -> String {
 }
 
 async fn delete(tracker: &Tracker) -> (DeletionCounts, DeletionCounts) {
-    let Deletion { here, in_store } = tracker.delete_session(SESSION, None).expect("accepted");
+    let Deletion { here, in_store, .. } = tracker.delete_session(SESSION, None).expect("accepted");
     let here = within(here.durable()).await.expect("durable");
     (here, within(in_store.durable()).await.expect("the store does it"))
 }
@@ -222,7 +222,7 @@ async fn a_deletion_while_the_store_is_away_is_done_here_at_once_and_there_when_
     drop(accept(&tracker, message(format!("{SECRET} once more"))));
     drop(accept(&tracker, Message::new(OTHER_SESSION, Role::User, "the last")));
     within(tracker.flush()).await.unwrap();
-    let Deletion { here, in_store } = tracker.delete_session(SESSION, None).unwrap();
+    let Deletion { here, in_store, .. } = tracker.delete_session(SESSION, None).unwrap();
     let here = within(here.durable()).await.unwrap();
     assert_eq!(here, DeletionCounts { journal: 1, ..DeletionCounts::default() });
     assert_eq!(files_with(SECRET, dir.path()), [""; 0]);
@@ -315,7 +315,7 @@ async fn what_lies_between_deleted_rows_in_the_journal_stays() {
         })
         .map(|message| accept(&tracker, message))
         .collect();
-    let Deletion { here, in_store } = tracker.delete_session(SESSION, None).unwrap();
+    let Deletion { here, in_store, .. } = tracker.delete_session(SESSION, None).unwrap();
     within(here.durable()).await.unwrap();
     for receipt in receipts {
         within(receipt).await.unwrap();
@@ -387,7 +387,7 @@ async fn nodes_that_start_and_delete_the_same_sessions_at_once_leave_none_behind
         let session = SessionId::from_u128(0xde1e7e + number);
         drop(starts.tracker.start_session(NewSession::new(session, USER)).unwrap());
         drop(accept(&starts.tracker, Message::new(session, Role::User, "hello")));
-        let Deletion { here, in_store } = deletes.tracker.delete_session(session, None).unwrap();
+        let Deletion { here, in_store, .. } = deletes.tracker.delete_session(session, None).unwrap();
         within(here.durable()).await.unwrap();
         within(in_store.durable()).await.unwrap();
     }

@@ -122,7 +122,7 @@ async fn a_deletion_that_the_store_forgot_is_done_again_and_nothing_of_the_sessi
     }
     node.settled().await;
     let with_both = store.snapshot();
-    let Deletion { here, in_store } = node.tracker.delete_session(SESSION, None).unwrap();
+    let Deletion { here, in_store, .. } = node.tracker.delete_session(SESSION, None).unwrap();
     within(here.durable()).await.unwrap();
     within(in_store.durable()).await.unwrap();
     node.settled().await;

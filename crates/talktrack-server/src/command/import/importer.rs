@@ -117,7 +117,7 @@ impl Importer {
         start: SessionStartFrame,
     ) -> Result<(), ImportError> {
         let user_id = user.ok_or_else(|| line_error("user_id: missing"))?;
-        let SessionStartFrame { external_id, metadata, started_at } = start;
+        let SessionStartFrame { external_id, metadata, started_at, .. } = start;
         let session = match (id, external_id) {
             (Some(id), None) => NewSession::new(id, user_id.clone()),
             (Some(id), Some(name)) => NewSession::new(id, user_id.clone()).with_external_id(name),

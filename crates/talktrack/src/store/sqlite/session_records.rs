@@ -159,7 +159,7 @@ fn write_end(tx: &Transaction<'_>, session: &SessionRow, end: &SessionEnd) -> ru
         Status::Abandoned => {
             known_time(session.last_event_at.as_ref()).or(started_at).unwrap_or(end.ended_at)
         }
-        Status::Active | Status::Ended => end.ended_at,
+        _ => end.ended_at,
     };
     // A session with an invalid start has no duration.
     let duration_seconds = started_at.map_or(0.0, |start| ended_at.max(start).seconds_since(start));

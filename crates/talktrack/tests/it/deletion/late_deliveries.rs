@@ -49,7 +49,7 @@ impl Scene {
         assert_eq!(self.done(self.node.tracker.delete_user(user).unwrap()).await, DeletionCounts::default());
     }
 
-    async fn done(&self, Deletion { here, in_store }: Deletion) -> DeletionCounts {
+    async fn done(&self, Deletion { here, in_store, .. }: Deletion) -> DeletionCounts {
         within(here.durable()).await.unwrap();
         within(in_store.durable()).await.unwrap()
     }
@@ -164,7 +164,7 @@ async fn a_users_deletion_takes_what_was_accepted_for_the_user_and_leaves_anothe
             .await
             .unwrap();
     }
-    let Deletion { here, in_store } = scene.held.tracker.delete_session(SESSION, Some(USER)).unwrap();
+    let Deletion { here, in_store, .. } = scene.held.tracker.delete_session(SESSION, Some(USER)).unwrap();
     assert_eq!(within(here.durable()).await.map(|removed| removed.journal), Ok(1));
     within(scene.held.tracker.wait_until_erased()).await;
     assert_eq!(files_with(&format!("{SECRET} of {USER}"), scene.held.dir()), [""; 0]);

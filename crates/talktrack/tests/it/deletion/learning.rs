@@ -22,7 +22,7 @@ fn curious(database: &Database) -> Node {
     Node::with(&store, |options| options.with_deletions_interval(deletions_interval))
 }
 
-async fn done(Deletion { here, in_store }: Deletion) {
+async fn done(Deletion { here, in_store, .. }: Deletion) {
     within(here.durable()).await.unwrap();
     within(in_store.durable()).await.unwrap();
 }

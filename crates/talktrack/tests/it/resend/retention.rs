@@ -47,7 +47,7 @@ async fn retention_is_repeated_as_it_was(store: Arc<dyn Store>, forget: impl Asy
     forget(false).await;
     let since = clock.now().minus(LONG / 2);
     let deletion = node.tracker.delete_inactive_session(SESSION, None, since).unwrap();
-    let Deletion { here, in_store } = deletion.expect("it is not in memory");
+    let Deletion { here, in_store, .. } = deletion.expect("it is not in memory");
     within(here.durable()).await.unwrap();
     let removed = within(in_store.durable()).await.unwrap();
     assert_eq!((removed.sessions, removed.messages), (1, 10));

@@ -60,7 +60,7 @@ pub(crate) fn visit_starts(
         if visited.count == limit {
             visited.last = Some(StartPlace { started_at: row.get(0)?, session_id: row.get(1)? });
         }
-        let status = column_or_null(row, 2, Status::parse)?.unwrap_or(Status::Active);
+        let status = column_or_null(row, 2, |word| word.parse().ok())?.unwrap_or(Status::Active);
         visit(status, row.get(3).ok().flatten());
     }
     Ok(visited)
@@ -81,7 +81,7 @@ pub(crate) fn visit_of_user(
     let mut rows =
         statement.query(params![user.as_str(), range.since().to_string(), range.until().to_string()])?;
     while let Some(row) = rows.next()? {
-        let status = column_or_null(row, 1, Status::parse)?.unwrap_or(Status::Active);
+        let status = column_or_null(row, 1, |word| word.parse().ok())?.unwrap_or(Status::Active);
         let seconds = row.get(2).ok().flatten();
         column_or_null(row, 0, parse_time)?.into_iter().for_each(|at| visit(at, status, seconds));
     }

@@ -3,7 +3,6 @@
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 use talktrack_core::clock::Timestamp;
 use talktrack_core::ids::{SessionId, UserId};
-use talktrack_core::record::Status;
 use talktrack_core::store::SessionRow;
 
 use crate::local::database::stored_columns::{
@@ -95,7 +94,7 @@ pub(super) fn session_row(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
         session_id: column(row, 0, parse_id)?,
         user_id: column_or_null(row, 1, parse_id)?,
         external_id: text_or_null(row, 2)?,
-        status: read_word(row, 3, Status::parse)?,
+        status: read_word(row, 3, |word| word.parse().ok())?,
         end_reason: text_or_null(row, 4)?,
         started_at: read_time(row, 5)?,
         ended_at: read_time_or_null(row, 6)?,
