@@ -123,7 +123,7 @@ impl UserId {
         self.uuid.as_bytes()
     }
 
-    /// Returns the user's own id if it is not a UUID.
+    /// Returns the user's own id if it is not a UUID. Today this is always `None`.
     pub fn text(&self) -> Option<&str> {
         self.text.as_deref()
     }

@@ -164,6 +164,7 @@ impl From<&Map<String, Value>> for JsonObject {
 }
 
 /// Replaces line breaks by spaces. Valid JSON has line breaks only between its parts: inside a string they are escaped.
+#[doc(hidden)]
 pub fn in_one_line(text: &str) -> Box<str> {
     if text.contains(['\n', '\r']) { text.replace(['\n', '\r'], " ").into() } else { text.into() }
 }
@@ -231,6 +232,7 @@ fn count_digits(number: &str) -> Option<(usize, usize)> {
 }
 
 /// Returns the nesting depth of objects and arrays in a text. Brackets inside strings do not count.
+#[doc(hidden)]
 pub fn depth(text: &str) -> usize {
     let mut deepest = 0usize;
     let mut depth = 0usize;
@@ -271,12 +273,14 @@ fn find_escapes(text: &str) -> impl Iterator<Item = (usize, u16)> {
 }
 
 /// True if every `\u` escape of half a surrogate pair in this JSON has its other half.
+#[doc(hidden)]
 pub fn surrogates_are_paired(text: &str) -> bool {
     find_lone_surrogates(text).next().is_none()
 }
 
 /// Replaces each lone surrogate (such as `\ud800`) by U+FFFD. Returns `None` if there is none. No other byte moves,
 /// because both escapes have six bytes. Text that is not JSON does not become JSON.
+#[doc(hidden)]
 pub fn replace_lone_surrogates(text: &str) -> Option<Box<str>> {
     replace_escapes(text, || find_lone_surrogates(text))
 }

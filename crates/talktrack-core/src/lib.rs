@@ -8,9 +8,11 @@
 //! # What may grow
 //!
 //! Programs fill in messages and filters with `new` and methods that begin with `with_`; these types are
-//! `#[non_exhaustive]`, as are the errors and the words that may get more values. Rows, records, [`Verdict`] and
-//! [`ErrorClass`] are not: a store must handle each column and each record, so the compiler names what a store lacks
-//! when there is more.
+//! `#[non_exhaustive]`, as are the errors and the words that may get more values. What a store writes and returns is not:
+//! rows, records, [`Books`], [`Verdict`] and [`ErrorClass`]. A store must handle each column and each record, so the
+//! compiler names what a store lacks when there is more.
+//!
+//! Items that this documentation does not show are for talktrack's own crates, and may change in every version.
 //!
 //! [`Verdict`]: record::Verdict
 //! [`ErrorClass`]: store::ErrorClass

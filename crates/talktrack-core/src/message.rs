@@ -31,8 +31,10 @@ pub const NOTES: &str = "talktrack";
 const BY: &str = "by";
 const BY_USER: &str = "user";
 /// The note that a lone surrogate somewhere in the message was replaced by U+FFFD.
+#[doc(hidden)]
 pub const SURROGATES_REPLACED: &str = "surrogates_replaced";
 /// The note of the `seq` of the record whose revision a row holds.
+#[doc(hidden)]
 pub const REVISION_SEQ: &str = "revision_seq";
 /// The note of the `created_at` that the caller sent, if it was too far in the future to be used.
 const CLAIMED: &str = "created_at";
@@ -221,6 +223,7 @@ impl Message {
 
     /// Replaces U+0000, which PostgreSQL cannot store, by U+FFFD in all fields, and flags the replacement in the
     /// metadata.
+    #[doc(hidden)]
     pub fn replace_nul(&mut self) {
         let mut found = replace_nul_in(&mut self.content);
         for field in [&mut self.external_id, &mut self.audio_url, &mut self.content_generated] {
@@ -243,6 +246,7 @@ impl Message {
     }
 
     /// Notes in `extra` that lone surrogates in the message's JSON were replaced by U+FFFD.
+    #[doc(hidden)]
     pub fn note_replaced_surrogates(&mut self) {
         let notes = Map::from_iter([(SURROGATES_REPLACED.to_owned(), true.into())]);
         let notes = JsonObject::from(&Map::from_iter([(NOTES.to_owned(), notes.into())]));
@@ -251,6 +255,7 @@ impl Message {
 
     /// Replaces talktrack's own notes in `extra`: who wrote the message, and the `created_at` that the caller claimed
     /// if it was too far in the future. The note of replaced surrogates is kept.
+    #[doc(hidden)]
     pub fn set_notes(&mut self, author: &Author, claimed: Option<Timestamp>) {
         let is_noted = |extra: &JsonObject| extra.members().iter().any(|(key, _)| key == NOTES);
         let mut replaced = None;
@@ -277,6 +282,7 @@ impl Message {
     }
 
     /// Returns the id under which the message is stored, if the caller's data determine it.
+    #[doc(hidden)]
     pub fn given_id(&self, author: &Author) -> Option<MessageId> {
         if let Author::User(user_id) = author {
             let named = || self.external_id.as_deref().map(GivenId::ExternalId);
@@ -289,6 +295,7 @@ impl Message {
 }
 
 /// Replaces each U+0000 by U+FFFD. Returns true if there was one.
+#[doc(hidden)]
 pub fn replace_nul_in(text: &mut String) -> bool {
     let found = text.as_bytes().contains(&0);
     if found {

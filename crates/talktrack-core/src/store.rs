@@ -151,6 +151,11 @@ pub enum Step {
 }
 
 /// Queries that every store answers to callers who may see everything.
+///
+/// # Errors
+/// Every query fails with [`ReadErrorKind::Unavailable`](crate::ReadErrorKind::Unavailable) if the store cannot be asked
+/// at present, and with [`ReadErrorKind::Damaged`](crate::ReadErrorKind::Damaged) if it is damaged. A session or a message
+/// that does not exist is no error: the answer is `None`, or is left out.
 #[async_trait]
 pub trait Read: Rows {
     /// Returns the same rows as this user may see them. The store itself hides all others, for every query.
@@ -209,6 +214,13 @@ pub trait Read: Rows {
 }
 
 /// The rows that the caller may see.
+///
+/// A page has at most `limit` rows, and fewer if they are large ([`PAGE_BYTES`]): only
+/// [`Page::last_before_more`] says whether more follow. A cursor is the place of a row; the row itself need not exist any
+/// more.
+///
+/// # Errors
+/// As for [`Read`]. A row that the caller may not see is treated as one that does not exist.
 #[async_trait]
 pub trait Rows: Send + Sync + 'static {
     /// Returns one session.

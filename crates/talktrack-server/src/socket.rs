@@ -16,7 +16,7 @@ use axum::response::{IntoResponse, Response};
 use conversation::Conversation;
 use peer::Peer;
 use serde::Deserialize;
-use talktrack::error::Invalid;
+use talktrack::Invalid;
 use talktrack::message::MAX_EXTERNAL_ID_BYTES;
 use talktrack::{ErrorCode, NewSession, UserId};
 use uuid::Uuid;

@@ -1,9 +1,6 @@
-//! Errors: refusals before acceptance (the caller gets everything back), refusals after it (accepted, never durable),
-//! and failures to open or read.
+//! Why a tracker could not be opened.
 
 use std::path::{Path, PathBuf};
-
-pub use talktrack_core::error::{Invalid, NotDurable, ReadError, ReadErrorKind, Reason, Refused};
 
 /// Why a tracker could not be opened.
 #[derive(Debug, thiserror::Error)]

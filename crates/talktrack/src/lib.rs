@@ -116,7 +116,7 @@
 pub mod path_of_a_message;
 
 // The path of a message.
-pub mod tracker;
+mod tracker;
 mod session;
 mod queue;
 mod journal;
@@ -127,16 +127,18 @@ mod projections;
 pub mod store;
 
 // Shared types and helpers.
-pub mod options;
+mod options;
 mod local;
 pub mod changes;
+#[doc(hidden)]
 pub mod permissions;
+#[doc(hidden)]
 pub mod event_log;
 mod receipt;
 mod health;
 mod metric_handles;
 mod now;
-pub mod error;
+mod error;
 
 #[doc(inline)]
 pub use talktrack_core::{books, clock, error_code, ids, json, message, record, search, stats, stored};

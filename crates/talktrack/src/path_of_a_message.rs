@@ -9,7 +9,7 @@
 //!                  accepted      ||      durable                                      stored
 //! ```
 //!
-//! 1. [`tracker`](crate::tracker) checks the message ([`Tracker::track_message`](crate::Tracker::track_message)) and
+//! 1. The [`Tracker`](crate::Tracker) checks the message ([`Tracker::track_message`](crate::Tracker::track_message)) and
 //!    stamps it with its id, its time and its session's user.
 //! 2. `session` is the registry of active sessions. The tracker looks up the session's user there in O(1).
 //! 3. `queue` is a bounded queue in memory, and the only boundary between callers and the disk. It assigns the message

@@ -136,7 +136,8 @@ pub struct Durability {
 }
 
 impl Durability {
-    /// Waits until more has become durable since the last call.
+    /// Waits until more has become durable since the last call, or until the tracker has stopped. After that it never
+    /// returns: look at [`Self::answered`], which is then `Seq::MAX`.
     pub async fn changed(&mut self) {
         // The sender lives in `self.progress`, so it cannot be gone.
         let _ = self.mark.changed().await;

@@ -148,6 +148,7 @@ impl Tracker {
 
     /// Counts a refusal that happened before the message reached the tracker, under the code of its reason. The tracker
     /// counts its own refusals in the same counters.
+    #[doc(hidden)]
     pub fn count_refusal(&self, code: ErrorCode) {
         self.inner.shared.health.count_refusal(code);
     }

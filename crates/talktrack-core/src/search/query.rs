@@ -111,6 +111,7 @@ impl Query {
     }
 
     /// Returns the query in the syntax of FTS5.
+    #[doc(hidden)]
     pub fn to_fts5(&self) -> String {
         let mut sql = String::new();
         for (place, phrase) in self.phrases.iter().enumerate() {
@@ -123,6 +124,7 @@ impl Query {
     }
 
     /// Returns the query in the syntax of PostgreSQL's `tsquery`.
+    #[doc(hidden)]
     pub fn to_tsquery(&self) -> String {
         let phrases = self.phrases.iter().map(|phrase| {
             let words: Vec<_> = phrase.words.iter().map(|word| format!("'{word}'")).collect();

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use axum::extract::ws::close_code;
-use talktrack::error::Reason;
+use talktrack::Reason;
 use talktrack::{ClaimRefusal, Durability, ErrorCode, NewSession, NotDurable};
 use talktrack_protocol::{FrameRef, ServerFrame};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};

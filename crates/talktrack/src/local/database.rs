@@ -12,9 +12,10 @@ use std::time::Duration;
 use rusqlite::types::{FromSqlError, Type, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, ffi};
 use talktrack_core::clock::Timestamp;
+use talktrack_core::error::ReadError;
 use uuid::Uuid;
 
-use crate::error::{OpenError, ReadError};
+use crate::error::OpenError;
 use crate::permissions::{make_private_file, private_file};
 
 /// The name of the file in the data directory. It is the store, or the outbox of a remote store.

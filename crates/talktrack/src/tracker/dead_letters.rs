@@ -14,6 +14,7 @@ use crate::tracker::{Inner, Tracker};
 
 impl Tracker {
     /// Sets the size of the dead letters in bytes. It counts towards the limit of the journal.
+    #[doc(hidden)]
     pub fn set_dead_letter_bytes(&self, bytes: u64) {
         self.inner.shared.health.set_letter_bytes(bytes);
         // The journal checks with its next commit whether there is room.
@@ -26,7 +27,7 @@ impl Tracker {
     /// dead letter is written. Replaying a record twice stores its message once, because the id is the same.
     ///
     /// # Errors
-    /// Returns the record with a [`crate::error::Reason`] if it cannot be accepted now.
+    /// Returns the record with a [`crate::Reason`] if it cannot be accepted now.
     #[expect(clippy::result_large_err, reason = "the refusal hands the record back")]
     pub fn replay_record(&self, record: Record) -> Result<RecordReceipt, Refused<Record>> {
         let replayed = self.inner.replay_record(record);

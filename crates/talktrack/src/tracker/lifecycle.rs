@@ -61,12 +61,12 @@ impl Tracker {
     /// # Errors
     /// As [`Self::open`].
     pub fn open_with_store(options: Options, store: Arc<dyn Store>) -> Result<Self, OpenError> {
-        Self::open_with_or_without_store(options, Some(store))
+        Self::open_with_or_without_store(options, Some(&store))
     }
 
     fn open_with_or_without_store(
         options: Options,
-        store: Option<Arc<dyn Store>>,
+        store: Option<&Arc<dyn Store>>,
     ) -> Result<Self, OpenError> {
         let locks = lock_data_dir(&options)?;
         let path = options.database_file();
@@ -78,11 +78,11 @@ impl Tracker {
             reopened: Arc::default(),
             give_up: Arc::default(),
         };
-        let address = store.as_ref().map(|store| store.address());
+        let address = store.map(|store| store.address());
         let purpose = Purpose { remote: address.as_deref(), redirect: options.redirect };
         let mut journal = Journal::open(&path, shared.clone(), purpose)?;
         let absent = absent_store(store.is_some(), &journal);
-        let store = store.as_ref().or(absent.as_ref());
+        let store = store.or(absent.as_ref());
         let files = record_files(&options, &path, &locks)?;
         journal.watch_files(&files);
         let accepted = shared.health.snapshot().books.durable;
@@ -190,7 +190,7 @@ impl Tracker {
         self.threads.sweeper.stop();
     }
 
-    /// Refuses every further message with [`crate::error::Reason::ShuttingDown`]. What was already accepted is still
+    /// Refuses every further message with [`crate::Reason::ShuttingDown`]. What was already accepted is still
     /// written.
     pub fn refuse_new_work(&self) {
         self.inner.closing.store(true, Ordering::Relaxed);

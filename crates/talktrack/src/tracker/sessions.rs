@@ -158,12 +158,14 @@ impl Tracker {
     }
 
     /// Forgets a user's claim to a session whose start was refused.
+    #[doc(hidden)]
     pub fn forget_claim(&self, session_id: SessionId, user_id: &UserId) {
         self.inner.registry.forget_claim(session_id, user_id);
     }
 
     /// Removes sessions whose grace period is over from memory, and abandons sessions that have been idle for
     /// `idle_timeout`. A background thread does this several times per period.
+    #[doc(hidden)]
     pub fn sweep(&self) {
         self.inner.sweep();
     }

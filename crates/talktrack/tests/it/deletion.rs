@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use talktrack::clock::Seq;
 
-use talktrack::options::Redirect;
+use talktrack::Redirect;
 use talktrack::store::{ErrorClass, Store};
 use talktrack::{
     Books, Deletion, DeletionCounts, Message, NewSession, NotDurable, Options, Role, SessionId, Tracker,

@@ -1,6 +1,6 @@
 //! Rows that are deleted with SQL, directly in the tables, stay deleted too.
 
-use talktrack::options::Redirect;
+use talktrack::Redirect;
 use talktrack::store::postgres::schema::{self, UserAccess};
 use talktrack::{Message, MessageId, NotDurable, Role};
 use talktrack_testbed::{Database, Postgres, like_supabase};
