@@ -61,12 +61,12 @@ impl Tracker {
     /// # Errors
     /// As [`Self::open`].
     pub fn open_with_store(options: Options, store: Arc<dyn Store>) -> Result<Self, OpenError> {
-        Self::open_with_or_without_store(options, Some(&store))
+        Self::open_with_or_without_store(options, Some(store))
     }
 
     fn open_with_or_without_store(
         options: Options,
-        store: Option<&Arc<dyn Store>>,
+        store: Option<Arc<dyn Store>>,
     ) -> Result<Self, OpenError> {
         let locks = lock_data_dir(&options)?;
         let path = options.database_file();
@@ -78,24 +78,25 @@ impl Tracker {
             reopened: Arc::default(),
             give_up: Arc::default(),
         };
-        let address = store.map(|store| store.address());
+        let address = store.as_ref().map(|store| store.address());
         let purpose = Purpose { remote: address.as_deref(), redirect: options.redirect };
         let mut journal = Journal::open(&path, shared.clone(), purpose)?;
         let absent = absent_store(store.is_some(), &journal);
-        let store = store.or(absent.as_ref());
+        let is_absent = absent.is_some();
+        let store = store.or(absent);
         let files = record_files(&options, &path, &locks)?;
         journal.watch_files(&files);
         let accepted = shared.health.snapshot().books.durable;
         let queue = Queue::new(options.queue_capacity, options.queue_bytes, journal.last_seq(), accepted);
-        let reader = match store {
+        let reader = match &store {
             Some(store) => Arc::clone(store) as Arc<dyn Read>,
             None => Arc::new(open_reader(&path)?),
         };
         let registry = Registry::default();
         let queue = Arc::new(queue);
         let closing = AtomicBool::new(false);
-        let outbox = store
-            .map(|store| OutboxStore { claim: journal.claim(&options, store), is_absent: absent.is_some() });
+        let outbox =
+            store.as_ref().map(|store| OutboxStore { claim: journal.claim(&options, store), is_absent });
         let inner = Arc::new(Inner { registry, queue, shared, reader, outbox, options, closing });
         let threads = Arc::new(Threads {
             inner: Arc::clone(&inner),
@@ -109,7 +110,7 @@ impl Tracker {
             let fed = journal.start_delivery(claim, &inner.options, move || queue.wake());
             fed.map_err(|source| OpenError::Io { path: path.clone(), source })?;
         }
-        let projections = projections::enabled_projections(&path, store, &inner.options);
+        let projections = projections::enabled_projections(&path, store.as_ref(), &inner.options);
         threads.start(journal, files, projections).map_err(|source| OpenError::Io { path, source })?;
         Ok(Self { inner, threads })
     }
