@@ -24,7 +24,7 @@ pub enum Resolution {
 }
 
 impl Resolution {
-    /// All grains, from the finest to the coarsest.
+    /// All resolutions, from the finest to the coarsest.
     pub const ALL: [Self; 3] = [Self::FiveMinutes, Self::Hour, Self::Day];
 
     /// Returns the length of a bucket.

@@ -74,7 +74,7 @@ pub(super) fn format_offset(seconds: f64) -> String {
     if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }
 }
 
-/// Formats a stored count as [`count`] does. Another program may have stored a negative number, which is shown
+/// Formats a stored count as [`format_count`] does. Another program may have stored a negative number, which is shown
 /// unchanged.
 pub(super) fn format_stored_count(number: i64, one: &str, many: &str) -> String {
     u64::try_from(number)

@@ -53,6 +53,9 @@ pub(crate) const BATCH_BYTES: u64 = 2 << 20;
 /// How long the writing connection waits for the locks of other connections.
 pub(crate) const BUSY: Duration = Duration::from_millis(250);
 
+/// What an operator can do about damage.
+pub(crate) const REPAIR: &str = "restart talktrack, which saves what can be read";
+
 /// The suffix of the file that marks a database as possibly damaged.
 const SUSPICION: &str = "-suspect";
 
@@ -224,7 +227,7 @@ pub(crate) fn newest_version() -> i64 {
 pub(crate) fn describe_damage(connection: &Connection, error: &rusqlite::Error) -> Option<String> {
     is_damage(error).then(|| {
         connection.path().iter().for_each(|path| mark_suspect(Path::new(path), &error.to_string()));
-        format!("the database file is damaged ({error}); restart talktrack, which saves what can be read")
+        format!("the database file is damaged ({error}); {REPAIR}")
     })
 }
 

@@ -1,4 +1,5 @@
-//! The tables of the file. The statements about a table stand in the module of that table, and everything else calls them.
+//! The tables of the file. A statement stands in the module of the table that it changes or whose rows it returns;
+//! it may join others. Everything else calls these modules.
 
 pub(crate) mod sessions;
 pub(crate) mod messages;

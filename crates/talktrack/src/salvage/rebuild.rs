@@ -10,10 +10,12 @@ use talktrack_core::ids::UserId;
 use talktrack_core::record::{Record, SessionStart};
 
 use crate::local::database;
-use crate::local::tables::directory;
 use crate::local::tables::messages::checks::KnownSession;
 use crate::local::tables::sessions::checks::WrongCount;
-use crate::local::tables::{deleted_sessions, messages, sessions};
+use crate::local::tables::{
+    dead_letters, deleted_claims, deleted_sessions, directory, journal, lanes, message_deletions, messages,
+    open_sessions, resend_window, sessions,
+};
 use crate::salvage::report::Salvaged;
 use crate::salvage::tables::{SalvagedTable, SqlValue};
 use crate::salvage::totals;
@@ -130,39 +132,23 @@ impl Rebuilder<'_> {
     }
 
     fn prepare_insert(&self, table: SalvagedTable) -> rusqlite::Result<Option<CachedStatement<'_>>> {
-        let (into, columns) = match table {
-            SalvagedTable::Sessions => (
-                "conversation_sessions (rowid, id, session_id, user_id, started_at, ended_at, \
-                duration_seconds, metadata, created_at, external_id, status, end_reason, message_count, last_event_at, \
-                end_inferred, last_node, last_seq, extra)",
-                18,
-            ),
-            SalvagedTable::Messages => (
-                "conversation_messages (rowid, id, session_id, user_id, role, content, audio_url, metadata, \
-                created_at, seq, external_id, kind, revision, interrupted, content_generated, parts, metrics, extra)",
-                18,
-            ),
-            SalvagedTable::Journal => {
-                ("journal (seq, message_id, revision, body, checksum, session_id, lane)", 7)
-            }
-            SalvagedTable::ResendWindow => {
-                ("resend_window (lane, first, last, delivery, stored_at, bytes, deletes)", 7)
-            }
-            SalvagedTable::Lanes => ("lanes (lane, delivery)", 2),
-            SalvagedTable::DeadLetters => {
-                ("dead_letters (seq, session_id, message_id, reason, detail, body, died_at)", 7)
-            }
-            SalvagedTable::OpenSessions => ("open_sessions (session_id)", 1),
-            SalvagedTable::DeletedSessions => ("deleted_sessions (session_id, deleted_at, user_id)", 3),
-            SalvagedTable::DeletedMessages => {
-                ("conversation_message_deletions (session_id, message_id, deleted_at)", 3)
-            }
-            SalvagedTable::DeletedClaims => ("deleted_claims (session_id, user_id, deleted_at)", 3),
-            SalvagedTable::SessionIndex => ("session_index (user_id, started_at, session_id, rowid)", 4),
+        let record = match table {
+            SalvagedTable::Sessions => sessions::RECORD,
+            SalvagedTable::Messages => messages::RECORD,
+            SalvagedTable::Journal => journal::RECORD,
+            SalvagedTable::ResendWindow => resend_window::RECORD,
+            SalvagedTable::Lanes => lanes::RECORD,
+            SalvagedTable::DeadLetters => dead_letters::RECORD,
+            SalvagedTable::OpenSessions => open_sessions::RECORD,
+            SalvagedTable::DeletedSessions => deleted_sessions::RECORD,
+            SalvagedTable::DeletedMessages => message_deletions::RECORD,
+            SalvagedTable::DeletedClaims => deleted_claims::RECORD,
+            SalvagedTable::SessionIndex => "session_index (user_id, started_at, session_id, rowid)",
             SalvagedTable::Books | SalvagedTable::Directory => return Ok(None),
         };
+        let columns = record.matches(',').count() + 1;
         let places = vec!["?"; columns].join(", ");
-        self.tx.prepare_cached(&format!("INSERT OR IGNORE INTO {into} VALUES ({places})")).map(Some)
+        self.tx.prepare_cached(&format!("INSERT OR IGNORE INTO {record} VALUES ({places})")).map(Some)
     }
 
     /// Removes the older version of a row: if a page of the WAL was broken, an older page may contain the

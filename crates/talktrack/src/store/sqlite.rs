@@ -3,7 +3,7 @@
 mod write;
 mod session_records;
 mod audit;
-mod rows;
+mod damage;
 mod read;
 mod connections;
 mod journal_records;

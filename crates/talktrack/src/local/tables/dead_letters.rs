@@ -9,6 +9,9 @@ use talktrack_core::record::{DeadReason, Record};
 use crate::local::database::{UuidText, column_or_null, parse_id, parse_time, text, text_or_null};
 use crate::local::tables::owner::{of_session, owner, read_records_of};
 
+/// The table with its columns in the order of a stored record. Salvaging writes whole records.
+pub(crate) const RECORD: &str = "dead_letters (seq, session_id, message_id, reason, detail, body, died_at)";
+
 const LETTER_COLUMNS: &str = "seq, session_id, message_id, reason, detail, died_at, body";
 
 /// Is answered from an index alone, in the order of the index.

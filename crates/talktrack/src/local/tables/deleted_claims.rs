@@ -6,6 +6,9 @@ use talktrack_core::ids::{SessionId, UserId};
 
 use crate::local::database::UuidText;
 
+/// The table with its columns in the order of a stored record. Salvaging writes whole records.
+pub(crate) const RECORD: &str = "deleted_claims (session_id, user_id, deleted_at)";
+
 /// True if this user deleted the session without owning it.
 pub(crate) fn contains(
     connection: &Connection,

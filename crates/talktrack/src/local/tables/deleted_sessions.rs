@@ -7,6 +7,9 @@ use talktrack_core::store::DeletedSession;
 
 use crate::local::database::{UuidText, column_or_null, parse_id};
 
+/// The table with its columns in the order of a stored record. Salvaging writes whole records.
+pub(crate) const RECORD: &str = "deleted_sessions (session_id, deleted_at, user_id)";
+
 /// True if the session has a tombstone.
 pub(crate) fn contains(connection: &Connection, session_id: SessionId) -> rusqlite::Result<bool> {
     let sql = "SELECT EXISTS (SELECT 1 FROM deleted_sessions WHERE session_id = ?1)";

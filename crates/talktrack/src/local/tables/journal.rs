@@ -24,6 +24,9 @@ pub(crate) use removal::{
 };
 pub(crate) use sessions::{has_record_or_letter, read_session_ids, read_session_ids_of_user, read_starts};
 
+/// The table with its columns in the order of a stored record. Salvaging writes whole records.
+pub(crate) const RECORD: &str = "journal (seq, message_id, revision, body, checksum, session_id, lane)";
+
 const READ_ONE: &str = "SELECT seq, body, checksum FROM journal WHERE seq = ?1";
 
 /// Inserts records. The statement is prepared once for a batch.

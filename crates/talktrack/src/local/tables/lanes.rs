@@ -2,6 +2,9 @@
 
 use rusqlite::{Connection, Transaction, params};
 
+/// The table with its columns in the order of a stored record. Salvaging writes whole records.
+pub(crate) const RECORD: &str = "lanes (lane, delivery)";
+
 /// Notes the number of the last delivery of a lane. A smaller number than the noted one changes nothing.
 pub(crate) fn note_delivery(tx: &Transaction<'_>, lane: usize, delivery: i64) -> rusqlite::Result<()> {
     let sql = "INSERT INTO lanes (lane, delivery) VALUES (?1, ?2) \

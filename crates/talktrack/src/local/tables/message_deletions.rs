@@ -7,6 +7,9 @@ use talktrack_core::ids::{MessageId, SessionId};
 
 use crate::local::database::UuidText;
 
+/// The table with its columns in the order of a stored record. Salvaging writes whole records.
+pub(crate) const RECORD: &str = "conversation_message_deletions (session_id, message_id, deleted_at)";
+
 /// True if any message of the session has a tombstone.
 pub(crate) fn has_any(connection: &Connection, session_id: SessionId) -> rusqlite::Result<bool> {
     let sql = "SELECT EXISTS (SELECT 1 FROM conversation_message_deletions WHERE session_id = ?1)";

@@ -16,6 +16,10 @@ use talktrack_core::record::StampedMessage;
 
 use crate::local::database::UuidText;
 
+/// The table with its columns in the order of a stored record. Salvaging writes whole records.
+pub(crate) const RECORD: &str = "conversation_messages (rowid, id, session_id, user_id, role, content, audio_url, metadata, \
+     created_at, seq, external_id, kind, revision, interrupted, content_generated, parts, metrics, extra)";
+
 /// Inserts the messages of a batch. Messages are the most frequent records, so the statement and the buffer for the
 /// time are kept.
 pub(crate) struct MessageInsert<'t> {

@@ -6,6 +6,9 @@ use talktrack_core::ids::SessionId;
 
 use crate::local::database::{UuidText, column_or_null, parse_id};
 
+/// The table with its columns in the order of a stored record. Salvaging writes whole records.
+pub(crate) const RECORD: &str = "open_sessions (session_id)";
+
 /// Notes that the session is open on this node. Does nothing if that is noted already.
 pub(crate) fn insert(tx: &Transaction<'_>, session_id: SessionId) -> rusqlite::Result<()> {
     let mut open = tx.prepare_cached("INSERT OR IGNORE INTO open_sessions (session_id) VALUES (?1)")?;

@@ -4,6 +4,9 @@
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 use talktrack_core::clock::{Seq, Timestamp};
 
+/// The table with its columns in the order of a stored record. Salvaging writes whole records.
+pub(crate) const RECORD: &str = "resend_window (lane, first, last, delivery, stored_at, bytes, deletes)";
+
 /// One range of confirmed records.
 pub(crate) struct DeliveredRange {
     pub(crate) lane: usize,

@@ -14,6 +14,11 @@ use uuid::Uuid;
 
 use crate::local::database::{UuidText, column, column_or_null, parse_id, parse_time};
 
+/// The table with its columns in the order of a stored record. Salvaging writes whole records.
+pub(crate) const RECORD: &str = "conversation_sessions (rowid, id, session_id, user_id, started_at, ended_at, \
+     duration_seconds, metadata, created_at, external_id, status, end_reason, message_count, last_event_at, end_inferred, \
+     last_node, last_seq, extra)";
+
 /// Writes the row of a new session. `has_start` is false if no start was seen, and the session is only known
 /// from another record.
 pub(crate) fn insert_session(

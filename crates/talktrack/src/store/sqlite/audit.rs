@@ -2,14 +2,14 @@
 
 use rusqlite::Connection;
 
+use crate::local::database::REPAIR;
 use crate::local::tables::{books, dead_letters, journal};
 use crate::local::tables::{messages, sessions};
 use crate::store::Audit;
-use crate::store::sqlite::rows::{REMEDY, note_damage};
+use crate::store::sqlite::damage::note_damage;
 
 /// Counts all rows and lists inconsistencies.
 pub(super) fn audit_file(connection: &Connection) -> rusqlite::Result<Audit> {
-    let _count = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, u64>(0));
     let books = books::read_totals(connection)?;
     let mut audit = Audit {
         books: Some(books),
@@ -49,7 +49,7 @@ pub(super) fn audit_file(connection: &Connection) -> rusqlite::Result<Audit> {
     let integrity: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
     if integrity != "ok" {
         note_damage(connection, &integrity);
-        audit.problems.push(format!("SQLite reports that the file is damaged: {integrity}; {REMEDY}"));
+        audit.problems.push(format!("SQLite reports that the file is damaged: {integrity}; {REPAIR}"));
     }
     Ok(audit)
 }

@@ -10,7 +10,7 @@ use talktrack_core::error::ReadError;
 
 use crate::local::database::{self, read_error};
 use crate::local::reader_pool::ReaderPool;
-use crate::store::sqlite::rows::{REMEDY, note_damage};
+use crate::store::sqlite::damage::note_damage;
 
 /// The connections of a reader and of its views. Clones share them.
 #[derive(Debug, Clone)]
@@ -85,5 +85,5 @@ pub(super) fn to_read_error(connection: &Connection, error: rusqlite::Error) -> 
         return ReadError::unavailable(error);
     }
     note_damage(connection, &error.to_string());
-    ReadError::damaged(format!("the database file is damaged ({error}); {REMEDY}"))
+    ReadError::damaged(format!("the database file is damaged ({error}); {}", database::REPAIR))
 }

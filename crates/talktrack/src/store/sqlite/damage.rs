@@ -1,13 +1,10 @@
-//! Reads the totals of the file, and notes damage.
+//! What a reader does if the file is damaged.
 
 use std::path::Path;
 
 use rusqlite::Connection;
 
 use crate::local::database;
-
-/// What an operator can do about damage.
-pub(super) const REMEDY: &str = "restart the server, which saves what can be read";
 
 /// Notes damage for the next start of the process that writes the file.
 pub(super) fn note_damage(connection: &Connection, damage: &str) {
