@@ -46,9 +46,9 @@ words! {
         User = "user",
         /// The agent.
         Assistant = "assistant",
-        /// Instructions. Stored without a `user_id`.
+        /// Instructions of the platform. Stored without a `user_id`.
         System = "system",
-        /// Instructions of the agent's developer.
+        /// Instructions of the agent's developer, which newer models take in place of system messages.
         Developer = "developer",
         /// The result of a tool.
         Tool = "tool"

@@ -268,8 +268,8 @@ pub struct StampedMessage {
     pub session_started_at: Option<Timestamp>,
     /// When the message was spoken or written.
     pub created_at: Timestamp,
-    /// The message cancels an inferred end of its session that is before this time: `grace_period` before the message
-    /// was accepted. `None` if the tracker had the session in memory.
+    /// An inferred end of the session before this time is cancelled by the message. The time is `grace_period` before
+    /// the message was accepted. `None` if the tracker had the session in memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub takes_back: Option<Timestamp>,
     /// The message.

@@ -64,6 +64,9 @@
 //! - A row that the store will never accept becomes a dead letter with its reason. Its neighbours are stored.
 //! - The [`Books`] balance: `durable = stored + dead_lettered + pending`.
 //!
+//! A start of a session is one user's *claim* to it. A remote store decides which claim owns the session, so until it has
+//! answered there can be claims of more than one user; a message is written in the claim of its user.
+//!
 //! [`path_of_a_message`] follows one message through the library.
 //!
 //! # How to embed

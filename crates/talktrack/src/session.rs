@@ -36,7 +36,7 @@ pub struct SessionRef {
 }
 
 impl SessionRef {
-    /// The session in the claim of this user.
+    /// Names this user's claim to the session.
     pub fn for_user(session_id: SessionId, user_id: UserId) -> Self {
         Self { session_id, user_id: Some(user_id) }
     }

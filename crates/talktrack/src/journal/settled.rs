@@ -120,9 +120,8 @@ impl DeliveryRecorder<'_, '_> {
         lanes::note_delivery(self.tx, self.lane, self.number)
     }
 
-    /// Notes a run as one range. If there is another row between its rows that the store does not have, if a deletion has
-    /// removed one of them, or if one was noted before, each row is noted by itself. Comparing the number of rows would not be enough,
-    /// because both can happen at once.
+    /// Notes a run as one range if exactly its rows exist between its first and its last, and none was noted before. If
+    /// not, each row is noted by itself. An equal number of rows proves nothing: one may be missing and another added.
     fn close_run(&mut self) -> rusqlite::Result<()> {
         let run = std::mem::take(&mut self.run);
         let (Some(first), Some(last)) = (run.first(), run.last()) else { return Ok(()) };

@@ -230,7 +230,9 @@ impl Threads {
             let health = Arc::clone(&self.inner.shared.health);
             let run = move || {
                 if let Err(error) = projections::run(projections, &health, |pause| sweeper.pause(pause)) {
-                    tracing::warn!("search and stats: new messages are neither indexed nor counted: {error}");
+                    tracing::warn!(
+                        "search and stats: new messages are neither indexed nor counted until a restart: {error}"
+                    );
                 }
             };
             let projections = std::thread::Builder::new().name("talktrack-proj".into()).spawn(run)?;
