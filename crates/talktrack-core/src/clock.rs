@@ -165,13 +165,19 @@ impl FromStr for Timestamp {
             return Err(InvalidTimestamp::Syntax);
         }
         let text = without_submicros(text);
-        if let Ok(moment) = text.parse::<jiff::Timestamp>() {
+        if text.ends_with('Z')
+            && let Ok(moment) = text.parse::<jiff::Timestamp>()
+        {
             return Self::from_micros(moment.as_microsecond()).ok_or(InvalidTimestamp::OutOfRange);
         }
         let pieces = Pieces::parse(&*text).map_err(|_| InvalidTimestamp::Syntax)?;
         let (Some(time), Some(offset)) = (pieces.time(), pieces.to_numeric_offset()) else {
             return Err(InvalidTimestamp::Syntax);
         };
+        // RFC 3339 has offsets of less than a day. The parser accepts somewhat more.
+        if offset.seconds().abs() >= 24 * 60 * 60 {
+            return Err(InvalidTimestamp::Syntax);
+        }
         let since_epoch = pieces.date().to_datetime(time).duration_since(EPOCH);
         let micros = (since_epoch - SignedDuration::from_secs(offset.seconds().into())).as_micros();
         i64::try_from(micros).ok().and_then(Self::from_micros).ok_or(InvalidTimestamp::OutOfRange)
@@ -255,6 +261,8 @@ mod tests {
             ("9999-12-30T22:00:00Z", "9999-12-30T22:00:00.000000Z"),
             ("9999-12-31T23:59:59.999999999Z", "9999-12-31T23:59:59.999999Z"),
             ("9999-12-31T22:59:59-01:00", "9999-12-31T23:59:59.000000Z"),
+            ("2026-12-01T00:00:00.5+23:59", "2026-11-30T00:01:00.500000Z"),
+            ("2026-12-01t00:00:00z", "2026-12-01T00:00:00.000000Z"),
         ] {
             assert_eq!(read(text), shown, "{text}");
         }
@@ -279,6 +287,8 @@ mod tests {
             "2026-13-01T00:00:00Z",
             "+010000-01-01T00:00:00Z",
             "-009999-01-01T00:00:00Z",
+            "2026-12-01T00:00:00+24:00",
+            "2026-12-01T00:00:00-25:59",
         ] {
             assert_eq!(text.parse::<Timestamp>(), Err(InvalidTimestamp::Syntax), "{text}");
         }

@@ -32,9 +32,9 @@ pub enum OpenError {
         /// The newest version that this build can read.
         known: i64,
     },
-    /// The database file may be in use through another directory.
+    /// The database file may be in use through another directory, or it is not a file.
     #[error("{} {problem}", path.display())]
-    SharedFile {
+    UnusableFile {
         /// The database file.
         path: PathBuf,
         /// What is wrong with the file, and what to do.

@@ -86,14 +86,17 @@ pub(crate) fn identity_of(path: &Path) -> io::Result<Identity> {
     fs::metadata(path).map(|found| (found.dev(), found.ino()))
 }
 
-/// Refuses a database file that is also in another directory. The lock of one directory does not keep out the server of
+/// Refuses what is not a file, and a database file that is also in another directory. The lock of one directory does not keep out the server of
 /// the other, and each would use a WAL of its own for the same file.
 ///
 /// # Errors
 /// Names the file and says what to do.
-pub(crate) fn refuse_shared_file(file: &Path) -> Result<(), OpenError> {
-    let refused = |problem: String| Err(OpenError::SharedFile { path: file.to_owned(), problem });
+pub(crate) fn refuse_unusable_file(file: &Path) -> Result<(), OpenError> {
+    let refused = |problem: String| Err(OpenError::UnusableFile { path: file.to_owned(), problem });
     let Ok(found) = fs::metadata(file) else { return Ok(()) };
+    if !found.is_file() {
+        return refused("is not a file; remove it, or choose another data_dir".to_owned());
+    }
     if found.nlink() > 1 {
         return refused(format!(
             "has {} names (hard links), so that another directory may use the same file with its own write-ahead log; remove the \
@@ -166,9 +169,9 @@ mod tests {
         let one = dir.path().join("one.db");
         let other = dir.path().join("other.db");
         fs::write(&one, "").unwrap();
-        assert!(refuse_shared_file(&one).is_ok());
+        assert!(refuse_unusable_file(&one).is_ok());
         fs::hard_link(&one, &other).unwrap();
-        let refused = refuse_shared_file(&one).unwrap_err().to_string();
+        let refused = refuse_unusable_file(&one).unwrap_err().to_string();
         assert!(refused.contains("has 2 names"), "{refused}");
     }
 

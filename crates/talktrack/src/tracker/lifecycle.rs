@@ -340,7 +340,7 @@ fn prepare_data_dir(options: &Options, file: &Path) -> Result<(), OpenError> {
             }
         }
     }
-    watched_files::refuse_shared_file(file)
+    watched_files::refuse_unusable_file(file)
 }
 
 /// Records the identity of the files and directories that the journal depends on. Call it when the files are open.

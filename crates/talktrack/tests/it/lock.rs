@@ -115,6 +115,15 @@ fn a_file_of_somebody_elses_that_is_no_database_is_refused_by_its_name_and_left_
 }
 
 #[test]
+fn a_directory_in_place_of_the_database_is_refused_as_such() {
+    let dir = dir();
+    std::fs::create_dir(dir.path().join(talktrack::DATABASE_FILE)).unwrap();
+    let error = refusal(dir.path());
+    assert!(matches!(error, OpenError::UnusableFile { .. }), "{error}");
+    assert!(error.to_string().contains("talktrack.db is not a file"), "{error}");
+}
+
+#[test]
 fn a_data_directory_is_made_and_one_that_cannot_be_is_named() {
     let dir = dir();
     let deep = dir.path().join("not/yet/there");
