@@ -1,5 +1,6 @@
 //! Connects to a database: the connection string, TLS, and the limits of a connection.
 
+use std::error::Error;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -152,7 +153,7 @@ fn check_hosts(config: &Config) -> Result<(), InvalidAddress> {
 }
 
 fn reason_of(error: &tokio_postgres::Error) -> String {
-    std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
+    error.source().map_or_else(|| error.to_string(), ToString::to_string)
 }
 
 /// Describes the problem without the string itself.
@@ -164,14 +165,15 @@ fn invalid_address(reason: &str) -> InvalidAddress {
 }
 
 impl Address {
-    /// Opens one connection. A task on the current runtime drives it until the client is dropped.
+    /// Opens one connection. A task on the current runtime drives it until it is dropped.
     ///
     /// # Errors
     /// If the server cannot be reached, or refuses this client.
-    pub async fn connect(&self) -> Result<Client, ConnectError> {
+    pub async fn connect(&self) -> Result<Connection, ConnectError> {
         let connecting = tokio::time::timeout(CONNECT_DEADLINE, prefer::connect(&self.config, self.tls()?));
-        let (client, _driver) = connecting.await.map_err(|_| ConnectError::Timeout)??;
-        Ok(client)
+        let connected = connecting.await.map_err(|_| ConnectError::Timeout)?;
+        let (client, _driver) = connected.map_err(|error| ConnectError::Postgres(error.into()))?;
+        Ok(Connection { client })
     }
 
     /// The settings of a connection.
@@ -217,6 +219,19 @@ impl fmt::Debug for Address {
     }
 }
 
+/// An open connection to a database, for the functions of [`schema`](crate::schema). Dropping it closes it.
+#[derive(Debug)]
+pub struct Connection {
+    client: Client,
+}
+
+impl Connection {
+    /// The driver's client.
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+}
+
 /// A connection that could not be opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -227,7 +242,7 @@ pub enum ConnectError {
     /// The server accepted the connection but did not become ready in time.
     #[error("the database has not answered for {} s", CONNECT_DEADLINE.as_secs())]
     Timeout,
-    /// The server is unreachable, or refused this client.
+    /// The server is unreachable, or refused this client. The error is the driver's.
     #[error(transparent)]
-    Postgres(#[from] tokio_postgres::Error),
+    Postgres(Box<dyn Error + Send + Sync>),
 }

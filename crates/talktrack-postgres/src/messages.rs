@@ -44,7 +44,7 @@ WITH inserted AS (
           session.end_inferred AND NOT goes_on
         FROM (SELECT session.end_inferred AND coalesce(session.ended_at < news.takes_back, false)) AS decided(goes_on))
   FROM (SELECT session_id, count(*) AS messages,
-          -- Nothing happens after it was accepted, whatever the caller's clock says.
+          -- An event is never later than its acceptance, even if the caller's clock is ahead.
           max(least(created_at, timestamptz 'epoch' + seq * interval '1 microsecond')) AS happened_at,
           max(takes_back) AS takes_back
         FROM inserted LEFT JOIN unnest($19::uuid[], $20::timestamptz[]) AS late(id, takes_back) USING (id)

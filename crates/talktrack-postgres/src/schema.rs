@@ -23,13 +23,17 @@ mod tables;
 mod triggers;
 mod quoting;
 
+use std::error::Error;
+
 use catalog::Catalog;
 use serde::Serialize;
 use tables::{STORE, USER_ACCESS};
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, GenericClient, Row};
+use tokio_postgres::{Client, Row};
 
 pub use users::UserAccess;
+
+use crate::connect::Connection;
 
 /// A difference between a database and the schema.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -132,9 +136,9 @@ pub enum MigrateError {
     Postgres(String),
 }
 
-impl From<tokio_postgres::Error> for MigrateError {
-    fn from(error: tokio_postgres::Error) -> Self {
-        let words = error_text(&error);
+impl MigrateError {
+    fn from_driver(error: &tokio_postgres::Error) -> Self {
+        let words = error_text(error);
         match error.code() {
             Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Self::Rights(words),
             Some(&SqlState::LOCK_NOT_AVAILABLE | &SqlState::T_R_DEADLOCK_DETECTED) => Self::Busy(words),
@@ -143,10 +147,21 @@ impl From<tokio_postgres::Error> for MigrateError {
     }
 }
 
+/// A failed query of the schema: the database refused it, or the connection broke. The error is the driver's.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct QueryError(Box<dyn Error + Send + Sync>);
+
+impl QueryError {
+    fn from_driver(error: tokio_postgres::Error) -> Self {
+        Self(error.into())
+    }
+}
+
 /// Returns the database's message in one line.
 fn error_text(error: &tokio_postgres::Error) -> String {
     let Some(said) = error.as_db_error() else {
-        let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
+        let cause = error.source().map(|cause| format!(": {cause}"));
         return format!("{error}{}", cause.unwrap_or_default());
     };
     let detail = said.detail().map(|detail| format!(" ({detail})"));
@@ -169,16 +184,19 @@ pub fn script_for(access: UserAccess) -> String {
 ///
 /// # Errors
 /// If the migration failed. Nothing was changed.
-pub async fn migrate(client: &Client) -> Result<Vec<Difference>, MigrateError> {
-    run(client, &script::migration_script(None)).await
+pub async fn migrate(connection: &Connection) -> Result<Vec<Difference>, MigrateError> {
+    run(connection.client(), &script::migration_script(None)).await
 }
 
 /// Migrates as [`migrate`] does, and gives users this access.
 ///
 /// # Errors
 /// If the migration failed. Nothing was changed.
-pub async fn migrate_for(client: &Client, access: UserAccess) -> Result<Vec<Difference>, MigrateError> {
-    run(client, &script::migration_script(Some(access))).await
+pub async fn migrate_for(
+    connection: &Connection,
+    access: UserAccess,
+) -> Result<Vec<Difference>, MigrateError> {
+    run(connection.client(), &script::migration_script(Some(access))).await
 }
 
 async fn run(client: &Client, script: &str) -> Result<Vec<Difference>, MigrateError> {
@@ -187,11 +205,11 @@ async fn run(client: &Client, script: &str) -> Result<Vec<Difference>, MigrateEr
         // If the connection is lost, so is the transaction.
         let _ = client.batch_execute("ROLLBACK").await;
         if !is_deadlock(&error) || tries == TRIES {
-            return Err(error.into());
+            return Err(MigrateError::from_driver(&error));
         }
         tries += 1;
     }
-    let mut left = differences(client).await?;
+    let mut left = compare_database(client, true).await.map_err(|error| MigrateError::from_driver(&error))?;
     left.retain(|difference| !difference.warning);
     Ok(left)
 }
@@ -201,20 +219,20 @@ async fn run(client: &Client, script: &str) -> Result<Vec<Difference>, MigrateEr
 ///
 /// # Errors
 /// If the database cannot answer.
-pub async fn differences(client: &impl GenericClient) -> Result<Vec<Difference>, tokio_postgres::Error> {
-    compare_database(client, true).await
+pub async fn differences(connection: &Connection) -> Result<Vec<Difference>, QueryError> {
+    compare_database(connection.client(), true).await.map_err(QueryError::from_driver)
 }
 
 /// Returns the differences that concern the writer. Policies for users do not apply to it, so they are not
 /// tested.
 pub(super) async fn differences_for_writer(
-    client: &impl GenericClient,
+    client: &Client,
 ) -> Result<Vec<Difference>, tokio_postgres::Error> {
     compare_database(client, false).await
 }
 
 async fn compare_database(
-    client: &impl GenericClient,
+    client: &Client,
     with_policies: bool,
 ) -> Result<Vec<Difference>, tokio_postgres::Error> {
     let mut tries = 1;
@@ -252,7 +270,7 @@ enum StoreRow {
 }
 
 impl StoreRow {
-    async fn read(client: &impl GenericClient, catalog: &Catalog) -> Result<Self, tokio_postgres::Error> {
+    async fn read(client: &Client, catalog: &Catalog) -> Result<Self, tokio_postgres::Error> {
         if catalog.table(STORE).is_none() {
             return Ok(Self::NoTable);
         }
@@ -291,7 +309,11 @@ fn is_deadlock(error: &tokio_postgres::Error) -> bool {
 ///
 /// # Errors
 /// If the database cannot answer.
-pub async fn describe(client: &impl GenericClient) -> Result<Vec<ColumnInfo>, tokio_postgres::Error> {
+pub async fn describe(connection: &Connection) -> Result<Vec<ColumnInfo>, QueryError> {
+    read_columns(connection.client()).await.map_err(QueryError::from_driver)
+}
+
+async fn read_columns(client: &Client) -> Result<Vec<ColumnInfo>, tokio_postgres::Error> {
     let rows = client.query_typed(&script::describe_query(), &[]).await?;
     let column = |row: &Row| {
         Ok(ColumnInfo {

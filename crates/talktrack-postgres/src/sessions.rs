@@ -187,7 +187,7 @@ WITH news AS (
       CASE WHEN isfinite(at) AND isfinite(session.started_at)
         THEN extract(epoch FROM greatest(at, session.started_at) - session.started_at) END,
       CASE WHEN applies THEN news.node ELSE session.last_node END, CASE WHEN applies THEN news.seq ELSE session.last_seq END
-    -- Nobody knows when an abandoned session ended; its last event is the last that is known of it.
+    -- The true end of an abandoned session is unknown; its last event is used.
     FROM (SELECT CASE news.status WHEN 'abandoned' THEN coalesce(session.last_event_at, session.started_at) ELSE news.ended_at END,
       ",
     rule!(),

@@ -2,9 +2,8 @@
 
 use std::error::Error;
 
-use talktrack::store::postgres::Address;
 use talktrack::store::postgres::schema::{self, Difference};
-use tokio_postgres::Client;
+use talktrack::store::postgres::{Address, Connection};
 
 use crate::error::Failure;
 
@@ -12,17 +11,17 @@ use crate::error::Failure;
 ///
 /// # Errors
 /// Fails if the database cannot be reached. The error names the database but not the password.
-pub(crate) async fn connect_to_database(address: &Address) -> Result<Client, Failure> {
-    let client = address.connect().await;
-    client.map_err(|error| Failure::new(format_args!("{address}: {}", in_full(&error))))
+pub(crate) async fn connect_to_database(address: &Address) -> Result<Connection, Failure> {
+    let connection = address.connect().await;
+    connection.map_err(|error| Failure::new(format_args!("{address}: {}", in_full(&error))))
 }
 
 /// Returns how the database differs from the schema.
 ///
 /// # Errors
 /// Fails if the database cannot be queried.
-pub(crate) async fn differences(client: &Client) -> Result<Vec<Difference>, Failure> {
-    schema::differences(client).await.map_err(|error| Failure::new(in_full(&error)))
+pub(crate) async fn differences(connection: &Connection) -> Result<Vec<Difference>, Failure> {
+    schema::differences(connection).await.map_err(|error| Failure::new(in_full(&error)))
 }
 
 /// Formats an error with its causes.

@@ -13,6 +13,7 @@ mod pgbouncer;
 mod moto;
 mod postgres;
 mod database;
+mod client;
 mod proxy;
 mod disk;
 // The parts that these are built from.
@@ -26,6 +27,7 @@ pub mod bench;
 pub mod cut;
 pub mod skip;
 
+pub use client::open_client;
 pub use database::Database;
 pub use disk::SmallDisk;
 pub use harm::{Frozen, Occupied};

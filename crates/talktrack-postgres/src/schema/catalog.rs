@@ -1,7 +1,7 @@
 //! The catalog: what a database has of the schema, read in one query.
 
 use serde::Deserialize;
-use tokio_postgres::{Error, GenericClient};
+use tokio_postgres::{Client, Error};
 
 const CATALOG: &str = include_str!("../../migrations/catalog.sql");
 
@@ -194,7 +194,7 @@ pub(super) struct ViewFound {
 
 impl Catalog {
     /// Reads the catalog of the database.
-    pub(super) async fn read(client: &impl GenericClient) -> Result<Self, Error> {
+    pub(super) async fn read(client: &Client) -> Result<Self, Error> {
         let row = client.query_typed_one(CATALOG, &[]).await?;
         let Json(catalog) = row.try_get(0)?;
         Ok(catalog)

@@ -1,7 +1,7 @@
 //! Tests checks and policies of the user's own by their effect, not by how they are written: each check
 //! with the words that talktrack writes, each policy with a row of another user.
 
-use tokio_postgres::{Error, GenericClient, Row};
+use tokio_postgres::{Client, Error, Row};
 
 use super::catalog::{Catalog, CheckFound};
 use super::quoting::quote_literals;
@@ -21,7 +21,7 @@ const ROW_OF_ANOTHER: &str = r#"{"id":"3c1ad2c2-9d4f-4b52-8d0e-6f5f0b1c0a02","se
   "message_id":"3c1ad2c2-9d4f-4b52-8d0e-6f5f0b1c0a02","user_id":"3c1ad2c2-9d4f-4b52-8d0e-6f5f0b1c0a04"}"#;
 
 /// Notes for each check which words it refuses.
-pub(super) async fn try_checks(client: &impl GenericClient, catalog: &mut Catalog) -> Result<(), Error> {
+pub(super) async fn try_checks(client: &Client, catalog: &mut Catalog) -> Result<(), Error> {
     let mut checks = std::mem::take(&mut catalog.checks);
     for check in &mut checks {
         let column = column_of(check).filter(|column| !column.words.is_empty());
@@ -42,7 +42,7 @@ pub(super) fn column_of(check: &CheckFound) -> Option<&'static Column> {
 
 /// Returns the words for which the check is false. Returns none if the check cannot be evaluated.
 async fn find_refused_words(
-    client: &impl GenericClient,
+    client: &Client,
     check: &CheckFound,
     column: &Column,
     sql_type: &str,
@@ -60,7 +60,7 @@ async fn find_refused_words(
 }
 
 /// Notes which policies of the user's own open rows of one user to another.
-pub(super) async fn try_policies(client: &impl GenericClient, catalog: &mut Catalog) -> Result<(), Error> {
+pub(super) async fn try_policies(client: &Client, catalog: &mut Catalog) -> Result<(), Error> {
     let begin = format!("{BEGIN}; {AS_A_USER}");
     for policy in catalog.policies.iter_mut().filter(|policy| policy.is_permissive_for_users()) {
         for expression in [&policy.using, &policy.check].into_iter().flatten() {
@@ -77,11 +77,7 @@ pub(super) async fn try_policies(client: &impl GenericClient, catalog: &mut Cata
 }
 
 /// Runs a query in a transaction that is rolled back. Returns no rows if the query fails.
-async fn query_and_roll_back(
-    client: &impl GenericClient,
-    begin: &str,
-    question: &str,
-) -> Result<Vec<Row>, Error> {
+async fn query_and_roll_back(client: &Client, begin: &str, question: &str) -> Result<Vec<Row>, Error> {
     client.batch_execute(begin).await?;
     let answer = client.query_typed(question, &[]).await;
     client.batch_execute("ROLLBACK").await?;

@@ -24,11 +24,11 @@ pub(crate) async fn run(args: DoctorArgs) -> Outcome {
 }
 
 async fn compare_schema(args: DoctorArgs) -> Result<ExitCode, Stop> {
-    let Some(client) = connect_to_postgres(&args.location).await? else {
+    let Some(connection) = connect_to_postgres(&args.location).await? else {
         eprintln!("{NOTHING_TO_DO}");
         return Ok(ExitCode::SUCCESS);
     };
-    let found = schema::differences(&client).await?;
+    let found = schema::differences(&connection).await?;
     let mut output = Output::stdout();
     if args.json {
         found.iter().try_for_each(|difference| output.write_json(difference))?;

@@ -39,16 +39,16 @@ async fn run_migration(args: MigrateArgs) -> Result<ExitCode, Stop> {
         output.flush()?;
         return Ok(ExitCode::SUCCESS);
     }
-    let Some(client) = connect_to_postgres(&args.location).await? else {
+    let Some(connection) = connect_to_postgres(&args.location).await? else {
         eprintln!("{NOTHING_TO_DO}");
         return Ok(ExitCode::SUCCESS);
     };
     let left_over = match args.users {
-        None => schema::migrate(&client).await,
-        Some(access) => schema::migrate_for(&client, access).await,
+        None => schema::migrate(&connection).await,
+        Some(access) => schema::migrate_for(&connection, access).await,
     };
     let left_over = left_over.map_err(Failure::new)?;
-    let columns = schema::describe(&client).await.map_err(|error| Failure::new(in_full(&error)))?;
+    let columns = schema::describe(&connection).await.map_err(|error| Failure::new(in_full(&error)))?;
     output.write_line(&render_table(&columns, View::for_stdout()))?;
     if !left_over.is_empty() {
         output.write_line("\n-- Not done, because it would change something of your own:\n")?;

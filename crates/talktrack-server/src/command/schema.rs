@@ -1,7 +1,7 @@
 //! Shared by `migrate` and `doctor`: the connection, and the output of differences.
 
+use talktrack::store::postgres::Connection;
 use talktrack::store::postgres::schema::Difference;
-use tokio_postgres::Client;
 
 use crate::config::{DataLocation, Database};
 use crate::error::Failure;
@@ -13,7 +13,7 @@ use crate::terminal;
 pub(super) const NOTHING_TO_DO: &str = "the store is a SQLite file, whose schema talktrack updates itself; name a PostgreSQL database with --database-url";
 
 /// Connects to the database; `None` if the store is a file.
-pub(super) async fn connect_to_postgres(location: &DataLocation) -> Result<Option<Client>, Failure> {
+pub(super) async fn connect_to_postgres(location: &DataLocation) -> Result<Option<Connection>, Failure> {
     match location.load()?.database {
         Database::File(_) => Ok(None),
         Database::Postgres(address) => schema::connect_to_database(&address).await.map(Some),

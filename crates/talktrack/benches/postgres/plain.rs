@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use talktrack::store::postgres::Address;
 use talktrack_testbed::bench::{Outcome, TEXT, rate};
+use talktrack_testbed::open_client;
 use uuid::Uuid;
 
 use crate::bed::Bed;
@@ -16,9 +16,9 @@ pub(crate) fn worker(bed: &Bed, away: Duration, messages: usize) -> Outcome<f64>
     place.psql(&format!(
         "INSERT INTO conversation_sessions (session_id, user_id) VALUES ('{session}', '{user}')"
     ));
-    let address: Address = place.url(!away.is_zero()).parse()?;
+    let url = place.url(!away.is_zero());
     let rate = bed.runtime.block_on(async {
-        let client = address.connect().await?;
+        let client = open_client(&url).await;
         let insert =
             "INSERT INTO conversation_messages (session_id, user_id, role, content) VALUES ($1, $2, $3, $4)";
         let insert = client.prepare(insert).await?;

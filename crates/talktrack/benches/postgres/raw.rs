@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use talktrack::store::postgres::Address;
 use talktrack_testbed::bench::{Outcome, TEXT, rate};
+use talktrack_testbed::open_client;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
@@ -38,11 +38,11 @@ pub(crate) fn unnest(bed: &Bed, away: Duration, messages: usize) -> Outcome<f64>
         SESSIONS - 1
     ));
     let batches: Vec<Batch> = (0..messages / ROWS).map(batch).collect();
-    let address: Address = place.url(!away.is_zero()).parse()?;
+    let url = place.url(!away.is_zero());
     let took = bed.runtime.block_on(async {
         let mut clients = Vec::new();
         for _ in 0..CONNECTIONS {
-            clients.push(address.connect().await?);
+            clients.push(open_client(&url).await);
         }
         let started = Instant::now();
         let mut tasks = Vec::new();

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use talktrack::store::postgres::{Address, PostgresStore};
+use talktrack::store::postgres::PostgresStore;
 use talktrack::store::{Read, Step, Store};
 use talktrack::{Options, Tracker};
 use talktrack_testbed::bench::{Outcome, median, rate};
+use talktrack_testbed::{Database, open_client};
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
@@ -56,7 +57,7 @@ pub(crate) fn ingestion(runtime: &Runtime) -> Outcome<()> {
 pub(crate) fn search(runtime: &Runtime, messages: usize) -> Outcome<()> {
     let (database, address) = empty_database(runtime)?;
     let began = Instant::now();
-    runtime.block_on(fill(&address, messages))?;
+    runtime.block_on(fill(&database, messages))?;
     println!("PostgreSQL: {messages} messages written in {:.0} s", began.elapsed().as_secs_f64());
     let began = Instant::now();
     let store = runtime.block_on(async { PostgresStore::new(&address) })?;
@@ -81,8 +82,8 @@ pub(crate) fn search(runtime: &Runtime, messages: usize) -> Outcome<()> {
 }
 
 /// Inserts the messages directly into the tables, because other benchmarks measure the path.
-async fn fill(address: &Address, messages: usize) -> Outcome<()> {
-    let client = address.connect().await?;
+async fn fill(database: &Database, messages: usize) -> Outcome<()> {
+    let client = open_client(&database.url()).await;
     client.batch_execute("SET session_replication_role = replica; SET synchronous_commit = off").await?;
     let statement = client.prepare(FILL).await?;
     for first in (0..messages).step_by(AT_ONCE) {

@@ -9,13 +9,12 @@ mod users;
 
 use serde_json::Value;
 use starts::STARTS;
-use talktrack::store::postgres::Address;
 use talktrack::store::postgres::schema::{self, ColumnInfo, Difference};
-use talktrack_testbed::{Database, Postgres, like_supabase};
-use tokio_postgres::Client;
+use talktrack::store::postgres::{Address, Connection};
+use talktrack_testbed::{Database, Postgres, like_supabase, open_client};
 
 /// Opens a connection as the code under test does.
-pub(crate) async fn connect(database: &Database) -> Client {
+pub(crate) async fn connect(database: &Database) -> Connection {
     let address: Address = database.url().parse().unwrap();
     address.connect().await.unwrap()
 }
@@ -253,7 +252,7 @@ async fn the_printed_script_does_the_same_and_shows_the_final_schema() {
     assert_eq!(ours(&printed).await, ours(&migrated).await);
     let twice = everything(&printed);
     // An SQL editor sends the script in one piece.
-    connect(&printed).await.batch_execute(&schema::script()).await.unwrap();
+    open_client(&printed.url()).await.batch_execute(&schema::script()).await.unwrap();
     assert_eq!(everything(&printed), twice);
     assert!(schema::script().lines().all(|line| !line.starts_with('\\')), "no commands of psql");
 }

@@ -2,7 +2,7 @@
 //! restart.
 
 use serde_json::json;
-use talktrack_testbed::{Postgres, Proxy};
+use talktrack_testbed::{Postgres, Proxy, open_client};
 use uuid::Uuid;
 
 use super::{SECRET_WORDS, Scene, token};
@@ -84,8 +84,7 @@ async fn what_waits_to_revise_a_message_that_a_policy_hides_is_hidden_too() {
     assert_eq!(contents(&token(ann)).await, ["a reply"]);
 
     // The lock allows reads and blocks all writes.
-    let address: talktrack::store::postgres::Address = database.url().parse().unwrap();
-    let locker = address.connect().await.unwrap();
+    let locker = open_client(&database.url()).await;
     locker.batch_execute("BEGIN; LOCK TABLE conversation_messages IN SHARE MODE").await.unwrap();
     for (id, content) in [(&hidden, "hidden still"), (&shown, "a revised reply")] {
         let revision = json!({"id": id, "revision": 1, "role": "user", "content": content});

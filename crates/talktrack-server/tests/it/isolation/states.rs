@@ -1,7 +1,7 @@
 //! The attack in each state of the database.
 
 use serde_json::Value;
-use talktrack_testbed::{Database, Postgres, Proxy};
+use talktrack_testbed::{Database, Postgres, Proxy, open_client};
 use uuid::Uuid;
 
 use super::attack::{is_refused, is_refused_by_name};
@@ -99,8 +99,7 @@ async fn while_a_table_is_locked_a_user_reaches_nothing_of_another() {
     let scene = Scene::new(Some(database.url())).await;
     let session = scene.session_of(ann).await;
     arrives(&database, session, &[SECRET_WORDS]).await;
-    let address: talktrack::store::postgres::Address = database.url().parse().unwrap();
-    let locker = address.connect().await.unwrap();
+    let locker = open_client(&database.url()).await;
     locker.batch_execute("BEGIN; LOCK TABLE conversation_sessions IN ACCESS EXCLUSIVE MODE").await.unwrap();
     is_refused_by_name(&scene, ben, session, 503).await;
     scene.says(&token(ann), session, "and again").await;

@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use talktrack::store::Store;
 use talktrack::{Deletion, JsonObject, NotDurable, SessionId};
-use talktrack_testbed::Database;
+use talktrack_testbed::{Database, open_client};
 use talktrack_testkit::eventually;
 use uuid::Uuid;
 
 use super::{OTHER_SESSION, SECRET, files_with};
 use crate::node::Node;
 use crate::postgres::{migrated, store_at};
-use crate::schema::connect;
 use crate::support::{SESSION, USER, accept, message, sqlite, value, within};
 
 /// Starts a node that polls for deletions every 20 ms.
@@ -126,7 +125,7 @@ async fn a_row_that_is_restored_while_its_user_is_being_deleted_does_not_come_ba
     node.settled().await;
     // `TRUNCATE` does not fire the triggers that record deletions, so the session has no tombstone.
     database.psql("TRUNCATE conversation_messages, conversation_sessions");
-    let deletes = connect(&database).await;
+    let deletes = open_client(&database.url()).await;
     let mark = format!(
         "BEGIN; SELECT pg_advisory_xact_lock(1952541803, hashtext('{USER}') & 63);
          INSERT INTO conversation_user_deletions (user_id, session_id) VALUES ('{USER}', '{}')",

@@ -3,11 +3,12 @@
 use std::sync::LazyLock;
 
 use talktrack::store::postgres::schema::{self, MigrateError};
-use talktrack_testbed::{Database, KEYED_PASSWORD, PgBouncer, Postgres};
+use talktrack_testbed::{Database, KEYED_PASSWORD, PgBouncer, Postgres, open_client};
 use talktrack_testkit::eventually;
 use tokio::time::Duration;
 
 use super::{connect, differences, migrate, problems, rows};
+use crate::postgres::address;
 use crate::support::within;
 
 pub(super) const SESSIONS: &str = "conversation_sessions";
@@ -243,14 +244,14 @@ async fn two_migrations_at_once_wait_for_each_other() {
 async fn a_migration_that_a_reader_of_both_tables_brings_into_a_deadlock_is_begun_again() {
     let database = Postgres::plain().database();
     migrate(&database).await;
-    let reader = connect(&database).await;
-    let client = connect(&database).await;
+    let reader = open_client(&database.url()).await;
+    let checks_soon = format!("{}?options=-c%20deadlock_timeout%3D3s", database.url());
+    let client = address(&checks_soon).connect().await.unwrap();
     // Only the migration checks for deadlocks soon enough, so it is the one that PostgreSQL aborts.
     reader
         .batch_execute("SET deadlock_timeout = '1h'; BEGIN; SELECT * FROM conversation_messages")
         .await
         .unwrap();
-    client.batch_execute("SET deadlock_timeout = '3s'").await.unwrap();
     let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
     let reads = async {
         let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'conversation_messages'::regclass";
@@ -266,7 +267,7 @@ async fn a_migration_that_a_reader_of_both_tables_brings_into_a_deadlock_is_begu
 async fn tables_in_use_are_left_alone_after_a_while() {
     let database = Postgres::plain().database();
     migrate(&database).await;
-    let reader = connect(&database).await;
+    let reader = open_client(&database.url()).await;
     reader.batch_execute("BEGIN; SELECT * FROM conversation_messages").await.unwrap();
     let client = connect(&database).await;
     let waited = tokio::time::timeout(Duration::from_secs(60), schema::migrate(&client)).await.unwrap();

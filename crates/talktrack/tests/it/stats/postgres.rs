@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use talktrack::stats::{Lag, Resolution, Stats, StatsError, TimeRange};
 use talktrack::store::postgres::{PostgresStore, schema};
 use talktrack::store::{Projection, Read as _, Rows as _, Store as _};
-use talktrack_testbed::{Database, Postgres, like_supabase};
+use talktrack_testbed::{Database, Postgres, like_supabase, open_client};
 use talktrack_testkit::PATIENCE;
 
 use super::{figures, moment};
@@ -130,7 +130,7 @@ async fn what_was_there_before_is_counted_and_again_where_the_tallies_are_taken_
 async fn a_message_that_is_committed_while_counting_begins_is_counted() {
     let database = migrated().await;
     said(&database, ANNS, 1);
-    let slow = connect(&database).await;
+    let slow = open_client(&database.url()).await;
     let insert = format!(
         "BEGIN; INSERT INTO conversation_messages (session_id, user_id, role, content, created_at)
          VALUES ('{ANNS}', '{ANN}', 'user', 'slowly', '2026-01-01 00:01')"
@@ -180,8 +180,8 @@ async fn an_update_of_many_sessions_takes_a_moment_whatever_was_updated_before_o
         client.batch_execute(update).await.unwrap();
         began.elapsed()
     };
-    let first = took(&connect(&database).await).await;
-    let client = connect(&database).await;
+    let first = took(&open_client(&database.url()).await).await;
+    let client = open_client(&database.url()).await;
     client.batch_execute(&format!("{update} WHERE started_at < '2026-01-01 02:00'")).await.unwrap();
     let later = took(&client).await;
     // An update that compared each row with every other took 70 times as long.
@@ -205,8 +205,8 @@ async fn whoever_waits_for_no_lock_waits_for_this_one_and_is_noted() {
     let mut counting = Counting::at(&database);
     said(&database, ANNS, 1);
     counting.counted(1, 1).await;
-    let holder = connect(&database).await;
-    let writer = connect(&database).await;
+    let holder = open_client(&database.url()).await;
+    let writer = open_client(&database.url()).await;
     holder.batch_execute("BEGIN; LOCK TABLE conversation_stats IN ACCESS EXCLUSIVE MODE").await.unwrap();
     let insert = format!(
         "SET lock_timeout = '1ms'; INSERT INTO conversation_messages (session_id, user_id, role, content, created_at)
