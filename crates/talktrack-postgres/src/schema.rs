@@ -183,7 +183,7 @@ pub fn script_for(access: UserAccess) -> String {
 /// keep the access that the database notes; a first migration lets them write.
 ///
 /// # Errors
-/// If the migration failed. Nothing was changed.
+/// If the migration failed, which changes nothing, or if the differences cannot be read after it.
 pub async fn migrate(connection: &Connection) -> Result<Vec<Difference>, MigrateError> {
     run(connection.client(), &script::migration_script(None)).await
 }
@@ -191,7 +191,7 @@ pub async fn migrate(connection: &Connection) -> Result<Vec<Difference>, Migrate
 /// Migrates as [`migrate`] does, and gives users this access.
 ///
 /// # Errors
-/// If the migration failed. Nothing was changed.
+/// If the migration failed, which changes nothing, or if the differences cannot be read after it.
 pub async fn migrate_for(
     connection: &Connection,
     access: UserAccess,
