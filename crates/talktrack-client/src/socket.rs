@@ -7,7 +7,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use http::HeaderValue;
 use http::header::AUTHORIZATION;
 use talktrack_core::ids::{SessionId, UserId};
-use talktrack_protocol::{Secret, ServerFrame};
+use talktrack_protocol::{InvalidServerFrame, Secret, ServerFrame};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{Error, Message};
@@ -159,12 +159,11 @@ fn connection_lost(error: Error) -> Disconnected {
 /// Parses a message from the socket; `None` if it contains no answer, such as a ping.
 fn parse_message(message: Result<Message, Error>) -> Result<Option<ServerFrame>, Disconnected> {
     match message.map_err(connection_lost)? {
-        Message::Text(text) => {
-            ServerFrame::parse(&text).map(Some).or_else(|problem| match problem.starts_with("type: ") {
-                true => Ok(None),
-                false => Err(Disconnected::InvalidFrame { problem }),
-            })
-        }
+        Message::Text(text) => match ServerFrame::parse(&text) {
+            Ok(frame) => Ok(Some(frame)),
+            Err(InvalidServerFrame::UnknownType { .. }) => Ok(None),
+            Err(invalid) => Err(Disconnected::InvalidFrame { problem: invalid.to_string() }),
+        },
         Message::Close(Some(frame)) => Err(Disconnected::Closed {
             code: Some(frame.code.into()),
             reason: frame.reason.as_str().to_owned(),
