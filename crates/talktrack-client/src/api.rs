@@ -11,7 +11,7 @@ use serde_json::Value;
 use talktrack_core::clock::Seq;
 use talktrack_protocol::Secret;
 
-pub use error::{NoEvents, Refusal, RequestError};
+pub use error::{OpenEventsError, Refusal, RequestError};
 
 use crate::address::InvalidServer;
 use crate::events::EventStream;
@@ -94,10 +94,14 @@ impl ApiClient {
     /// Uploads a recording and returns its `audio_url`. Retries as [`Self::get`] does.
     ///
     /// # Errors
-    /// Fails as [`Self::get`] does, or if the server refuses the recording.
-    pub async fn upload_recording(&self, path: &str, wav: Vec<u8>) -> Result<Value, RequestError> {
+    /// Fails as [`Self::get`] does, or if the server refuses the recording, or if its answer has no `audio_url`.
+    pub async fn upload_recording(&self, path: &str, wav: Vec<u8>) -> Result<String, RequestError> {
         let kept = self.send(Method::POST, path, "audio/wav", wav).await?.into_body()?;
-        Ok(kept["audio_url"].clone())
+        let audio_url = kept["audio_url"].as_str().map(str::to_owned);
+        audio_url.ok_or_else(|| {
+            let url = self.url.clone();
+            RequestError::InvalidAnswer { url, problem: "audio_url: missing" }
+        })
     }
 
     /// Sends a request, and retries while the server asks for it with `Retry-After`.
@@ -123,17 +127,17 @@ impl ApiClient {
                 }
             }
         }
-        Err(RequestError::NoRoom { url: self.url.clone(), attempts: ATTEMPTS })
+        Err(RequestError::RetriesExhausted { url: self.url.clone(), attempts: ATTEMPTS })
     }
 
     /// Opens the stream of the events after the one with this id; without an id, of the events from now on.
     ///
     /// # Errors
     /// Says why the server does not stream its events, and whether a later attempt may succeed.
-    pub async fn open_events(&self, after: Option<Seq>) -> Result<EventStream, NoEvents> {
+    pub async fn open_events(&self, after: Option<Seq>) -> Result<EventStream, OpenEventsError> {
         let after = after.map_or_else(String::new, |after| format!("?last_event_id={after}"));
         let sent = self.request(Method::GET, &format!("/v1/events{after}")).send().await;
-        let response = sent.map_err(|error| NoEvents::Unavailable(self.out_of_reach(error)))?;
+        let response = sent.map_err(|error| OpenEventsError::Unavailable(self.out_of_reach(error)))?;
         let status = response.status();
         if status.is_success() {
             return Ok(EventStream::new(response));
@@ -141,9 +145,9 @@ impl ApiClient {
         let body = serde_json::from_str(&response.text().await.unwrap_or_default()).unwrap_or_default();
         let refusal = ApiResponse { status, body }.into_refusal();
         Err(match status {
-            StatusCode::TOO_MANY_REQUESTS => NoEvents::Unavailable(refusal.into()),
-            status if status.is_server_error() => NoEvents::Unavailable(refusal.into()),
-            _ => NoEvents::Refused(refusal),
+            StatusCode::TOO_MANY_REQUESTS => OpenEventsError::Unavailable(refusal.into()),
+            status if status.is_server_error() => OpenEventsError::Unavailable(refusal.into()),
+            _ => OpenEventsError::Refused(refusal),
         })
     }
 

@@ -7,7 +7,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use http::HeaderValue;
 use http::header::AUTHORIZATION;
 use talktrack_core::ids::{SessionId, UserId};
-use talktrack_protocol::{Secret, ServerFrame};
+use talktrack_protocol::{InvalidServerFrame, Secret, ServerFrame};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{Error, Message};
@@ -15,7 +15,6 @@ use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, connect_asyn
 use url::{with_identity, with_path, without_query};
 
 pub use error::{ConnectError, Disconnected};
-pub use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::address::InvalidServer;
 use crate::tls;
@@ -32,8 +31,20 @@ pub struct SessionIdentity<'a> {
     pub external_id: Option<&'a str>,
 }
 
-/// A server to connect to. It implements no `Debug`, because it contains a token.
-pub struct Server {
+/// The session that a connection has started or resumed, as the server's greeting says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SessionStarted {
+    /// The session. The server has generated or derived the id if the identity has none.
+    pub session_id: SessionId,
+    /// The user that the session belongs to.
+    pub user_id: UserId,
+    /// True if the session existed before.
+    pub resumed: bool,
+}
+
+/// A server to connect to, and the token to authenticate with. It implements no `Debug`, because it contains a token.
+pub struct SocketClient {
     /// The URL including the path of the protocol.
     url: String,
     /// The value of the `Authorization` header.
@@ -41,8 +52,8 @@ pub struct Server {
     connector: Connector,
 }
 
-impl Server {
-    /// Makes a server from its URL and the token to authenticate with.
+impl SocketClient {
+    /// Makes a client of the server at this URL, with the token to authenticate with.
     ///
     /// # Errors
     /// Fails if the URL is not `ws://` or `wss://`, or if the token has invalid characters.
@@ -58,19 +69,15 @@ impl Server {
         Ok(Self { url: with_path(url), authorization: token.map(bearer_header).transpose()?, connector })
     }
 
-    /// Connects, which starts the session, and waits until the start is durable. Returns the connection and the
-    /// greeting.
+    /// Connects, which starts the session, and waits until the start is durable. Returns the connection and the session.
     ///
     /// # Errors
-    /// Says why the server could not be reached or refused the connection.
+    /// Says why the server could not be reached or refused the connection, and whether a later attempt may succeed.
     pub async fn connect(
         &self,
         identity: &SessionIdentity<'_>,
-    ) -> Result<(Connection, ServerFrame), ConnectError> {
-        let out_of_reach = |error: Error| {
-            let url = without_query(&self.url).to_owned();
-            ConnectError::Unreachable { url, source: error.into() }
-        };
+    ) -> Result<(Connection, SessionStarted), ConnectError> {
+        let out_of_reach = |error| ConnectError::without_response(without_query(&self.url).to_owned(), error);
         let mut request = with_identity(&self.url, identity).into_client_request().map_err(out_of_reach)?;
         request.headers_mut().extend(self.authorization.clone().map(|token| (AUTHORIZATION, token)));
         // Disables Nagle's algorithm, so that flushed frames are sent immediately.
@@ -84,8 +91,14 @@ impl Server {
         })?;
         let mut connection = Connection { socket };
         match connection.next_frame().await? {
+            ServerFrame::SessionStarted { session_id, user_id, resumed } => {
+                Ok((connection, SessionStarted { session_id, user_id, resumed }))
+            }
             ServerFrame::Error { code, message, .. } => Err(ConnectError::Refused { code, message }),
-            greeting => Ok((connection, greeting)),
+            _ => {
+                let problem = "the first frame is not session.started".to_owned();
+                Err(Disconnected::InvalidFrame { problem }.into())
+            }
         }
     }
 }
@@ -109,16 +122,16 @@ impl Connection {
     ///
     /// # Errors
     /// Fails if the connection is lost. The server may have received the frame nevertheless.
-    pub async fn send(&mut self, frame: impl Into<Utf8Bytes>) -> Result<(), Disconnected> {
-        self.socket.send(Message::Text(frame.into())).await.map_err(connection_lost)
+    pub async fn send(&mut self, frame: impl Into<String>) -> Result<(), Disconnected> {
+        self.socket.send(Message::text::<String>(frame.into())).await.map_err(connection_lost)
     }
 
     /// Buffers a frame, to send several with one [`Self::flush`]. Sends the frames before it if the buffer is full.
     ///
     /// # Errors
     /// Fails if the connection is lost. The server may have received the frame nevertheless.
-    pub async fn feed(&mut self, frame: impl Into<Utf8Bytes>) -> Result<(), Disconnected> {
-        self.socket.feed(Message::Text(frame.into())).await.map_err(connection_lost)
+    pub async fn feed(&mut self, frame: impl Into<String>) -> Result<(), Disconnected> {
+        self.socket.feed(Message::text::<String>(frame.into())).await.map_err(connection_lost)
     }
 
     /// Sends the buffered frames.
@@ -153,18 +166,17 @@ impl Connection {
 }
 
 fn connection_lost(error: Error) -> Disconnected {
-    Disconnected::Lost { source: error.into() }
+    Disconnected::Lost { cause: error.into() }
 }
 
 /// Parses a message from the socket; `None` if it contains no answer, such as a ping.
 fn parse_message(message: Result<Message, Error>) -> Result<Option<ServerFrame>, Disconnected> {
     match message.map_err(connection_lost)? {
-        Message::Text(text) => {
-            ServerFrame::parse(&text).map(Some).or_else(|problem| match problem.starts_with("type: ") {
-                true => Ok(None),
-                false => Err(Disconnected::InvalidFrame { problem }),
-            })
-        }
+        Message::Text(text) => match ServerFrame::parse(&text) {
+            Ok(frame) => Ok(Some(frame)),
+            Err(InvalidServerFrame::UnknownType { .. }) => Ok(None),
+            Err(invalid) => Err(Disconnected::InvalidFrame { problem: invalid.to_string() }),
+        },
         Message::Close(Some(frame)) => Err(Disconnected::Closed {
             code: Some(frame.code.into()),
             reason: frame.reason.as_str().to_owned(),

@@ -20,8 +20,11 @@ pub enum TlsError {
 /// Returns the TLS configuration. The root certificates are read again at each call, from `SSL_CERT_FILE` or the
 /// system.
 ///
+/// This is for talktrack's own programs, and not covered by semver: its type belongs to `rustls`.
+///
 /// # Errors
 /// Says what is missing.
+#[doc(hidden)]
 pub fn client_config() -> Result<Arc<ClientConfig>, TlsError> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);

@@ -1,6 +1,7 @@
 //! The error codes that the library, the WebSocket protocol and the HTTP API share.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Serialize, Serializer};
 
@@ -22,6 +23,17 @@ macro_rules! error_codes {
             pub fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$name => $word,)+
+                }
+            }
+        }
+
+        impl FromStr for ErrorCode {
+            type Err = UnknownErrorCode;
+
+            fn from_str(word: &str) -> Result<Self, UnknownErrorCode> {
+                match word {
+                    $($word => Ok(Self::$name),)+
+                    _ => Err(UnknownErrorCode),
                 }
             }
         }
@@ -93,6 +105,19 @@ impl ErrorCode {
     }
 }
 
+/// The word is none of the error codes of this version. A later version may have sent it: handle it as a permanent error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UnknownErrorCode;
+
+impl fmt::Display for UnknownErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("unknown error code")
+    }
+}
+
+impl std::error::Error for UnknownErrorCode {}
+
 impl fmt::Display for ErrorCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
@@ -108,5 +133,18 @@ impl PartialEq<&str> for ErrorCode {
 impl Serialize for ErrorCode {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_reads_back_from_its_word() {
+        for code in ErrorCode::ALL {
+            assert_eq!(code.as_str().parse(), Ok(*code));
+        }
+        assert_eq!("QUEUE_FULL".parse::<ErrorCode>(), Err(UnknownErrorCode));
     }
 }

@@ -17,4 +17,4 @@ pub use line::{EndLine, MessageLine, RecordLine, StartLine, UpdateLine};
 pub use reason::reason_of_end;
 pub use reference::{FrameRef, WireError};
 pub use secret::Secret;
-pub use server_frame::{Ack, AckWriter, ServerFrame};
+pub use server_frame::{Ack, AckWriter, InvalidServerFrame, ServerFrame};

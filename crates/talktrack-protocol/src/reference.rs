@@ -62,6 +62,7 @@ impl<'de> Deserialize<'de> for FrameRef {
 /// Why a text is not a frame. The connection stays open.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
+#[non_exhaustive]
 pub struct WireError {
     /// [`ErrorCode::InvalidJson`] if the text is not a JSON object, otherwise [`ErrorCode::InvalidMessage`].
     pub code: ErrorCode,

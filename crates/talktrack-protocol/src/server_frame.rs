@@ -61,6 +61,7 @@ pub enum ServerFrame {
 
 /// One durable message.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[non_exhaustive]
 pub struct Ack {
     /// The id of the message in the store.
     pub id: MessageId,
@@ -69,19 +70,44 @@ pub struct Ack {
     pub reference: Option<FrameRef>,
 }
 
+/// Why a text is not a frame of this version.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidServerFrame {
+    /// The text is not a JSON object, has no type, or has a field with a value that the field cannot have.
+    #[error("{problem}")]
+    Json {
+        /// What is wrong, and where.
+        problem: String,
+    },
+    /// This version does not know the type. Ignore the frame: later versions may add types.
+    #[error("type: unknown: {frame_type}")]
+    UnknownType {
+        /// The type of the frame.
+        frame_type: String,
+    },
+    /// A field is missing that frames of this type always have.
+    #[error("{frame_type}: a field is missing")]
+    MissingField {
+        /// The type of the frame.
+        frame_type: String,
+    },
+}
+
 impl ServerFrame {
-    /// Serialises the frame for the wire.
+    /// Serializes the frame for the wire.
     pub fn to_text(&self) -> String {
-        // Every part of a frame is serialisable, so this cannot fail.
+        // Every part of a frame is serializable, so this cannot fail.
         serde_json::to_string(self).unwrap_or_default()
     }
 
     /// Parses a frame.
     ///
     /// # Errors
-    /// Says what is wrong with the frame. An unknown type is an error too.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let fields: ServerFrameFields = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    /// Says what is wrong with the frame. An unknown type is an error, too.
+    pub fn parse(text: &str) -> Result<Self, InvalidServerFrame> {
+        let fields: ServerFrameFields = serde_json::from_str(text)
+            .map_err(|error| InvalidServerFrame::Json { problem: error.to_string() })?;
         let frame_type = fields.frame_type.clone();
         let known = match frame_type.as_str() {
             "ack" => fields.acks.map(|acks| Self::Ack { acks }),
@@ -90,9 +116,9 @@ impl ServerFrame {
             "session.ended" => fields.into_ended(),
             "token.expiring" => fields.expires_at.map(|expires_at| Self::TokenExpiring { expires_at }),
             "pong" => Some(Self::Pong { reference: fields.reference }),
-            _ => return Err(format!("type: unknown: {frame_type}")),
+            _ => return Err(InvalidServerFrame::UnknownType { frame_type }),
         };
-        known.ok_or_else(|| format!("{frame_type}: a field is missing"))
+        known.ok_or(InvalidServerFrame::MissingField { frame_type })
     }
 }
 
@@ -286,5 +312,20 @@ mod tests {
         assert_eq!(text, frame.to_text());
         assert_eq!(ServerFrame::parse(&text), Ok(frame));
         assert_eq!(AckWriter::new(0).finish(), None);
+    }
+
+    #[test]
+    fn a_text_that_is_no_frame_is_told_with_its_problem() {
+        for (text, told) in [
+            ("nonsense", "expected ident at line 1 column 2"),
+            (r#"{"ref":1}"#, "missing field `type` at line 1 column 9"),
+            (r#"{"type":"session.paused"}"#, "type: unknown: session.paused"),
+            (r#"{"type":"session.started","resumed":true}"#, "session.started: a field is missing"),
+        ] {
+            assert_eq!(ServerFrame::parse(text).unwrap_err().to_string(), told, "{text}");
+        }
+        let frame_type = "session.paused".to_owned();
+        let unknown = InvalidServerFrame::UnknownType { frame_type };
+        assert_eq!(ServerFrame::parse(r#"{"type":"session.paused","ref":1}"#), Err(unknown));
     }
 }

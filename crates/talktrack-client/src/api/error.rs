@@ -18,7 +18,7 @@ pub enum RequestError {
         source: Cause,
     },
     /// The server did not answer. It may have carried out the request nevertheless.
-    #[error("{url} did not answer: {source}")]
+    #[error("{url} did not answer")]
     NoAnswer {
         /// The URL of the server.
         url: String,
@@ -27,11 +27,19 @@ pub enum RequestError {
     },
     /// The server asked at each attempt to try again later. Try again when it has less to do.
     #[error("{url} still has no room after {attempts} attempts")]
-    NoRoom {
+    RetriesExhausted {
         /// The URL of the server.
         url: String,
         /// The number of attempts.
         attempts: usize,
+    },
+    /// The server carried out the request, and its answer lacks what the request asked for. Check the URL.
+    #[error("{url} sent an invalid answer: {problem}")]
+    InvalidAnswer {
+        /// The URL of the server.
+        url: String,
+        /// What is wrong with the answer.
+        problem: &'static str,
     },
     /// The server refused the request.
     #[error(transparent)]
@@ -53,7 +61,7 @@ pub struct Refusal {
 /// Why a server does not stream its events.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum NoEvents {
+pub enum OpenEventsError {
     /// It cannot be reached, or has no room now. A later attempt may succeed.
     #[error(transparent)]
     Unavailable(RequestError),

@@ -1,6 +1,8 @@
 //! Why a WebSocket connection is not established, and why one has ended.
 
-use crate::retry;
+use talktrack_core::ErrorCode;
+use tokio_tungstenite::tungstenite::Error;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 
 /// An error of another crate.
 type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -10,13 +12,22 @@ type Cause = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// The server cannot be reached at this URL.
-    #[error("cannot connect to {url}: {source}")]
+    /// The server cannot be reached at this URL: it may be restarting, or the URL is wrong.
+    #[error("cannot connect to {url}: {cause}")]
     Unreachable {
         /// The URL without its query, which may contain a token.
         url: String,
-        /// The cause.
-        source: Cause,
+        /// The cause. The text contains it, so `source` does not return it.
+        cause: Cause,
+    },
+    /// The URL is invalid, the server does not prove its name to a trusted root certificate, or it does not speak HTTP.
+    /// Correct the URL or the certificates.
+    #[error("cannot connect to {url}: {cause}")]
+    HandshakeFailed {
+        /// The URL without its query, which may contain a token.
+        url: String,
+        /// The cause. The text contains it, so `source` does not return it.
+        cause: Cause,
     },
     /// The server answered the request over HTTP and did not open a WebSocket.
     #[error("the server refused the connection ({status}){}", words_or_hint(detail.as_deref()))]
@@ -40,9 +51,42 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
-    /// True if the server has no room at present, so that a retry may succeed.
+    /// True if the same attempt may succeed later.
+    ///
+    /// | error | temporary |
+    /// |---|---|
+    /// | [`Unreachable`](Self::Unreachable) | Yes: the server may be restarting. If no attempt has succeeded yet, the URL may be wrong instead. |
+    /// | [`HandshakeFailed`](Self::HandshakeFailed) | No. |
+    /// | [`NoUpgrade`](Self::NoUpgrade) | If the status is 429 or 503, with which the server asks to retry, or 502 or 504, with which a proxy says that the server does not answer. |
+    /// | [`Refused`](Self::Refused) | If the code [is retryable](ErrorCode::is_retryable). Codes that this version does not know are not. |
+    /// | [`Disconnected`](Self::Disconnected) | If the connection is lost, or was closed without a code or with 1001, 1011, 1012 or 1013: the server is stopping, has failed or is overloaded. |
     pub fn is_temporary(&self) -> bool {
-        matches!(self, Self::Refused { code, .. } if retry::is_want_of_room(code))
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::HandshakeFailed { .. } => false,
+            Self::NoUpgrade { status, .. } => matches!(status, 429 | 502..=504),
+            Self::Refused { code, .. } => code.parse().is_ok_and(ErrorCode::is_retryable),
+            Self::Disconnected(Disconnected::Lost { .. }) => true,
+            Self::Disconnected(Disconnected::Closed { code, .. }) => {
+                matches!(code, None | Some(1001 | 1011..=1013))
+            }
+            Self::Disconnected(Disconnected::InvalidFrame { .. }) => false,
+        }
+    }
+
+    /// Makes the error of an attempt that got no HTTP response. `url` has no query.
+    pub(super) fn without_response(url: String, error: Error) -> Self {
+        let is_network = match &error {
+            // rustls reports certificates and messages that it rejects as `InvalidData`.
+            Error::Io(error) => error.kind() != std::io::ErrorKind::InvalidData,
+            Error::Protocol(ProtocolError::HandshakeIncomplete) | Error::ConnectionClosed => true,
+            _ => false,
+        };
+        let cause = error.into();
+        match is_network {
+            true => Self::Unreachable { url, cause },
+            false => Self::HandshakeFailed { url, cause },
+        }
     }
 }
 
@@ -70,10 +114,10 @@ pub enum Disconnected {
         problem: String,
     },
     /// The connection is lost.
-    #[error("the connection is lost: {source}")]
+    #[error("the connection is lost: {cause}")]
     Lost {
-        /// The cause.
-        source: Cause,
+        /// The cause. The text contains it, so `source` does not return it.
+        cause: Cause,
     },
 }
 
@@ -87,6 +131,11 @@ fn close_reason(code: Option<u16>, reason: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::error::Error as _;
+    use std::io::ErrorKind;
+
+    use tokio_tungstenite::tungstenite::error::UrlError;
+
     use super::*;
 
     #[test]
@@ -95,5 +144,58 @@ mod tests {
         assert_eq!(told(Some(1001), "shutting_down"), "the server closed the connection: shutting_down");
         assert_eq!(told(Some(1006), ""), "the server closed the connection (code 1006)");
         assert_eq!(told(None, ""), "the server closed the connection");
+    }
+
+    fn io_error(kind: ErrorKind) -> ConnectError {
+        ConnectError::without_response("ws://h".into(), Error::Io(kind.into()))
+    }
+
+    #[test]
+    fn a_server_that_restarts_is_temporary_and_a_wrong_certificate_is_not() {
+        assert!(io_error(ErrorKind::ConnectionRefused).is_temporary());
+        assert!(io_error(ErrorKind::UnexpectedEof).is_temporary());
+        assert!(!io_error(ErrorKind::InvalidData).is_temporary());
+        let broken_off = Error::Protocol(ProtocolError::HandshakeIncomplete);
+        assert!(ConnectError::without_response("ws://h".into(), broken_off).is_temporary());
+        let wrong_url = Error::Url(UrlError::NoHostName);
+        assert!(!ConnectError::without_response("ws://".into(), wrong_url).is_temporary());
+    }
+
+    #[test]
+    fn answers_over_http_are_temporary_if_the_protocol_says_to_retry() {
+        let is_temporary = |status| ConnectError::NoUpgrade { status, detail: None }.is_temporary();
+        assert!([429, 502, 503, 504].into_iter().all(is_temporary));
+        assert!(![400, 401, 403, 404, 405, 410, 426, 500].into_iter().any(is_temporary));
+    }
+
+    #[test]
+    fn refusals_are_temporary_if_their_code_is() {
+        let is_temporary =
+            |code: &str| ConnectError::Refused { code: code.into(), message: String::new() }.is_temporary();
+        for code in ErrorCode::ALL {
+            assert_eq!(is_temporary(code.as_str()), code.is_retryable(), "{code}");
+        }
+        assert!(
+            is_temporary("shutting_down")
+                && !is_temporary("forbidden")
+                && !is_temporary("of_a_later_version")
+        );
+    }
+
+    #[test]
+    fn a_connection_that_ends_before_the_greeting_is_temporary_unless_the_server_objects() {
+        let is_temporary =
+            |code| ConnectError::from(Disconnected::Closed { code, reason: String::new() }).is_temporary();
+        assert!([None, Some(1001), Some(1011), Some(1012), Some(1013)].into_iter().all(is_temporary));
+        assert!(![Some(1000), Some(1002), Some(1008), Some(1009)].into_iter().any(is_temporary));
+        assert!(ConnectError::from(Disconnected::Lost { cause: "reset".into() }).is_temporary());
+        assert!(!ConnectError::from(Disconnected::InvalidFrame { problem: String::new() }).is_temporary());
+    }
+
+    #[test]
+    fn a_cause_is_told_exactly_once() {
+        let error = io_error(ErrorKind::ConnectionRefused);
+        assert_eq!(error.to_string(), "cannot connect to ws://h: IO error: connection refused");
+        assert!(error.source().is_none());
     }
 }

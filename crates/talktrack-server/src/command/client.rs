@@ -12,7 +12,7 @@ use std::num::NonZero;
 use std::path::PathBuf;
 
 use talktrack::{SessionId, UserId};
-use talktrack_client::socket::{Server, SessionIdentity};
+use talktrack_client::socket::{SessionIdentity, SocketClient};
 use talktrack_protocol::Secret;
 use uuid::Uuid;
 
@@ -67,7 +67,7 @@ struct ReplayPace {
 
 /// Runs the command.
 pub(crate) async fn run(args: ClientArgs) -> Outcome {
-    let server = Server::new(&args.url, args.token.as_ref())?;
+    let server = SocketClient::new(&args.url, args.token.as_ref())?;
     match args.file.clone() {
         Some(file) => replay::run(args, server, &file).await,
         None => {

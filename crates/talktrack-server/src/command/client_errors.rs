@@ -4,7 +4,7 @@
 use std::fmt::Display;
 
 use talktrack_client::address::InvalidServer;
-use talktrack_client::api::{NoEvents, Refusal, RequestError};
+use talktrack_client::api::{OpenEventsError, Refusal, RequestError};
 use talktrack_client::socket::{ConnectError, Disconnected};
 
 use crate::error::Failure;
@@ -45,6 +45,9 @@ impl From<RequestError> for Failure {
             RequestError::Unreachable { .. } => Self::new(format_args!(
                 "{error}; start the server with `talktrack serve`, or name another one with --url"
             )),
+            RequestError::NoAnswer { ref source, .. } => {
+                Self::new(to_line(&format_args!("{error}: {source}")))
+            }
             error => Self::new(to_line(&error)),
         }
     }
@@ -56,10 +59,10 @@ impl From<Refusal> for Failure {
     }
 }
 
-impl From<NoEvents> for Failure {
-    fn from(error: NoEvents) -> Self {
+impl From<OpenEventsError> for Failure {
+    fn from(error: OpenEventsError) -> Self {
         match error {
-            NoEvents::Unavailable(error) => error.into(),
+            OpenEventsError::Unavailable(error) => error.into(),
             error => Self::new(to_line(&error)),
         }
     }

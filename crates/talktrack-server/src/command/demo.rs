@@ -18,7 +18,7 @@ use serde::Serialize;
 use talktrack::UserId;
 use talktrack::clock::{Clock as _, SystemClock};
 use talktrack_client::api::ApiClient;
-use talktrack_client::socket::Server;
+use talktrack_client::socket::SocketClient;
 use talktrack_protocol::Secret;
 
 use super::Outcome;
@@ -80,7 +80,7 @@ pub(crate) async fn run(args: DemoArgs) -> Outcome {
         return Ok(ExitCode::SUCCESS);
     }
     let socket = api.url().replacen("http", "ws", 1);
-    let server = Server::new(&socket, args.token.as_ref())?;
+    let server = SocketClient::new(&socket, args.token.as_ref())?;
     let outline = outline::draw_live(&scripts, args.seed)?;
     // A token names its user itself.
     let user_id = args.user_id.or(args.token.is_none().then(|| outline.user_id.clone()));

@@ -6,10 +6,12 @@ use std::process::ExitCode;
 
 use change_feed::{ChangeFeed, FeedItem};
 use talktrack::SessionId;
+use talktrack::clock::Seq;
 use talktrack::store::MessageRow;
 use talktrack_protocol::Secret;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::client_errors::to_line;
 use super::lookup::HOW_TO_BEGIN;
 use super::{Outcome, show};
 use crate::config::{DataLocation, TOKEN_VARIABLE};
@@ -65,10 +67,20 @@ async fn follow_messages(args: TailArgs) -> Result<(), Stop> {
         match feed.next().await? {
             FeedItem::Message(row) if args.json => output.write_json(&row)?,
             FeedItem::Message(row) => print_message(&mut output, &row, view, &mut session)?,
+            FeedItem::UnreadableMessage { place, problem } => warn_of_unreadable(place, &problem),
             FeedItem::Gap => eprintln!("{GAP}"),
         }
         output.flush()?;
     }
+}
+
+/// Says that a message is not shown, because the server is of another version.
+fn warn_of_unreadable(place: Option<Seq>, problem: &str) {
+    let place = place.map_or_else(String::new, |place| format!(" {place}"));
+    let problem = to_line(&problem);
+    eprintln!(
+        "talktrack: cannot read the message of event{place} ({problem}); update this program to the version of the server"
+    );
 }
 
 /// Prints a message. If it belongs to another session than the previous one, prints a line with the session first.

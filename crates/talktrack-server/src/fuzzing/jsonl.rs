@@ -65,7 +65,6 @@ fn recording(bytes: &[u8]) {
     for session in &recording.sessions {
         for frame in 0..session.len() {
             let text = session.text(frame);
-            let text = std::str::from_utf8(&text).expect("a line is text");
             let reference = match Frame::parse(text) {
                 Ok(frame) => frame.reference,
                 Err(error) => error.reference,

@@ -107,7 +107,7 @@ fn record_of(frame: &ClientFrame) -> (String, ClientFrame) {
 }
 
 fn can_be_answered(error: WireError) {
-    let WireError { code, message, reference } = error;
+    let WireError { code, message, reference, .. } = error;
     assert!(code == "invalid_json" || code == "invalid_message", "{code}");
     assert!(!message.is_empty() && !message.contains(char::is_control), "not a line: {message:?}");
     assert!(message.len() <= LONGEST_ERROR, "too long: {message}");

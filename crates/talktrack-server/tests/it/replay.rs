@@ -189,6 +189,20 @@ async fn a_replay_cut_off_by_a_kill_is_completed_by_the_next_one() {
 }
 
 #[tokio::test]
+async fn a_wrong_address_is_told_at_once() {
+    let home = Home::new();
+    let file = fixture("conversations.jsonl");
+    let talk = ["client", "--url", "ws://127.0.0.1:1"];
+    let told = within("the client gives up", home.run(&talk)).await.failed(1);
+    assert!(told.contains("cannot connect to ws://127.0.0.1:1/v1/ws: IO error: "), "{told}");
+    let replay = [&talk[..], &["--file", file.to_str().unwrap(), "--json"]].concat();
+    let output = within("the replay gives up", home.run(&replay)).await;
+    assert_eq!(output.code, Some(1), "{output:?}");
+    assert!(output.stderr.contains(": cannot connect to ws://127.0.0.1:1/v1/ws: IO error: "), "{output:?}");
+    assert_eq!(output.json()["retried"], 0, "{output:?}");
+}
+
+#[tokio::test]
 async fn a_recording_imported_without_a_server_keeps_its_times_too() {
     let home = Home::new();
     let file = fixture("conversations.jsonl");

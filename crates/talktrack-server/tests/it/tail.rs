@@ -4,6 +4,8 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use serde_json::json;
 use talktrack_testbed::Postgres;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 use uuid::Uuid;
 
 use crate::auth::new_key;
@@ -132,6 +134,21 @@ async fn a_server_is_followed_by_its_url_and_again_after_its_restart() {
     assert_eq!(tail.said().await, said("after"));
     let unreachable = home.run(&["tail", "--url", "http://127.0.0.1:1"]).await.failed(1);
     assert!(unreachable.contains("no server answers at http://127.0.0.1:1"), "{unreachable}");
+}
+
+#[tokio::test]
+async fn a_message_that_this_version_cannot_read_is_reported() {
+    let home = Home::new();
+    let later_version = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", later_version.local_addr().unwrap());
+    let mut tail = Tail::run(&home, &["--url", &url]);
+    let (mut connection, _) = within("the tail connects", later_version.accept()).await.unwrap();
+    within("the tail asks", connection.read(&mut [0; 4096])).await.unwrap();
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n";
+    let event = "id: 7\nevent: message\ndata: {\"id\":3}\n\n";
+    connection.write_all(format!("{head}{event}").as_bytes()).await.unwrap();
+    let warning = tail.warning().await;
+    assert!(warning.starts_with("talktrack: cannot read the message of event 7 ("), "{warning}");
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use talktrack::UserId;
-use talktrack_client::socket::Server;
+use talktrack_client::socket::SocketClient;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -15,7 +15,7 @@ use super::report::ReplayReport;
 const UNDER_WAY: usize = 8_000;
 
 pub(super) struct Plan {
-    pub(super) server: Server,
+    pub(super) server: SocketClient,
     /// The user of sessions for which the recording names none.
     pub(super) user_id: Option<UserId>,
     /// The name of the recording, for error messages.

@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::BufRead;
 use std::path::Path;
 
-use axum::body::Bytes;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
@@ -33,7 +32,7 @@ pub(crate) struct RecordedSession {
     pub(super) user_id: Option<UserId>,
     pub(super) external_id: Option<String>,
     /// The texts of the frames to be acknowledged, in one contiguous buffer. The `ref` of each frame is its number.
-    texts: Bytes,
+    texts: Box<str>,
     frames: Vec<FrameSpan>,
     /// The frame that ends the session. It is sent when all others are acknowledged.
     pub(super) end: Option<String>,
@@ -50,7 +49,7 @@ struct FrameSpan {
 
 impl RecordedSession {
     fn new(session_id: SessionId) -> Self {
-        let texts = Bytes::new();
+        let texts = Box::default();
         Self { session_id, user_id: None, external_id: None, texts, frames: Vec::new(), end: None }
     }
 
@@ -60,9 +59,9 @@ impl RecordedSession {
     }
 
     /// Returns the text of a frame.
-    pub(crate) fn text(&self, frame: usize) -> Bytes {
+    pub(crate) fn text(&self, frame: usize) -> &str {
         let start = frame.checked_sub(1).map_or(0, |before| self.frames[before].end);
-        self.texts.slice(start..self.frames[frame].end)
+        &self.texts[start..self.frames[frame].end]
     }
 
     /// Returns the line of a frame in the file.
@@ -220,7 +219,7 @@ mod tests {
     }
 
     fn texts(session: &RecordedSession) -> Vec<String> {
-        (0..session.len()).map(|frame| String::from_utf8(session.text(frame).to_vec()).unwrap()).collect()
+        (0..session.len()).map(|frame| session.text(frame).to_owned()).collect()
     }
 
     #[test]

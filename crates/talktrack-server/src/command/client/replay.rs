@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hdrhistogram::Histogram;
-use talktrack_client::socket::Server;
+use talktrack_client::socket::SocketClient;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -27,7 +27,7 @@ struct Replay {
 }
 
 /// Runs the replay.
-pub(super) async fn run(args: ClientArgs, server: Server, file: &Path) -> Outcome {
+pub(super) async fn run(args: ClientArgs, server: SocketClient, file: &Path) -> Outcome {
     let recording = ReplayInput::load(file)?;
     let report = ReplayReport::new(&recording, args.acked.as_deref())?;
     recording.bad.iter().for_each(|bad| report.complain(bad));

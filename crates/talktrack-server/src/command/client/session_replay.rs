@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use hdrhistogram::Histogram;
+use talktrack::ErrorCode;
 use talktrack_client::retry;
-use talktrack_client::socket::{Connection, SessionIdentity, Utf8Bytes};
+use talktrack_client::socket::{ConnectError, Connection, SessionIdentity};
 use talktrack_protocol::{Ack, FrameRef, ServerFrame};
 use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -64,7 +65,8 @@ async fn connect(plan: &Plan, session: &RecordedSession) -> Result<Connection, S
     loop {
         match timeout(ANSWER_TIMEOUT, plan.server.connect(&identity)).await {
             Ok(Ok((connection, _))) => return Ok(connection),
-            Ok(Err(error)) if error.is_temporary() => {
+            // Only an error frame proves that a talktrack server answers: any other error may mean a wrong URL.
+            Ok(Err(error @ ConnectError::Refused { .. })) if error.is_temporary() => {
                 refusals += 1;
                 plan.report.retried();
                 sleep(retry::pause(refusals)).await;
@@ -112,8 +114,7 @@ impl SessionReplay<'_> {
     }
 
     async fn feed(&mut self, frame: usize) -> Result<(), String> {
-        let text = Utf8Bytes::try_from(self.session.text(frame)).map_err(|error| error.to_string())?;
-        self.connection.feed(text).await.map_err(|error| to_line(&error))?;
+        self.connection.feed(self.session.text(frame)).await.map_err(|error| to_line(&error))?;
         if !self.session.is_message(frame) {
             // The server answers an update only if it refuses it. The pong to this ping shows that the update was
             // accepted.
@@ -198,7 +199,7 @@ impl SessionReplay<'_> {
     }
 
     fn handle_refusal(&mut self, code: &str, message: &str, reference: Option<&FrameRef>) {
-        let for_now = retry::is_want_of_room(code);
+        let for_now = code.parse().is_ok_and(ErrorCode::is_retryable);
         let report = &self.plan.report;
         let frame =
             reference.and_then(frame_number).filter(|frame| self.frames.mark_refused(*frame, for_now));

@@ -1,14 +1,13 @@
 //! Talks from the terminal: each line is sent as a message, and each answer is shown.
 
 use std::collections::HashMap;
-use std::error::Error as _;
 use std::io::{BufRead as _, IsTerminal as _, stdin};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use serde_json::json;
 use talktrack::{Message, Role, SessionId};
-use talktrack_client::socket::{Connection, Disconnected, Server, SessionIdentity};
+use talktrack_client::socket::{Connection, Disconnected, SessionIdentity, SessionStarted, SocketClient};
 use talktrack_protocol::{FrameRef, MessageLine, ServerFrame};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -66,13 +65,13 @@ impl From<String> for Over {
 }
 
 /// Runs the conversation.
-pub(super) async fn run(server: &Server, identity: SessionIdentity<'_>) -> Outcome {
-    let (connection, greeting) = server.connect(&identity).await?;
+pub(super) async fn run(server: &SocketClient, identity: SessionIdentity<'_>) -> Outcome {
+    let (connection, started) = server.connect(&identity).await?;
     let output = Output::stdout();
     let view = View::for_stdout();
     let under_way = HashMap::new();
     let mut talk = TerminalChat { connection, output, view, under_way, sent: 0, refused: false };
-    match talk.run(&greeting).await {
+    match talk.run(&started).await {
         Ok(()) if talk.refused => Ok(ExitCode::FAILURE),
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(Over::Stopped(stop)) => stop.into_outcome(),
@@ -85,8 +84,10 @@ pub(super) async fn run(server: &Server, identity: SessionIdentity<'_>) -> Outco
 }
 
 impl TerminalChat {
-    async fn run(&mut self, greeting: &ServerFrame) -> Result<(), Over> {
-        self.show_frame(greeting)?;
+    async fn run(&mut self, started: &SessionStarted) -> Result<(), Over> {
+        let SessionStarted { session_id, user_id, resumed, .. } = started;
+        let how = if *resumed { "resumed" } else { "started" };
+        self.print_line(&format!("session {session_id} {how}, user {user_id}"))?;
         let mut lines = typed_lines();
         if stdin().is_terminal() {
             let help = "each line is a message of the user; /assistant TEXT and /system TEXT send other roles; /end ends the session";
@@ -116,9 +117,11 @@ impl TerminalChat {
     }
 
     async fn send_text(&mut self, text: String) -> Result<(), Over> {
-        let sent = self.connection.send(text).await;
-        // The cause alone is told.
-        Ok(sent.map_err(|error| error.source().map_or_else(|| error.to_string(), ToString::to_string))?)
+        self.connection.send(text).await.map_err(|error| match error {
+            // The cause alone is told.
+            Disconnected::Lost { cause } => Over::Lost(cause.to_string()),
+            error => Over::Lost(error.to_string()),
+        })
     }
 
     /// Handles `/end`: waits until every message is answered, and ends the session.
@@ -157,10 +160,6 @@ impl TerminalChat {
 
     fn show_frame(&mut self, answer: &ServerFrame) -> Result<(), Stop> {
         match answer {
-            ServerFrame::SessionStarted { session_id, user_id, resumed } => {
-                let how = if *resumed { "resumed" } else { "started" };
-                self.print_line(&format!("session {session_id} {how}, user {user_id}"))
-            }
             ServerFrame::Ack { acks } => acks.iter().try_for_each(|ack| {
                 let role = ack.reference.as_ref().and_then(|mark| self.under_way.remove(mark.as_json()));
                 let role = role.map_or("message", Role::as_str);

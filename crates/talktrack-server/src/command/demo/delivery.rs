@@ -103,7 +103,7 @@ async fn send_messages(
         if let Some(clip) = clips.get(number).filter(|clip| !clip.is_empty()) {
             fields.insert(
                 "audio_url".to_owned(),
-                api.upload_recording(&format!("{session}/audio"), clip.wav()).await?,
+                api.upload_recording(&format!("{session}/audio"), clip.wav()).await?.into(),
             );
             recordings += 1;
         }

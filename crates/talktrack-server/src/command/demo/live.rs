@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use talktrack::{SessionId, UserId};
-use talktrack_client::socket::{Connection, Server, SessionIdentity};
+use talktrack_client::socket::{Connection, SessionIdentity, SocketClient};
 use talktrack_protocol::ServerFrame;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -21,20 +21,17 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Talks until the conversation is over or interrupted by Ctrl-C. `page` returns the URL at which the session can be
 /// watched.
 pub(super) async fn run_live(
-    server: &Server,
+    server: &SocketClient,
     outline: &Outline<'_>,
     user_id: Option<UserId>,
     page: impl Fn(SessionId) -> String,
 ) -> Result<ExitCode, Failure> {
     let mut identity = SessionIdentity::default();
     identity.user_id = user_id;
-    let (connection, greeting) = server.connect(&identity).await?;
-    let ServerFrame::SessionStarted { session_id, .. } = greeting else {
-        return Err(Failure::new("the server did not start a session; check the URL"));
-    };
+    let (connection, started) = server.connect(&identity).await?;
     let mut talk = LiveDemo { connection, output: Output::stdout(), view: View::for_stdout() };
-    let told =
-        talk.print_line(&format!("a conversation is running at {} (Ctrl-C ends it)", page(session_id)));
+    let told = talk
+        .print_line(&format!("a conversation is running at {} (Ctrl-C ends it)", page(started.session_id)));
     let ended = match told {
         Ok(()) => talk.run(outline).await,
         Err(stop) => Err(stop),

@@ -9,7 +9,7 @@ use file_feed::FileFeed;
 use talktrack::ReadError;
 use talktrack::clock::Seq;
 use talktrack::store::MessageRow;
-use talktrack_client::api::{ApiClient, NoEvents};
+use talktrack_client::api::{ApiClient, OpenEventsError};
 use talktrack_client::events::{EventItem, EventStream};
 
 use super::TailArgs;
@@ -26,6 +26,8 @@ const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 pub(super) enum FeedItem {
     /// A message was added or revised. This is its row as it is now.
     Message(Box<MessageRow>),
+    /// A message was added or revised, and this version cannot read the row that the server sent.
+    UnreadableMessage { place: Option<Seq>, problem: String },
     /// Some of the requested changes are no longer kept.
     Gap,
 }
@@ -78,7 +80,7 @@ impl ChangeFeed {
                     return Ok(item);
                 }
                 tokio::time::sleep(RECONNECT_PAUSE).await;
-                if let Err(NoEvents::Refused(refusal)) = server.connect().await {
+                if let Err(OpenEventsError::Refused(refusal)) = server.connect().await {
                     return Err(refusal.into());
                 }
             },
@@ -115,7 +117,7 @@ impl ServerFeed {
         Ok(Self { client: ApiClient::new(url, args.token.clone())?, place, stream: None })
     }
 
-    async fn connect(&mut self) -> Result<(), NoEvents> {
+    async fn connect(&mut self) -> Result<(), OpenEventsError> {
         self.stream = Some(self.client.open_events(self.place).await?);
         Ok(())
     }
@@ -123,13 +125,17 @@ impl ServerFeed {
     /// Returns the next item, or `None` if the stream has ended.
     async fn next(&mut self) -> Option<FeedItem> {
         loop {
-            let Some(event) = self.stream.as_mut()?.next().await else {
+            // A stream that broke off is continued as one that has ended is.
+            let Ok(Some(event)) = self.stream.as_mut()?.next().await else {
                 self.stream = None;
                 return None;
             };
             self.place = event.place.or(self.place);
             match event.item {
                 Some(EventItem::Message(row)) => return Some(FeedItem::Message(row)),
+                Some(EventItem::UnreadableMessage { problem }) => {
+                    return Some(FeedItem::UnreadableMessage { place: event.place, problem });
+                }
                 Some(EventItem::Gap) => return Some(FeedItem::Gap),
                 _ => {}
             }
