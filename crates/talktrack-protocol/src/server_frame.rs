@@ -106,8 +106,8 @@ impl ServerFrame {
     /// # Errors
     /// Says what is wrong with the frame. An unknown type is an error, too.
     pub fn parse(text: &str) -> Result<Self, InvalidServerFrame> {
-        let fields: ServerFrameFields = serde_json::from_str(text)
-            .map_err(|error| InvalidServerFrame::Json { problem: error.to_string() })?;
+        let fields: ServerFrameFields =
+            serde_json::from_str(text).map_err(|error| explain_unread(text, &error))?;
         let frame_type = fields.frame_type.clone();
         let known = match frame_type.as_str() {
             "ack" => fields.acks.map(|acks| Self::Ack { acks }),
@@ -119,6 +119,22 @@ impl ServerFrame {
             _ => return Err(InvalidServerFrame::UnknownType { frame_type }),
         };
         known.ok_or(InvalidServerFrame::MissingField { frame_type })
+    }
+}
+
+/// A frame of a later version may have a field of this version with another type.
+fn explain_unread(text: &str, error: &serde_json::Error) -> InvalidServerFrame {
+    const KNOWN: [&str; 6] = ["ack", "error", "session.started", "session.ended", "token.expiring", "pong"];
+    #[derive(Deserialize)]
+    struct TypeField {
+        #[serde(rename = "type")]
+        frame_type: String,
+    }
+    match serde_json::from_str(text) {
+        Ok(TypeField { frame_type }) if !KNOWN.contains(&frame_type.as_str()) => {
+            InvalidServerFrame::UnknownType { frame_type }
+        }
+        _ => InvalidServerFrame::Json { problem: error.to_string() },
     }
 }
 
@@ -326,6 +342,10 @@ mod tests {
         }
         let frame_type = "session.paused".to_owned();
         let unknown = InvalidServerFrame::UnknownType { frame_type };
-        assert_eq!(ServerFrame::parse(r#"{"type":"session.paused","ref":1}"#), Err(unknown));
+        for text in
+            [r#"{"type":"session.paused","ref":1}"#, r#"{"type":"session.paused","message":{},"acks":7}"#]
+        {
+            assert_eq!(ServerFrame::parse(text), Err(unknown.clone()), "{text}");
+        }
     }
 }
