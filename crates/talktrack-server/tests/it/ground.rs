@@ -34,11 +34,18 @@ const HARMS: [Harm; 8] = [
     Harm::LockReplaced,
 ];
 
+/// Deletes a directory in which the server may create a file meanwhile.
+fn delete_in_use(dir: &Path) {
+    while let Err(error) = fs::remove_dir_all(dir) {
+        assert_eq!(error.kind(), std::io::ErrorKind::DirectoryNotEmpty, "{error}");
+    }
+}
+
 impl Harm {
     fn do_to(self, data_dir: &Path) {
         let at = |name: &str| data_dir.join(name);
         match self {
-            Self::DirectoryDeleted => fs::remove_dir_all(data_dir).unwrap(),
+            Self::DirectoryDeleted => delete_in_use(data_dir),
             Self::DirectoryReplaced => {
                 fs::rename(data_dir, data_dir.with_extension("moved")).unwrap();
                 fs::create_dir(data_dir).unwrap();
