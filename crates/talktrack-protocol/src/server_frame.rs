@@ -124,16 +124,14 @@ impl ServerFrame {
 
 /// A frame of a later version may have a field of this version with another type.
 fn explain_unread(text: &str, error: &serde_json::Error) -> InvalidServerFrame {
-    const KNOWN: [&str; 6] = ["ack", "error", "session.started", "session.ended", "token.expiring", "pong"];
-    #[derive(Deserialize)]
+    #[derive(Serialize, Deserialize)]
     struct TypeField {
-        #[serde(rename = "type")]
-        frame_type: String,
+        r#type: String,
     }
-    match serde_json::from_str(text) {
-        Ok(TypeField { frame_type }) if !KNOWN.contains(&frame_type.as_str()) => {
-            InvalidServerFrame::UnknownType { frame_type }
-        }
+    // A frame with its type alone tells whether the type is known.
+    let alone = serde_json::from_str::<TypeField>(text).and_then(|field| serde_json::to_string(&field));
+    match alone.map(|alone| ServerFrame::parse(&alone)) {
+        Ok(Err(unknown @ InvalidServerFrame::UnknownType { .. })) => unknown,
         _ => InvalidServerFrame::Json { problem: error.to_string() },
     }
 }

@@ -222,11 +222,16 @@ pub(crate) fn newest_version() -> i64 {
     i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
 }
 
+/// Notes damage of the connection's file for the next start of the process that writes the file.
+pub(crate) fn note_damage(connection: &Connection, damage: &str) {
+    connection.path().iter().for_each(|path| mark_suspect(Path::new(path), damage));
+}
+
 /// Returns the message for an error that says the file is damaged. Only a start can repair the file, so this also
 /// leaves the mark that makes the next start check it.
 pub(crate) fn describe_damage(connection: &Connection, error: &rusqlite::Error) -> Option<String> {
     is_damage(error).then(|| {
-        connection.path().iter().for_each(|path| mark_suspect(Path::new(path), &error.to_string()));
+        note_damage(connection, &error.to_string());
         format!("the database file is damaged ({error}); {REPAIR}")
     })
 }

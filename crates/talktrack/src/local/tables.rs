@@ -16,3 +16,4 @@ pub(crate) mod open_sessions;
 pub(crate) mod books;
 pub(crate) mod unerased;
 mod owner;
+mod distinct_sessions;

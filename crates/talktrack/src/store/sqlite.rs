@@ -3,7 +3,6 @@
 mod write;
 mod session_records;
 mod audit;
-mod damage;
 mod read;
 mod connections;
 mod journal_records;

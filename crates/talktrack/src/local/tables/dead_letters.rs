@@ -7,6 +7,7 @@ use talktrack_core::ids::{MessageId, SessionId, UserId};
 use talktrack_core::record::{DeadReason, Record};
 
 use crate::local::database::{UuidText, column_or_null, parse_id, parse_time, text, text_or_null};
+use crate::local::tables::distinct_sessions::read_distinct_sessions;
 use crate::local::tables::owner::{of_session, owner, read_records_of};
 
 /// The table with its columns in the order of a stored record. Salvaging writes whole records.
@@ -181,14 +182,7 @@ pub(crate) fn read_seqs_of_user(connection: &Connection, user_id: &UserId) -> ru
 
 /// Returns the sessions that have dead letters, in the order of their ids.
 pub(crate) fn read_session_ids(connection: &Connection) -> rusqlite::Result<Vec<SessionId>> {
-    // The query jumps from one session to the next in the index, so its cost does not depend on the
-    // number of rows per session.
-    let sql = "WITH RECURSIVE one(id) AS (SELECT min(session_id) FROM dead_letters UNION ALL \
-               SELECT (SELECT min(session_id) FROM dead_letters WHERE session_id > one.id) FROM one WHERE one.id IS NOT NULL) \
-               SELECT id FROM one WHERE id IS NOT NULL";
-    let mut statement = connection.prepare_cached(sql)?;
-    let ids = statement.query_map([], |row| column_or_null(row, 0, parse_id))?;
-    ids.filter_map(Result::transpose).collect()
+    read_distinct_sessions(connection, "dead_letters")
 }
 
 /// Calls `visit` with the time of each dead letter of a message from `since` up to, not including, `until`. A time that

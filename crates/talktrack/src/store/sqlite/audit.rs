@@ -2,11 +2,10 @@
 
 use rusqlite::Connection;
 
-use crate::local::database::REPAIR;
+use crate::local::database::{REPAIR, note_damage};
 use crate::local::tables::{books, dead_letters, journal};
 use crate::local::tables::{messages, sessions};
 use crate::store::Audit;
-use crate::store::sqlite::damage::note_damage;
 
 /// Counts all rows and lists inconsistencies.
 pub(super) fn audit_file(connection: &Connection) -> rusqlite::Result<Audit> {

@@ -10,7 +10,6 @@ use talktrack_core::error::ReadError;
 
 use crate::local::database::{self, read_error};
 use crate::local::reader_pool::ReaderPool;
-use crate::store::sqlite::damage::note_damage;
 
 /// The connections of a reader and of its views. Clones share them.
 #[derive(Debug, Clone)]
@@ -81,9 +80,8 @@ impl ReadConnections {
 /// Converts the error of a query. If it says that the file is damaged, this notes it for the next start of the
 /// process that writes the file.
 pub(super) fn to_read_error(connection: &Connection, error: rusqlite::Error) -> ReadError {
-    if !database::is_damage(&error) {
-        return ReadError::unavailable(error);
+    match database::describe_damage(connection, &error) {
+        Some(damage) => ReadError::damaged(damage),
+        None => ReadError::unavailable(error),
     }
-    note_damage(connection, &error.to_string());
-    ReadError::damaged(format!("the database file is damaged ({error}); {}", database::REPAIR))
 }

@@ -6,20 +6,14 @@ use rusqlite::Connection;
 use talktrack_core::ids::{SessionId, UserId};
 use talktrack_core::record::Record;
 
-use crate::local::database::{UuidText, column_or_null, parse_id};
+use crate::local::database::UuidText;
+use crate::local::tables::distinct_sessions::read_distinct_sessions;
 use crate::local::tables::journal::record_row;
 use crate::local::tables::owner::read_records_of;
 
 /// Returns the sessions that have records in the journal, in the order of their ids.
 pub(crate) fn read_session_ids(connection: &Connection) -> rusqlite::Result<Vec<SessionId>> {
-    // The query jumps from one session to the next in the index, so its cost does not depend on the
-    // number of rows per session.
-    let sql = "WITH RECURSIVE one(id) AS (SELECT min(session_id) FROM journal UNION ALL \
-               SELECT (SELECT min(session_id) FROM journal WHERE session_id > one.id) FROM one WHERE one.id IS NOT NULL) \
-               SELECT id FROM one WHERE id IS NOT NULL";
-    let mut statement = connection.prepare_cached(sql)?;
-    let ids = statement.query_map([], |row| column_or_null(row, 0, parse_id))?;
-    ids.filter_map(Result::transpose).collect()
+    read_distinct_sessions(connection, "journal")
 }
 
 /// Returns the sessions with records that were accepted for this user. Reads the whole journal.

@@ -1,6 +1,6 @@
 //! Finds damage among the messages, and repairs a file that was rebuilt from what could be read.
 
-use rusqlite::{Connection, ToSql, Transaction, params};
+use rusqlite::{Connection, Row, ToSql, Transaction, params};
 use talktrack_core::clock::{Seq, Timestamp};
 use talktrack_core::ids::{SessionId, UserId};
 
@@ -28,18 +28,22 @@ pub(crate) struct KnownSession {
     pub(crate) started_at: Timestamp,
 }
 
-/// Returns what the messages tell of sessions that have no row. Reads all messages.
-pub(crate) fn read_orphaned_sessions(tx: &Transaction<'_>) -> rusqlite::Result<Vec<KnownSession>> {
-    let sql = "SELECT session_id, max(user_id), min(created_at) FROM conversation_messages m \
-               WHERE NOT EXISTS (SELECT 1 FROM conversation_sessions s WHERE s.session_id = m.session_id) GROUP BY session_id";
-    let known = |row: &rusqlite::Row<'_>| {
-        Ok(KnownSession {
+impl KnownSession {
+    /// Reads a row of the columns session, user and start.
+    pub(crate) fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
             session_id: column(row, 0, parse_id)?,
             user_id: column_or_null(row, 1, parse_id)?,
             started_at: column(row, 2, parse_time)?,
         })
-    };
-    tx.prepare(sql)?.query_map([], known)?.collect()
+    }
+}
+
+/// Returns what the messages tell of sessions that have no row. Reads all messages.
+pub(crate) fn read_orphaned_sessions(tx: &Transaction<'_>) -> rusqlite::Result<Vec<KnownSession>> {
+    let sql = "SELECT session_id, max(user_id), min(created_at) FROM conversation_messages m \
+               WHERE NOT EXISTS (SELECT 1 FROM conversation_sessions s WHERE s.session_id = m.session_id) GROUP BY session_id";
+    tx.prepare(sql)?.query_map([], KnownSession::from_row)?.collect()
 }
 
 /// Removes the messages that have a tombstone of their own.

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, ToSql, Transaction, params};
 use talktrack_core::ids::SessionId;
 
-use crate::local::database::{UuidText, column, column_or_null, parse_id, parse_time, text};
+use crate::local::database::{UuidText, text};
 use crate::local::tables::messages::checks::KnownSession;
 
 /// A session whose count differs from its messages.
@@ -64,14 +64,7 @@ pub(crate) fn create_index_copy(tx: &Transaction<'_>) -> rusqlite::Result<()> {
 pub(crate) fn read_missing(tx: &Transaction<'_>) -> rusqlite::Result<Vec<KnownSession>> {
     let sql = "SELECT session_id, user_id, started_at FROM session_index i \
                WHERE NOT EXISTS (SELECT 1 FROM conversation_sessions s WHERE s.session_id = i.session_id)";
-    let known = |row: &rusqlite::Row<'_>| {
-        Ok(KnownSession {
-            session_id: column(row, 0, parse_id)?,
-            user_id: column_or_null(row, 1, parse_id)?,
-            started_at: column(row, 2, parse_time)?,
-        })
-    };
-    tx.prepare(sql)?.query_map([], known)?.collect()
+    tx.prepare(sql)?.query_map([], KnownSession::from_row)?.collect()
 }
 
 /// Removes the row if its last event is before this one. The values are as they were read from a damaged file.
