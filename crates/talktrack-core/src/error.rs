@@ -11,15 +11,15 @@ use crate::error_code::ErrorCode;
 #[non_exhaustive]
 pub struct Invalid {
     /// The field's name on the wire.
-    pub field: &'static str,
+    pub field: Cow<'static, str>,
     /// What is wrong with the field, as a clause that follows the field's name.
     pub problem: Cow<'static, str>,
 }
 
 impl Invalid {
     /// Creates the error from a field and its problem.
-    pub fn new(field: &'static str, problem: impl Into<Cow<'static, str>>) -> Self {
-        Self { field, problem: problem.into() }
+    pub fn new(field: impl Into<Cow<'static, str>>, problem: impl Into<Cow<'static, str>>) -> Self {
+        Self { field: field.into(), problem: problem.into() }
     }
 }
 
@@ -34,6 +34,14 @@ pub enum Reason {
     #[error("the message has {size} bytes, the limit is {limit}")]
     TooLarge {
         /// The size of all text fields together, in bytes.
+        size: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// `extra` of the message is longer than 64 KiB. Omit fields, or use shorter values.
+    #[error("extra: has {size} bytes, the limit is {limit}")]
+    ExtraTooLarge {
+        /// The size of `extra` in bytes.
         size: usize,
         /// The limit in bytes.
         limit: usize,
@@ -75,7 +83,9 @@ impl Reason {
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Invalid(_) => ErrorCode::InvalidMessage,
-            Self::TooLarge { .. } | Self::MetadataTooLarge { .. } => ErrorCode::TooLarge,
+            Self::TooLarge { .. } | Self::ExtraTooLarge { .. } | Self::MetadataTooLarge { .. } => {
+                ErrorCode::TooLarge
+            }
             Self::QueueFull => ErrorCode::QueueFull,
             Self::JournalFull | Self::FilesReplaced => ErrorCode::JournalFull,
             Self::Forked => ErrorCode::Unsupported,

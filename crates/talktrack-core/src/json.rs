@@ -2,6 +2,7 @@
 //! they have the same meaning, because some databases keep the bytes and others rewrite the value.
 
 mod meaning;
+mod pieces;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,6 +12,8 @@ use serde::de::{self, IgnoredAny};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+
+pub use pieces::{find_member, split_array};
 
 /// The maximum nesting depth. Deeper JSON is refused, because databases and readers parse recursively and could
 /// overflow their stack.

@@ -150,8 +150,8 @@ pub struct Message {
     pub session_id: SessionId,
     /// Who wrote the message.
     pub role: Role,
-    /// The text that was spoken and heard. It may be empty only if `kind` is not [`Kind::Message`], or if
-    /// `content_generated` or `parts` is set.
+    /// The text that was spoken and heard. It may be empty: a transcription that failed, an answer of which nothing was
+    /// heard, a message that is only audio.
     pub content: String,
     /// The idempotency key. Without it, the id is derived from `external_id`, or a new UUIDv7 is generated.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -211,10 +211,6 @@ impl Message {
     /// # Errors
     /// Names the first field that violates the contract.
     pub fn validate(&self) -> Result<(), Invalid> {
-        let says_more = self.content_generated.is_some() || self.parts.is_some();
-        if self.content.is_empty() && self.kind == Kind::Message && !says_more {
-            return Err(Invalid::new("content", "must not be empty"));
-        }
         if self.revision > i32::MAX.unsigned_abs() {
             return Err(Invalid::new("revision", "must be at most 2147483647"));
         }
@@ -237,6 +233,9 @@ impl Message {
         }
         if let Some(metadata) = self.metadata.as_ref().and_then(JsonObject::without_nul) {
             (self.metadata, found) = (Some(metadata), true);
+        }
+        if let Some(extra) = self.extra.as_ref().and_then(JsonObject::without_nul) {
+            (self.extra, found) = (Some(extra), true);
         }
         if found {
             let flag = JsonObject::from(&Map::from_iter([(NUL_REPLACED.to_owned(), true.into())]));

@@ -162,6 +162,14 @@ pub struct SessionStart {
     pub started_at: Timestamp,
     /// True if this process knows the session already.
     pub resumed: bool,
+    /// True if the session continues even if it has ended. A start without it changes nothing in a session that exists.
+    #[serde(default = "reopened_before_there_was_a_choice")]
+    pub reopens: bool,
+}
+
+/// Every start reopened its session when this field was added.
+fn reopened_before_there_was_a_choice() -> bool {
+    true
 }
 
 impl SessionStart {

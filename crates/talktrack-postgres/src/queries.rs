@@ -66,7 +66,7 @@ pub(super) const SESSION_BY_NAME: &str = select_sessions!(
 
 /// Sessions, newest first. A parameter that is null does not restrict the list.
 pub(super) const SESSIONS: &str = page_of_sessions!(
-    "WHERE session_id IS NOT NULL AND ($1::uuid IS NULL OR user_id = $1) AND ($2::text IS NULL OR status = $2) \
+    "WHERE session_id IS NOT NULL AND ($1::uuid IS NULL OR user_id = $1) AND ($2::text IS NULL OR status = $2) AND ($8::text IS NULL OR external_id = $8) \
      AND ($3::timestamptz IS NULL OR started_at >= $3) AND ($4::timestamptz IS NULL OR started_at < $4) \
      AND ($6::uuid IS NULL OR (started_at, session_id) < ($5::timestamptz, $6) OR ($5 IS NULL AND (started_at IS NOT NULL OR session_id < $6)))",
     "started_at DESC, session_id DESC",
@@ -86,12 +86,12 @@ pub(super) const INACTIVE_SESSIONS: &str = page_of_sessions!(
 /// separately.
 pub(super) const NEWEST_MATCHING_SESSIONS: &str = page_of_sessions!(
     "AS session WHERE session_id IN (SELECT session_id FROM public.conversation_sessions \
-       WHERE ($1::uuid IS NULL OR user_id = $1) AND ($2::text IS NULL OR status = $2) \
+       WHERE ($1::uuid IS NULL OR user_id = $1) AND ($2::text IS NULL OR status = $2) AND ($8::text IS NULL OR external_id = $8) \
        AND ($3::timestamptz IS NULL OR started_at >= $3) AND ($4::timestamptz IS NULL OR started_at < $4) \
        AND ($6::uuid IS NULL OR (started_at, session_id) < ($5::timestamptz, $6) OR ($5 IS NULL AND (started_at IS NOT NULL OR session_id < $6))) \
        ORDER BY started_at DESC, session_id DESC LIMIT 500) \
      AND (SELECT true FROM public.conversation_search AS found \
-       WHERE found.session_id = session.session_id AND found.words @@ $8::text::tsquery LIMIT 1)",
+       WHERE found.session_id = session.session_id AND found.words @@ $9::text::tsquery LIMIT 1)",
     "started_at DESC, session_id DESC",
     "$7::int8"
 );
@@ -100,17 +100,17 @@ pub(super) const NEWEST_MATCHING_SESSIONS: &str = page_of_sessions!(
 /// the planner, which assumes that every word is frequent, would check one session after the other until it
 /// has enough.
 pub(super) const MATCHING_SESSIONS: &str = page_of_sessions!(
-    "WHERE session_id IS NOT NULL AND ($1::uuid IS NULL OR user_id = $1) AND ($2::text IS NULL OR status = $2) \
+    "WHERE session_id IS NOT NULL AND ($1::uuid IS NULL OR user_id = $1) AND ($2::text IS NULL OR status = $2) AND ($8::text IS NULL OR external_id = $8) \
      AND ($3::timestamptz IS NULL OR started_at >= $3) AND ($4::timestamptz IS NULL OR started_at < $4) \
      AND ($6::uuid IS NULL OR (started_at, session_id) < ($5::timestamptz, $6) OR ($5 IS NULL AND (started_at IS NOT NULL OR session_id < $6))) \
-     AND session_id = ANY (ARRAY(SELECT DISTINCT session_id FROM public.conversation_search WHERE words @@ $8::text::tsquery))",
+     AND session_id = ANY (ARRAY(SELECT DISTINCT session_id FROM public.conversation_search WHERE words @@ $9::text::tsquery))",
     "started_at DESC, session_id DESC",
     "$7::int8"
 );
 
 /// Those of the sessions with these ids that pass the filter.
 pub(super) const SESSIONS_AMONG: &str = page_of_sessions!(
-    "WHERE session_id = ANY($8::uuid[]) AND ($1::uuid IS NULL OR user_id = $1) AND ($2::text IS NULL OR status = $2) \
+    "WHERE session_id = ANY($9::uuid[]) AND ($1::uuid IS NULL OR user_id = $1) AND ($2::text IS NULL OR status = $2) AND ($8::text IS NULL OR external_id = $8) \
      AND ($3::timestamptz IS NULL OR started_at >= $3) AND ($4::timestamptz IS NULL OR started_at < $4) \
      AND ($6::uuid IS NULL OR (started_at, session_id) < ($5::timestamptz, $6) OR ($5 IS NULL AND (started_at IS NOT NULL OR session_id < $6)))",
     "started_at DESC, session_id DESC",

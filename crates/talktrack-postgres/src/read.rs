@@ -263,6 +263,7 @@ fn session_page_query<'a>(
         .with(after.and_then(|cursor| time_param(cursor.started_at)), Type::TIMESTAMPTZ)
         .uuid_or_null(after.map(|cursor| cursor.session_id))
         .with(row_limit(limit), Type::INT8)
+        .with(filter.external_id.clone(), Type::TEXT)
 }
 
 fn row_limit(limit: usize) -> i64 {

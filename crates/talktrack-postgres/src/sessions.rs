@@ -16,10 +16,10 @@ use crate::statement::{Statement, moment, read_id};
 
 /// How much of a record applies, decided as in
 /// [`Rule::for_record`](talktrack_core::store::conflict::Rule::for_record): `apply`, `in time` (apply if the record is
-/// not late), `fill` (only what is missing), `ignore`.
+/// not late), `fill` (only what is missing), `ignore`. The attempt `repeat` stands for a start that does not reopen its session.
 macro_rules! rule {
     () => {
-        "CASE WHEN news.attempt = 'replay' THEN 'fill' \
+        "CASE WHEN news.attempt IN ('replay', 'repeat') THEN 'fill' \
          WHEN session.last_node = news.node THEN \
            CASE WHEN session.last_seq < news.seq THEN 'apply' WHEN news.attempt = 'retry' THEN 'ignore' ELSE 'fill' END \
          WHEN news.attempt = 'retry' THEN 'fill' ELSE 'in time' END"
@@ -66,7 +66,7 @@ macro_rules! fits {
 }
 
 /// Starts sessions. A new session begins, unless it or its user was deleted. An existing one continues, and
-/// loses its end if the start is not late. A replayed start does not set `last_node`, so that earlier
+/// loses its end if the start reopens it and is not late. A replayed start does not set `last_node`, so that earlier
 /// records of the session still apply. The same holds for a start whose metadata are too long: everything
 /// except the metadata is applied. Returns the sessions that belong to this user, each with whether the
 /// metadata fit. Writes in the order of the ids: nodes that write the same rows in different orders could
@@ -89,14 +89,17 @@ ON CONFLICT (session_id) DO UPDATE
 SET (status, ended_at, duration_seconds, end_reason, end_inferred, last_event_at, external_id, metadata, last_node, last_seq) = (
   SELECT CASE WHEN opens THEN 'active' ELSE session.status END, CASE WHEN NOT opens THEN session.ended_at END,
     CASE WHEN NOT opens THEN session.duration_seconds END, CASE WHEN NOT opens THEN session.end_reason END,
-    session.end_inferred AND NOT opens, greatest(session.last_event_at, excluded.last_event_at),
+    session.end_inferred AND NOT opens,
+    greatest(session.last_event_at, CASE WHEN excluded.session_id <> ALL($12::uuid[]) THEN excluded.last_event_at END),
     coalesce(session.external_id, excluded.external_id),
     CASE WHEN fits AND rule <> 'ignore' THEN merged ELSE session.metadata END,
     CASE WHEN applies THEN excluded.last_node ELSE session.last_node END,
     CASE WHEN applies THEN excluded.last_seq ELSE session.last_seq END
   FROM (SELECT CASE WHEN excluded.last_node IS NULL THEN 'fill'
-      WHEN session.last_node = excluded.last_node THEN CASE WHEN session.last_seq < excluded.last_seq THEN 'apply'
-        WHEN excluded.session_id = ANY($11::uuid[]) THEN 'ignore' ELSE 'fill' END
+      WHEN session.last_node = excluded.last_node THEN CASE WHEN session.last_seq >= excluded.last_seq
+          THEN CASE WHEN excluded.session_id = ANY($11::uuid[]) THEN 'ignore' ELSE 'fill' END
+        WHEN excluded.session_id = ANY($12::uuid[]) THEN 'fill' ELSE 'apply' END
+      WHEN excluded.session_id = ANY($12::uuid[]) THEN 'fill'
       WHEN excluded.session_id = ANY($11::uuid[]) THEN 'fill' ELSE 'in time' END) AS judged(rule),
     LATERAL (SELECT ",
     merged!("excluded"),
@@ -238,6 +241,11 @@ const OWNERS: &str = "SELECT session_id, coalesce(user_id, '00000000-0000-0000-0
 pub(super) fn start_sessions<'a>(node: Uuid, starts: &[(RecordRef, &'a SessionStart)]) -> Statement<'a> {
     let all = || starts.iter().map(|(_, start)| *start);
     let retried = starts.iter().filter(|(record, _)| record.attempt == Attempt::Retry);
+    let repeated = all().filter(|start| !start.reopens);
+    let attempt = |(record, start): &(RecordRef, &SessionStart)| match record.attempt {
+        Attempt::First if !start.reopens => "repeat",
+        attempt => attempt.as_str(),
+    };
     Statement::new(START)
         .uuids(all().map(|start| row_id(start.session_id)))
         .uuids(all().map(|start| start.session_id))
@@ -248,8 +256,9 @@ pub(super) fn start_sessions<'a>(node: Uuid, starts: &[(RecordRef, &'a SessionSt
         .texts(all().map(|start| start.metadata.as_ref().map_or("{}", JsonObject::as_str)))
         .uuid(node)
         .seqs(starts.iter().map(|(record, _)| record.seq))
-        .texts(starts.iter().map(|(record, _)| record.attempt.as_str()))
+        .texts(starts.iter().map(attempt))
         .uuids(retried.map(|(_, start)| start.session_id))
+        .uuids(repeated.map(|start| start.session_id))
 }
 
 /// Restores the session of a record that was accepted at `accepted`. Writes nothing if the session or its

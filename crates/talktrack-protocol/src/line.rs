@@ -139,8 +139,7 @@ impl<'a> MessageLine<'a> {
             metadata: message.metadata.as_ref().map(JsonSource::Given),
             parts: message.parts.as_ref().map(JsonSource::Given),
             metrics: message.metrics.as_ref().map(|metrics| JsonSource::Given(metrics.as_json())),
-            // A client cannot set this over a connection.
-            extra: None,
+            extra: message.extra.as_ref().map(JsonSource::Given),
             reference,
         }
     }

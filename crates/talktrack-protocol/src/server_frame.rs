@@ -68,6 +68,9 @@ pub struct Ack {
     /// The `ref` of the frame.
     #[serde(default, rename = "ref")]
     pub reference: Option<FrameRef>,
+    /// What the sender should know although the message is durable.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// Why a text is not a frame of this version.
@@ -231,6 +234,9 @@ impl Serialize for Ack {
         if let Some(reference) = &self.reference {
             map.serialize_entry("ref", reference)?;
         }
+        if !self.warnings.is_empty() {
+            map.serialize_entry("warnings", &self.warnings)?;
+        }
         map.end()
     }
 }
@@ -251,7 +257,7 @@ impl AckWriter {
     }
 
     /// Adds a durable message.
-    pub fn push(&mut self, id: MessageId, reference: Option<&FrameRef>) {
+    pub fn push(&mut self, id: MessageId, reference: Option<&FrameRef>, warnings: &[String]) {
         let comma = if self.count == 0 { "" } else { "," };
         self.count += 1;
         // Writing to a string cannot fail.
@@ -259,7 +265,16 @@ impl AckWriter {
         if let Some(reference) = reference {
             let _ = write!(self.text, r#","ref":{}"#, reference.as_json());
         }
+        if !warnings.is_empty() {
+            let warnings = serde_json::to_string(warnings).unwrap_or_default();
+            let _ = write!(self.text, r#","warnings":{warnings}"#);
+        }
         self.text.push('}');
+    }
+
+    /// Returns the size of the frame so far in bytes.
+    pub fn bytes(&self) -> usize {
+        self.text.len()
     }
 
     /// Returns the frame; `None` if it contains no acks.
@@ -315,11 +330,12 @@ mod tests {
 
     #[test]
     fn an_ack_frame_carries_several_messages() {
-        let acks = [(1, Some(FrameRef::number(4))), (2, None)]
-            .map(|(id, reference)| Ack { id: MessageId::from_u128(id), reference });
+        let warnings = vec!["role: \"bot\"".to_owned(), "x: unknown field, kept in extra".to_owned()];
+        let acks = [(1, Some(FrameRef::number(4)), Vec::new()), (2, None, warnings)]
+            .map(|(id, reference, warnings)| Ack { id: MessageId::from_u128(id), reference, warnings });
         let mut writer = AckWriter::new(2);
         for ack in &acks {
-            writer.push(ack.id, ack.reference.as_ref());
+            writer.push(ack.id, ack.reference.as_ref(), &ack.warnings);
         }
         let text = writer.finish().unwrap();
         let frame = ServerFrame::Ack { acks: acks.into() };

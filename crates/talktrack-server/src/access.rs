@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use talktrack::store::{LimitedRows, Rows, SessionRow, Viewer};
 use talktrack::{Author, NewSession, NotDurable, SessionId, SessionRef, Timestamp, UserId};
+use tokio::time::timeout;
 use uuid::Uuid;
 
 pub(crate) use name::{SessionName, UserInPath};
@@ -190,6 +191,19 @@ pub(crate) async fn to_start(
 pub(crate) async fn find_row(state: &AppState, caller: &Caller, granted: &Granted) -> Option<SessionRow> {
     let view = SessionView::find(state, caller, &SessionName::from(granted.session_id)).await;
     view.ok().map(|view| view.session)
+}
+
+/// Returns the row of the session that a caller starts, if it exists and belongs to the same user. `None` also if the store
+/// does not answer quickly: it then decides when the start reaches it.
+pub(crate) async fn find_existing(
+    state: &AppState,
+    caller: &Caller,
+    session: &NewSession,
+) -> Option<SessionRow> {
+    let name = SessionName::from(session.session_id);
+    let view = timeout(proof::QUICK_LOOKUP_TIMEOUT, SessionView::find(state, caller, &name)).await;
+    let row = view.ok()?.ok()?.session;
+    (row.user_id.as_ref() == Some(&session.user_id)).then_some(row)
 }
 
 /// True if the store has the session and the caller may see it.

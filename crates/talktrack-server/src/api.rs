@@ -24,6 +24,7 @@ pub(crate) mod docs;
 pub(crate) mod form;
 pub(crate) mod body;
 mod incoming;
+mod idempotency_key;
 pub(crate) mod query;
 mod range;
 mod requests;

@@ -32,7 +32,7 @@ use layers::Layers;
 use crate::error::Failure;
 
 /// The maximum size of a frame in bytes. It is fixed by the protocol, so that every client can rely on it.
-pub(crate) const MAX_FRAME_BYTES: usize = 1 << 20;
+pub(crate) const MAX_FRAME_BYTES: usize = 8 << 20;
 
 /// All settings. `config.default.toml` documents each of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,8 +115,8 @@ impl Config {
 
     fn from_layers(layers: &Layers) -> Result<Self, Failure> {
         let max_message = |text: &str| match parse::memory(text)? {
-            size if size <= MAX_FRAME_BYTES => Ok(size),
-            _ => Err(format!("must be at most 1MiB, the size limit of a frame, not {text:?}")),
+            size if size <= limits::MOST_MESSAGE_BYTES => Ok(size),
+            _ => Err(format!("must be at most 1MiB, not {text:?}")),
         };
         let max_message_bytes = layers.get("max_message_bytes", max_message)?;
         let queue_bytes = |text: &str| match parse::memory(text)? {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::process::ExitCode;
 
+use axum::extract::rejection::QueryRejection;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -85,6 +86,11 @@ impl Problem {
     /// Makes the problem for a missing or invalid field.
     pub(crate) fn invalid(detail: impl fmt::Display) -> Self {
         Self::new(StatusCode::BAD_REQUEST, ErrorCode::InvalidMessage, detail.to_string())
+    }
+
+    /// Creates the problem of a query that the endpoint does not accept.
+    pub(crate) fn invalid_query(rejection: &QueryRejection) -> Self {
+        Self::invalid(rejection.body_text().replace("Failed to deserialize query string: ", ""))
     }
 
     /// Converts the problem to that of a request with several parts, none of which was accepted.

@@ -1,10 +1,12 @@
 //! Standard output, whose reader may close it early (`talktrack tail | head`). This is not an error: the command ends
 //! silently.
 
+use std::collections::HashSet;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::os::fd::AsFd as _;
 use std::process::ExitCode;
 
+use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::io::Interest;
 use tokio::net::unix::pipe::Sender;
@@ -64,6 +66,21 @@ pub(crate) fn print_summary(
     match written.and_then(|()| output.flush()) {
         Ok(()) | Err(Stop::ReaderGone) => Ok(code),
         Err(Stop::Failed(failure)) => Err(failure),
+    }
+}
+
+/// The maximum number of different warnings that a command prints.
+const MAX_WARNINGS: usize = 50;
+
+/// Which warnings a command has printed. A file with a million lines may have the same warning about each of them.
+#[derive(Debug, Default)]
+pub(crate) struct WarningLog(Mutex<HashSet<String>>);
+
+impl WarningLog {
+    /// True if the warning should be printed: it is new, and not too many were printed.
+    pub(crate) fn is_news(&self, warning: &str) -> bool {
+        let mut printed = self.0.lock();
+        printed.len() < MAX_WARNINGS && printed.insert(warning.to_owned())
     }
 }
 

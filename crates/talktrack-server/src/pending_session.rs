@@ -19,8 +19,14 @@ pub(crate) fn apply_record(record: &Record, known: Option<SessionRow>) -> Option
 }
 
 fn apply_start(start: &SessionStart, row: SessionRow) -> SessionRow {
+    let external_id = row.external_id.clone().or_else(|| start.external_id.clone());
+    if !start.reopens {
+        let added = start.metadata.clone().map(Stored::from);
+        let stored = row.metadata.as_ref().and_then(Stored::as_object);
+        let metadata = merge_metadata(added.as_ref(), stored.as_ref());
+        return SessionRow { metadata, external_id, ..row };
+    }
     let metadata = merge_metadata(row.metadata.as_ref(), start.metadata.as_ref());
-    let external_id = row.external_id.or_else(|| start.external_id.clone());
     let status = Status::Active.into();
     let end_reason = None;
     let ended_at = None;

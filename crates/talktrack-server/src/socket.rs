@@ -47,6 +47,7 @@ const PROTOCOL: &str = "talktrack";
 
 /// The query parameters of the request, not validated yet.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct ConnectParams {
     session_id: Option<String>,
     user_id: Option<String>,
@@ -65,7 +66,7 @@ pub(crate) async fn connect(
     state.origins().check_origin(&headers)?;
     let caller = &admission.caller;
     caller.require(Scope::Write)?;
-    let Query(params) = query.map_err(|rejection| Problem::invalid(rejection.body_text()))?;
+    let Query(params) = query.map_err(|rejection| Problem::invalid_query(&rejection))?;
     let session = params.into_session(&state, caller).await?;
     let upgrade = upgrade.map_err(|rejection| {
         Problem::new(

@@ -210,6 +210,7 @@ impl Rows for MemoryStore {
         let wanted = |row: &&SessionRow| {
             self.shows(row)
                 && (filter.user_id.is_none() || row.user_id == filter.user_id)
+                && (filter.external_id.is_none() || row.external_id == filter.external_id)
                 && filter.since.is_none_or(|since| row.started_at >= since.into())
                 && filter.until.is_none_or(|until| row.started_at < until.into())
                 && filter.status.is_none_or(|status| row.status == status)

@@ -194,6 +194,40 @@ pub async fn a_session_that_starts_again_goes_on(setup: Setup) {
     assert_eq!(trial.contents(SESSION).await, ["one", "two"]);
 }
 
+pub async fn a_start_that_does_not_resume_only_fills_in(setup: Setup) {
+    let mut trial = Trial::open(setup);
+    let began = trial.now();
+    trial.start(new().with_metadata(object(r#"{"a":1}"#))).await;
+    trial.say(SESSION, Role::User, "one").await;
+    trial.wait(seconds(300));
+    trial.end(SESSION, "hangup").await;
+    trial.settled().await;
+    let ended = trial.session(SESSION).await;
+    trial.wait(seconds(10));
+    let again = || {
+        let started_at = began.plus(seconds(7));
+        new().with_resume(false).with_started_at(started_at).with_external_id("call 7")
+    };
+    for _ in 0..2 {
+        let metadata = object(r#"{"a":2,"b":3}"#);
+        assert_eq!(trial.start(again().with_metadata(metadata)).await, Started::new(true));
+        trial.settled().await;
+        let row = trial.session(SESSION).await;
+        let metadata = row.metadata.clone().and_then(Stored::into_known).map(|json| json.to_value());
+        assert_eq!(metadata, json!({"a": 1, "b": 3}).as_object().cloned(), "only a new key is added");
+        let filled = SessionRow {
+            metadata: row.metadata.clone(),
+            external_id: Some("call 7".into()),
+            ..ended.clone()
+        };
+        assert_eq!(row, filled);
+    }
+    let late = trial.say(SESSION, Role::User, "late").await;
+    trial.settled().await;
+    assert_eq!(trial.contents(SESSION).await, ["one", "late"], "{late:?}");
+    assert_eq!(trial.session(SESSION).await.end_reason.as_deref(), Some("hangup"));
+}
+
 pub async fn a_session_goes_on_after_a_restart(setup: Setup) {
     let mut trial = Trial::open(setup);
     let began = trial.now();

@@ -206,8 +206,11 @@ impl Session {
         self.resumed_seq
     }
 
-    pub(crate) fn resume(&mut self, now: Now, seq: Seq) {
-        self.ended = None;
+    /// Notes a further start, which adds a connection. It revokes an end only if it reopens the session.
+    pub(crate) fn start_again(&mut self, now: Now, seq: Seq, reopens: bool) {
+        if reopens {
+            self.ended = None;
+        }
         self.connections += 1;
         self.resumed_seq = seq;
         self.note_record(now, seq);

@@ -174,7 +174,7 @@ impl Inner {
         self.check_size(message.heap_bytes())?;
         let extra = message.extra.as_ref().map_or(0, |extra| extra.as_str().len());
         if extra > MAX_EXTRA {
-            return Err(Reason::TooLarge { size: extra, limit: MAX_EXTRA });
+            return Err(Reason::ExtraTooLarge { size: extra, limit: MAX_EXTRA });
         }
         message.validate()?;
         message.replace_nul();

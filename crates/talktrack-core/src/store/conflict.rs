@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::clock::{Seq, Timestamp};
 use crate::json::{JsonObject, MAX_SESSION_METADATA};
-use crate::record::{Attempt, SessionEnd};
+use crate::record::{Attempt, SessionEnd, SessionStart};
 use crate::stored::Stored;
 
 /// The node and the `seq` of the start, update or end that was last applied to a session's row.
@@ -78,6 +78,15 @@ impl Rule {
         };
         let length = merged.as_str().len();
         if length > limit && length > stored.as_str().len() { Err(length) } else { Ok(Some(merged)) }
+    }
+
+    /// Returns the rule for a start of a session that exists. A start that does not reopen the session only fills in.
+    #[must_use]
+    pub fn for_start(self, start: &SessionStart) -> Self {
+        match self {
+            Self::Apply | Self::ApplyIfInTime if !start.reopens => Self::FillIn,
+            rule => rule,
+        }
     }
 
     /// True if the row must name this record as the last applied one.

@@ -29,6 +29,8 @@ impl Viewer {
 pub struct SessionFilter {
     /// Only sessions of this user.
     pub user_id: Option<UserId>,
+    /// Only sessions to which a caller gave this id.
+    pub external_id: Option<String>,
     /// Only sessions with this status.
     pub status: Option<Status>,
     /// Only sessions that started at this moment or later.
@@ -44,6 +46,12 @@ impl SessionFilter {
     #[must_use]
     pub fn with_user_id(self, user_id: impl Into<Option<UserId>>) -> Self {
         Self { user_id: user_id.into(), ..self }
+    }
+
+    /// Selects only sessions to which a caller gave this id.
+    #[must_use]
+    pub fn with_external_id(self, external_id: impl Into<Option<String>>) -> Self {
+        Self { external_id: external_id.into(), ..self }
     }
 
     /// Selects only sessions with this status.

@@ -291,7 +291,7 @@ pub(super) struct Index {
 
 /// The indexes that the queries need. None contains `message_count` or `last_event_at`, which change with
 /// every message: an update that changes no indexed column can stay on its page (a heap-only tuple).
-pub(super) const INDEXES: [Index; 12] = [
+pub(super) const INDEXES: [Index; 13] = [
     Index {
         name: "conversation_sessions_of_user",
         table: SESSIONS,
@@ -306,6 +306,11 @@ pub(super) const INDEXES: [Index; 12] = [
         name: "conversation_sessions_of_status",
         table: SESSIONS,
         definition: "(status, started_at DESC, session_id DESC)",
+    },
+    Index {
+        name: "conversation_sessions_of_external_id",
+        table: SESSIONS,
+        definition: "(external_id, started_at DESC, session_id DESC) WHERE external_id IS NOT NULL",
     },
     Index {
         name: "conversation_sessions_open",

@@ -1,7 +1,8 @@
 //! Frames that parse, and the errors of those that do not.
 
 use super::*;
-use talktrack_core::ids::{MessageId, SessionId};
+use talktrack_core::ids::MessageId;
+use talktrack_core::{Kind, Message, Role};
 
 fn message(text: &str) -> Message {
     match Frame::parse(text).unwrap().body {
@@ -22,9 +23,13 @@ fn role_and_content_are_enough_and_null_is_as_good_as_left_out() {
     let nulls = message(
         r#"{"type":"message","role":"user","content":"Hello","audio_url":null,"metadata":null,"created_at":null,
             "id":null,"external_id":null,"kind":null,"interrupted":null,"content_generated":null,"parts":null,
-            "metrics":null,"revision":null,"ref":null,"session_id":null,"shoe_size":44}"#,
+            "metrics":null,"extra":null,"revision":null,"ref":null,"session_id":null,"tool_calls":null,"shoe_size":null}"#,
     );
     assert_eq!(nulls, plain);
+    for content in ["", r#","content":"""#, r#","content":null"#, r#","content":[]"#] {
+        let empty = message(&format!(r#"{{"type":"message","role":"user"{content}}}"#));
+        assert_eq!(empty, Message::new(SessionId::from_u128(7), Role::User, ""), "{content}");
+    }
 }
 
 #[test]
@@ -51,8 +56,8 @@ fn a_ref_is_echoed_exactly_and_survives_a_bad_field() {
     for text in ["\"any\"", "7", "-1.50", "\"caf\\u00e9\""] {
         let frame = Frame::parse(&format!(r#"{{"type":"ping","ref":{text}}}"#)).unwrap();
         assert_eq!(frame.reference.unwrap().as_json(), text);
-        let error = Frame::parse(&format!(r#"{{"type":"message","role":"user","ref":{text}}}"#)).unwrap_err();
-        assert_eq!((error.message.as_str(), error.reference.unwrap().as_json()), ("content: missing", text));
+        let error = Frame::parse(&format!(r#"{{"type":"message","ref":{text}}}"#)).unwrap_err();
+        assert_eq!((error.message.as_str(), error.reference.unwrap().as_json()), ("role: missing", text));
         let error = Frame::parse(&format!(r#"{{"type":"message","role":7,"ref":{text}}}"#)).unwrap_err();
         assert_eq!(error.reference.unwrap().as_json(), text);
     }
@@ -98,16 +103,25 @@ fn a_bad_frame_of_a_hundred_thousand_fields_is_explained_at_once() {
 #[test]
 fn a_bad_field_is_named() {
     let roles = "role: must be one of user assistant system developer tool";
-    let time = "created_at: not an RFC 3339 time such as 2026-11-23T08:00:00Z";
+    let time = "created_at: must be an RFC 3339 time such as 2026-11-23T08:00:00Z, or a number of seconds, ms, µs or ns \
+                since 1970";
     for (fields, expected) in [
         (r#""x":1"#, "type: missing"),
         (r#""type":7"#, "type: must be a string"),
         (r#""type":"shout""#, "type: must be one of message session.update session.end auth ping"),
         (r#""type":"message","content":"x""#, "role: missing"),
-        (r#""type":"message","role":"user""#, "content: missing"),
         (r#""type":"message","role":"king","content":"x""#, roles),
         (r#""type":"message","role":7,"content":"x""#, roles),
-        (r#""type":"message","role":"user","content":7"#, "content: must be a string"),
+        (r#""type":"message","role":"user","content":7"#, "content: must be a string or an array of parts"),
+        (
+            r#""type":"message","role":"user","content":[7]"#,
+            "content: each part must be a string or an object",
+        ),
+        (r#""type":"message","role":"user","extra":[]"#, "extra: must be a JSON object"),
+        (r#""type":"message","role":"user","tool_calls":{}"#, "tool_calls: must be an array of objects"),
+        (r#""type":"message","role":"user","function_call":7"#, "function_call: must be an object"),
+        (r#""type":"message","role":"user","tool_call_id":7"#, "tool_call_id: must be a string"),
+        (r#""type":"message","role":"user","name":7"#, "name: must be a string"),
         (r#""type":"message","role":"user","content":"x","metadata":[]"#, "metadata: must be a JSON object"),
         (r#""type":"message","role":"user","content":"x","parts":{}"#, "parts: must be a JSON array"),
         (
@@ -115,7 +129,11 @@ fn a_bad_field_is_named() {
             "metrics: stt_ms: must be a number",
         ),
         (r#""type":"message","role":"user","content":"x","created_at":"yesterday""#, time),
-        (r#""type":"message","role":"user","content":"x","created_at":7"#, time),
+        (r#""type":"message","role":"user","content":"x","created_at":true"#, time),
+        (
+            r#""type":"message","role":"user","created_at":-7"#,
+            "created_at: a number must be from 0 to 18446744073709551615",
+        ),
         (r#""type":"message","role":"user","content":"x","id":"7""#, "id: must be a UUID"),
         (
             r#""type":"message","role":"user","content":"x","interrupted":1"#,
@@ -126,9 +144,41 @@ fn a_bad_field_is_named() {
             "revision: must be a whole number from 0 to 2147483647",
         ),
         (r#""type":"message","role":"user","role":"user","content":"x""#, "role: occurs twice"),
+        (
+            r#""type":"message","role":"user","contents":"x""#,
+            "contents: unknown field; did you mean content?",
+        ),
+        (r#""type":"message","role":"user","x":1,"x":2"#, "x: occurs twice"),
+        (
+            r#""type":"message","role":"user","extra":{"x":1},"x":2"#,
+            "x: is a field of the frame and also a key of extra",
+        ),
+        (
+            r#""type":"message","role":"user","x":1e999999"#,
+            "extra: a number has more than 131072 digits before the decimal point, or more than 16383 after it",
+        ),
+    ] {
+        let (code, message) = problem(&format!("{{{fields}}}"));
+        assert_eq!((code, message.as_str()), ("invalid_message", expected), "{fields}");
+    }
+}
+
+#[test]
+fn a_bad_field_of_a_session_is_named() {
+    let time = "ended_at: must be an RFC 3339 time such as 2026-11-23T08:00:00Z, or a number of seconds, ms, µs or ns since \
+                1970";
+    for (fields, expected) in [
         (r#""type":"session.update""#, "metadata: missing"),
         (r#""type":"session.end","reason":7"#, "reason: must be a string"),
         (r#""type":"session.end","status":"active""#, "status: must be one of ended abandoned"),
+        (r#""type":"session.end","ended_at":"then""#, time),
+        (r#""type":"session.end","content":"x""#, "content: session.end has no such field"),
+        (r#""type":"session.start","start_at":1"#, "start_at: session.start has no such field"),
+        (
+            r#""type":"session.start","metadate":{}"#,
+            "metadate: session.start has no such field; did you mean metadata?",
+        ),
+        (r#""type":"session.update","metadata":{},"meta":{}"#, "meta: session.update has no such field"),
     ] {
         let (code, message) = problem(&format!("{{{fields}}}"));
         assert_eq!((code, message.as_str()), ("invalid_message", expected), "{fields}");
@@ -144,11 +194,90 @@ fn a_lone_half_of_a_surrogate_pair_becomes_a_replacement_character_wherever_it_s
     assert_eq!(mended.content, "a\u{fffd}b\u{fffd} \u{1f600} \\ud800");
     assert_eq!(mended.metadata.unwrap().as_str(), r#"{"k\ufffd":["\ufffd\ufffd"]}"#);
     assert_eq!(mended.parts.unwrap().as_str(), r#"["\ufffd\ufffd"]"#);
-    assert_eq!(mended.extra.unwrap().as_str(), r#"{"talktrack":{"surrogates_replaced":true}}"#);
+    let extra = r#"{"talktrack":{"surrogates_replaced":true},"\ufffd":1}"#;
+    assert_eq!(mended.extra, Some(JsonObject::parse(extra).unwrap()));
     let whole = message(r#"{"type":"message","role":"user","content":"\ud83d\ude00"}"#);
     assert_eq!((whole.content.as_str(), whole.extra), ("\u{1f600}", None));
     // Replacing surrogates does not make invalid JSON valid.
     for text in [r#"{"\ud800"#, "\\é", r#"{"type":"ping","x":"\ud80"}"#, r#"{"x":"\u+800\ud800"}"#] {
         assert_eq!(problem(text).0, "invalid_json", "{text}");
+    }
+}
+
+#[test]
+fn what_a_message_has_no_column_for_is_kept_with_a_warning() {
+    let frame = Frame::parse(
+        r#"{"type":"message","role":"BOT","content":"Hi","meta":{ "a" : 1.0 },"name":"Ann","status":"completed",
+            "started_at":"noon","extra":{"own":1}}"#,
+    )
+    .unwrap();
+    let ClientFrame::Message(message) = frame.body else { panic!("not a message") };
+    let message = message.in_session(SessionId::from_u128(7));
+    assert_eq!((message.role, message.content.as_str()), (Role::Assistant, "Hi"));
+    assert_eq!(
+        message.extra.unwrap().as_str(),
+        r#"{"meta":{ "a" : 1.0 },"name":"Ann","own":1,"started_at":"noon","status":"completed"}"#
+    );
+    assert_eq!(
+        frame.warnings.into_texts(),
+        [
+            "role: BOT is recorded as assistant",
+            "meta: unknown field, kept in extra",
+            "name: unknown field, kept in extra",
+            "started_at: unknown field, kept in extra",
+            "status: unknown field, kept in extra",
+        ]
+    );
+    let many: String = (10..40).map(|number| format!(r#","f{number}":0"#)).collect();
+    let many = Frame::parse(&format!(r#"{{"type":"message","role":"user"{many}}}"#)).unwrap();
+    let warnings = many.warnings.into_texts();
+    assert_eq!((warnings.len(), warnings.last().unwrap().as_str()), (9, "22 more fields have warnings"));
+}
+
+#[test]
+fn the_tool_calls_of_chat_apis_become_parts() {
+    let asked = message(
+        r#"{"type":"message","role":"assistant","content":null,"tool_calls":[
+            {"id":"c1","type":"function","function":{"name":"find","arguments":"{\"q\":1.0}"}}]}"#,
+    );
+    let part = r#"{"type":"tool_call","id":"c1","name":"find","arguments":{"q":1.0}}"#;
+    assert_eq!((asked.kind, asked.parts.unwrap().as_str()), (Kind::ToolCall, format!("[{part}]").as_str()));
+    assert_eq!(asked.extra, None);
+
+    let told = message(
+        r#"{"type":"message","role":"assistant","content":[{"type":"text","text":"Wait."}],"parts":[{"type":"x"}],
+            "function_call":{"name":"find","arguments":"{\"q\":1.0}"}}"#,
+    );
+    let part = r#"{"type":"tool_call","name":"find","arguments":{"q":1.0}}"#;
+    assert_eq!((told.kind, told.content.as_str()), (Kind::Message, "Wait."));
+    assert_eq!(told.parts.unwrap().as_str(), format!(r#"[{{"type":"x"}},{part}]"#));
+
+    for (fields, part) in [
+        (r#""role":"tool","tool_call_id":"c1""#, r#"{"type":"tool_call_response","id":"c1"}"#),
+        (r#""role":"function","name":"find""#, r#"{"type":"tool_call_response","name":"find"}"#),
+    ] {
+        let answer = message(&format!(r#"{{"type":"message","content":"42",{fields}}}"#));
+        assert_eq!((answer.role, answer.kind, answer.content.as_str()), (Role::Tool, Kind::ToolResult, "42"));
+        assert_eq!((answer.parts.unwrap().as_str(), answer.extra), (format!("[{part}]").as_str(), None));
+    }
+}
+
+#[test]
+fn a_frame_that_is_not_json_is_answered_by_its_ref() {
+    for text in [
+        r#"{"type":"message","role":"user","metrics":{"e2e_ms":NaN},"ref":7}"#,
+        r#"{"ref":7,"metrics":{"e2e_ms":-Infinity}}"#,
+        r#"{"a":undefined, "ref" : 7 }"#,
+        r#"{"ref":7,"a":"#,
+    ] {
+        let error = Frame::parse(text).unwrap_err();
+        assert_eq!(
+            (error.code.as_str(), error.reference),
+            ("invalid_json", Some(FrameRef::number(7))),
+            "{text}"
+        );
+    }
+    for text in [r#"{"ref":7x,"a":NaN}"#, r#"{"ref":[7],"a":NaN}"#, r#"{"a":{"ref":7},"b":NaN}"#] {
+        assert_eq!(Frame::parse(text).unwrap_err().reference, None, "{text}");
     }
 }

@@ -10,6 +10,7 @@ use talktrack::{ErrorCode, UserId};
 use utoipa::ToSchema;
 
 use super::incoming::Incoming;
+use super::query::NoQueryParams;
 use super::requests::Recording;
 use crate::access::{self, Granted, SessionName};
 use crate::audio::{AudioFormat, AudioLimits, Folder, Quota, RecordingName, Ticket};
@@ -55,6 +56,7 @@ pub(crate) async fn add_audio(
     State(state): State<AppState>,
     admission: Admission,
     name: SessionName,
+    _: NoQueryParams,
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, [(header::HeaderName, String); 1], Json<KeptRecording>), Problem> {

@@ -8,20 +8,20 @@
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 use talktrack::store::sqlite::Replayed;
 use talktrack::{
-    Author, ErrorCode, Message, MessageId, NotDurable, Receipt, RecordReceipt, SessionId, Timestamp,
+    Author, ErrorCode, Message, MessageId, NotDurable, Receipt, RecordReceipt, SessionId, Timestamp, UserId,
+    json,
 };
-use talktrack_protocol::{ClientFrame, Frame, FrameRef, WireError};
+use talktrack_protocol::{ClientFrame, Frame, FrameRef, Warnings, WireError};
 use tokio::time::{Instant, sleep};
 use utoipa::{IntoParams, ToSchema};
-use uuid::Uuid;
 
 use super::body::JsonText;
+use super::idempotency_key::IdempotencyKey;
 use super::query::QueryParams;
 use super::requests::NewMessages;
 use crate::access::{self, SessionName};
@@ -37,8 +37,6 @@ const MAX_MESSAGES: usize = 1_000;
 /// stored.
 const STORE_TIMEOUT: Duration = Duration::from_secs(30);
 const STORE_POLL_INTERVAL: Duration = Duration::from_millis(10);
-
-const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// The query.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -79,6 +77,17 @@ pub(crate) struct MessageAck {
     #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<serde_json::Value>)]
     reference: Option<FrameRef>,
+    /// What you should know although the message is durable, each beginning with the field.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    warnings: Vec<String>,
+}
+
+/// What is left of a message after it was handed over.
+struct Outcome {
+    reference: Option<FrameRef>,
+    warnings: Warnings,
+    result: Result<MessageId, Problem>,
 }
 
 /// Why a message was refused.
@@ -100,7 +109,7 @@ pub(crate) struct AckError {
 #[utoipa::path(
     post, path = "/v1/sessions/{session_id}/messages", operation_id = "add_messages", tag = "writing", request_body = NewMessages,
     params(("session_id" = String, Path, pattern = "^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|external:[A-Za-z0-9._~@+-]{1,200})$", description = "The session's UUID, or `external:NAME` (percent-encoded) with its `external_id`."), AddMessagesQuery,
-        ("Idempotency-Key" = Option<String>, Header, description = "The server derives the ids of messages without an id from this key.")),
+        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 256, description = "The server derives the ids of messages without an id from this key.")),
     responses(
         (status = 201, description = "All messages are stored.", body = MessageAcks),
         (status = 202, description = "All messages are durable.", body = MessageAcks),
@@ -114,7 +123,7 @@ pub(crate) async fn add_messages(
     name: SessionName,
     QueryParams(query): QueryParams<AddMessagesQuery>,
     client: Option<Extension<ClientAddress>>,
-    headers: HeaderMap,
+    key: IdempotencyKey,
     body: JsonText,
 ) -> Result<(StatusCode, Json<MessageAcks>), Problem> {
     let is_array = body.as_str().trim_start().starts_with('[');
@@ -122,30 +131,30 @@ pub(crate) async fn add_messages(
     let granted = access::to_write(&state, &caller, &name).await?;
     let author = granted.author(&caller);
     let said_until = granted.said_until(&state).await;
-    let writing = WriteContext { session_id: granted.session_id, author, said_until };
+    let owner = granted.claim.clone().or(granted.owner.clone());
+    let writing = WriteContext { session_id: granted.session_id, owner, author, said_until };
     state.limits().check_dead_letters(caller.account().as_ref())?;
-    let key = headers.get(IDEMPOTENCY_KEY).map(axum::http::HeaderValue::as_bytes);
     let client = client.map(|Extension(ClientAddress(address))| address);
     let mut pace = state.turns().new_pace(caller.account(), client, granted.session_id);
     let mut handed_over = Vec::with_capacity(texts.len());
     let mut durability = state.tracker().durability();
     for (place, text) in texts.into_iter().enumerate() {
         pace.wait_for_turn(text.len(), &mut durability).await;
-        let handed = hand_over(&state, writing.clone(), text, key.map(|key| (key, place)));
-        if let (_, Ok(receipt)) = &handed {
+        let handed = hand_over(&state, &writing, text, &key, place);
+        if let Ok(receipt) = &handed.result {
             pace.record_sent(receipt.seq(), text.len());
         }
         handed_over.push(handed);
     }
     let mut outcomes = Vec::with_capacity(handed_over.len());
-    for (reference, outcome) in handed_over {
-        let outcome = match outcome {
+    for HandedOver { reference, warnings, result } in handed_over {
+        let result = match result {
             Ok(receipt) => wait_until_durable(&state, &caller, receipt, query.wait).await,
             Err(problem) => Err(problem),
         };
-        outcomes.push((reference, outcome));
+        outcomes.push(Outcome { reference, warnings, result });
     }
-    let mut refused = outcomes.iter().filter_map(|(_, outcome)| outcome.as_ref().err());
+    let mut refused = outcomes.iter().filter_map(|outcome| outcome.result.as_ref().err());
     let refusals = refused.clone().count();
     let first = refused.next().cloned();
     let status = match (first, query.wait) {
@@ -161,17 +170,17 @@ pub(crate) async fn add_messages(
     Ok((status, Json(MessageAcks { acks: to_acks(outcomes) })))
 }
 
-fn to_acks(outcomes: Vec<(Option<FrameRef>, Result<MessageId, Problem>)>) -> Vec<MessageAck> {
-    outcomes.into_iter().map(|(reference, outcome)| MessageAck::new(outcome, reference)).collect()
+fn to_acks(outcomes: Vec<Outcome>) -> Vec<MessageAck> {
+    outcomes.into_iter().map(MessageAck::from).collect()
 }
 
-/// Splits an array into the texts of its messages.
+/// Splits an array into the texts of its messages. A message that is not valid JSON does not affect the others.
 fn split_array(text: &str) -> Result<Vec<&str>, Problem> {
-    let texts: Vec<&RawValue> =
-        serde_json::from_str(text).map_err(|error| WireError::json(format!("not valid JSON: {error}")))?;
+    let texts = json::split_array(text)
+        .ok_or_else(|| WireError::json("not valid JSON: the array does not end, or something follows it"))?;
     match texts.len() {
         0 => Err(Problem::invalid("an array must have at least one message")),
-        1..=MAX_MESSAGES => Ok(texts.into_iter().map(RawValue::get).collect()),
+        1..=MAX_MESSAGES => Ok(texts),
         count => Err(Problem::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             ErrorCode::TooLarge,
@@ -181,42 +190,68 @@ fn split_array(text: &str) -> Result<Vec<&str>, Problem> {
 }
 
 /// The session that the messages are written into, and on whose authority.
-#[derive(Clone)]
 struct WriteContext {
     session_id: SessionId,
+    /// The user of the session, if known.
+    owner: Option<UserId>,
     author: Author,
     /// Messages without a time get a later time than this.
     said_until: Option<Timestamp>,
 }
 
+/// A message that was handed to the tracker, or refused.
+struct HandedOver {
+    reference: Option<FrameRef>,
+    warnings: Warnings,
+    result: Result<Receipt, Problem>,
+}
+
 /// Hands one message to the tracker.
 fn hand_over(
     state: &AppState,
-    WriteContext { session_id, author, said_until }: WriteContext,
+    writing: &WriteContext,
     text: &str,
-    key: Option<(&[u8], usize)>,
-) -> (Option<FrameRef>, Result<Receipt, Problem>) {
-    let (message, reference) = match Frame::parse_as(Some("message"), text) {
-        Ok(Frame { body: ClientFrame::Message(message), reference, .. }) => {
-            (message.in_session(session_id), reference)
+    key: &IdempotencyKey,
+    place: usize,
+) -> HandedOver {
+    let frame = match Frame::parse_as(Some("message"), text) {
+        Ok(frame) => frame,
+        Err(error) => {
+            let reference = error.reference.clone();
+            return HandedOver { reference, warnings: Warnings::default(), result: Err(error.into()) };
         }
-        Ok(Frame { reference, .. }) => {
-            return (reference, Err(Problem::invalid("type: must be message here")));
-        }
-        Err(error) => return (error.reference.clone(), Err(error.into())),
     };
-    let receipt = state.tracker().track_message_after(with_derived_id(message, key), &author, said_until);
-    (reference, receipt.map_err(Problem::from))
+    let Frame { body, session_id, user_id, reference, warnings, .. } = frame;
+    let result = writing.check_names(session_id, user_id.as_ref()).and_then(|()| match body {
+        ClientFrame::Message(message) => {
+            let message = with_derived_id(message.in_session(writing.session_id), key, place);
+            let tracked = state.tracker().track_message_after(message, &writing.author, writing.said_until);
+            tracked.map_err(Problem::from)
+        }
+        _ => Err(Problem::invalid("type: must be message here")),
+    });
+    HandedOver { reference, warnings, result }
+}
+
+impl WriteContext {
+    /// Checks that a message names no other session or user than the request does.
+    fn check_names(&self, session_id: Option<SessionId>, user_id: Option<&UserId>) -> Result<(), Problem> {
+        if session_id.is_some_and(|named| named != self.session_id) {
+            return Err(Problem::invalid("session_id: is not the session of this request"));
+        }
+        if user_id.zip(self.owner.as_ref()).is_some_and(|(named, owner)| named != owner) {
+            return Err(Problem::invalid("user_id: is not the user of this session"));
+        }
+        Ok(())
+    }
 }
 
 /// Gives a message without an id one that is derived from the idempotency key and the message's place in the request.
-fn with_derived_id(message: Message, key: Option<(&[u8], usize)>) -> Message {
-    let own = message.id.is_some() || message.external_id.is_some();
-    let derived = key.filter(|_| !own).map(|(key, place)| {
-        let name = [b"idempotency-key:", key, format!(":{place}").as_bytes()].concat();
-        Uuid::new_v5(&message.session_id.as_uuid(), &name).into()
-    });
-    let id = message.id.or(derived);
+fn with_derived_id(message: Message, key: &IdempotencyKey, place: usize) -> Message {
+    if message.id.is_some() || message.external_id.is_some() {
+        return message;
+    }
+    let id = key.message_id(message.session_id, place);
     message.with_id(id)
 }
 
@@ -262,35 +297,14 @@ async fn wait_until_stored(state: &AppState, receipt: &RecordReceipt) -> Result<
     }
 }
 
-impl MessageAck {
-    fn new(outcome: Result<MessageId, Problem>, reference: Option<FrameRef>) -> Self {
-        match outcome {
-            Ok(id) => Self { id: Some(id), error: None, reference },
+impl From<Outcome> for MessageAck {
+    fn from(Outcome { reference, warnings, result }: Outcome) -> Self {
+        match result {
+            Ok(id) => Self { id: Some(id), error: None, reference, warnings: warnings.into_texts() },
             Err(problem) => {
                 let error = AckError { code: problem.code(), message: problem.into_detail() };
-                Self { id: None, error: Some(error), reference }
+                Self { id: None, error: Some(error), reference, warnings: Vec::new() }
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use talktrack::Role;
-
-    use super::*;
-
-    #[test]
-    fn an_id_is_derived_from_the_requests_key_where_the_message_has_none() {
-        let message = || Message::new(SessionId::from_u128(1), Role::User, "x");
-        let id = |message, key: &str, place| with_derived_id(message, Some((key.as_bytes(), place))).id;
-        assert_eq!(id(message(), "k", 0), id(message(), "k", 0));
-        let all = [id(message(), "k", 0), id(message(), "k", 1), id(message(), "l", 0), None];
-        assert!(all.iter().enumerate().all(|(place, id)| !all[..place].contains(id)), "{all:?}");
-        let own = message().with_id(MessageId::from_u128(7));
-        assert_eq!(id(own, "k", 0), Some(MessageId::from_u128(7)));
-        let named = message().with_external_id("mine");
-        assert_eq!(id(named, "k", 0), None);
-        assert_eq!(with_derived_id(message(), None).id, None);
     }
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 use talktrack::SessionId;
 use utoipa::ToSchema;
 
+use super::query::NoQueryParams;
 use crate::access::SessionName;
 use crate::auth::Caller;
 use crate::deletion::{self, DeletionReport};
@@ -41,6 +42,7 @@ pub(crate) async fn delete_session(
     State(state): State<AppState>,
     caller: Caller,
     name: SessionName,
+    _: NoQueryParams,
 ) -> Result<(StatusCode, Json<DeletedSession>), Problem> {
     let (session_id, removed) = deletion::delete_session(&state, &caller, &name).await?;
     Ok((deletion_status(&removed), Json(DeletedSession { session_id, removed })))

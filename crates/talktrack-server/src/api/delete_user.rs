@@ -8,6 +8,7 @@ use talktrack::UserId;
 use utoipa::ToSchema;
 
 use super::delete_session::deletion_status;
+use super::query::NoQueryParams;
 use crate::access::UserInPath;
 use crate::auth::Caller;
 use crate::deletion::{self, DeletionReport};
@@ -40,6 +41,7 @@ pub(crate) async fn delete_user(
     State(state): State<AppState>,
     caller: Caller,
     UserInPath(user_id): UserInPath,
+    _: NoQueryParams,
 ) -> Result<(StatusCode, Json<DeletedUser>), Problem> {
     caller.require_delete()?;
     caller.resolve_user(Some(user_id.clone()))?;

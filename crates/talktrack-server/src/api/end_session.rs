@@ -10,6 +10,7 @@ use talktrack_protocol::ClientFrame;
 use utoipa::ToSchema;
 
 use super::body::JsonText;
+use super::query::NoQueryParams;
 use super::requests::SessionEnd;
 use crate::access::{self, Granted, SessionName};
 use crate::auth::Caller;
@@ -43,6 +44,7 @@ pub(crate) async fn end_session(
     State(state): State<AppState>,
     caller: Caller,
     name: SessionName,
+    _: NoQueryParams,
     body: JsonText,
 ) -> Result<(StatusCode, Json<EndedSession>), Problem> {
     let ClientFrame::SessionEnd { reason, ended_at, status } = body.frame("session.end")?.body else {

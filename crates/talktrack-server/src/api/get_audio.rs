@@ -8,6 +8,7 @@ use axum::http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use talktrack::ErrorCode;
 
+use super::query::NoQueryParams;
 use super::range::RequestedRange;
 use super::requests::Recording;
 use crate::access::{self, Granted, SessionName};
@@ -46,6 +47,7 @@ pub(crate) async fn get_audio(
     caller: Caller,
     session: SessionName,
     Path((_, name)): Path<(String, String)>,
+    _: NoQueryParams,
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 
+use super::query::NoQueryParams;
 use super::rows::Session;
 use crate::access::{SessionName, SessionView};
 use crate::auth::Caller;
@@ -23,6 +24,7 @@ pub(crate) async fn get_session(
     State(state): State<AppState>,
     caller: Caller,
     name: SessionName,
+    _: NoQueryParams,
 ) -> Result<Json<Session>, Problem> {
     Ok(Json(SessionView::open(&state, &caller, &name).await?.session.into()))
 }

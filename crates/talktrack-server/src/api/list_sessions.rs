@@ -10,7 +10,7 @@ use talktrack::store::{SessionCursor, SessionFilter, SessionRow};
 use talktrack::{Status, Timestamp, UserId};
 use utoipa::{IntoParams, ToSchema};
 
-use super::query::{Cursor, Limit, QueryParams};
+use super::query::{Cursor, ExternalId, Limit, QueryParams};
 use super::rows::Session;
 use crate::access;
 use crate::auth::Caller;
@@ -28,6 +28,9 @@ pub(crate) struct ListSessionsQuery {
     /// Only sessions with this status.
     #[param(value_type = Option<String>, pattern = "^(active|ended|abandoned)$")]
     status: Option<Status>,
+    /// Only sessions to which you gave this `external_id`.
+    #[param(value_type = Option<String>, min_length = 1, max_length = 256)]
+    external_id: Option<ExternalId>,
     /// Only sessions that began at this time or later.
     #[param(value_type = Option<String>, format = DateTime)]
     since: Option<Timestamp>,
@@ -72,9 +75,11 @@ pub(crate) async fn list_sessions(
     QueryParams(query): QueryParams<ListSessionsQuery>,
 ) -> Result<Json<Sessions>, Problem> {
     let rows = access::open_rows(&state, &caller)?;
-    let ListSessionsQuery { user_id, status, since, until, q, limit: Limit(limit), cursor } = query;
+    let ListSessionsQuery { user_id, external_id, status, since, until, q, limit: Limit(limit), cursor } =
+        query;
     let filter = SessionFilter::default()
         .with_user_id(caller.resolve_user(user_id)?)
+        .with_external_id(external_id.map(|ExternalId(id)| id))
         .with_status(status)
         .with_since(since)
         .with_until(until)

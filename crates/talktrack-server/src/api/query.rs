@@ -8,6 +8,7 @@ use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use talktrack::Timestamp;
+use talktrack::message::check_external_id;
 use talktrack::search::SearchCursor;
 use talktrack::store::{MessageCursor, SessionCursor};
 use talktrack::stored::TimeKey;
@@ -28,10 +29,35 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for QueryParams<T>
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let query = Query::<T>::from_request_parts(parts, state).await;
-        let told = |rejection: String| rejection.replace("Failed to deserialize query string: ", "");
-        query
-            .map(|Query(query)| Self(query))
-            .map_err(|rejection| Problem::invalid(told(rejection.body_text())))
+        query.map(|Query(query)| Self(query)).map_err(|rejection| Problem::invalid_query(&rejection))
+    }
+}
+
+/// The query of an endpoint that has no parameters. Any parameter is refused, because a caller would take it for something
+/// that has an effect.
+pub(crate) struct NoQueryParams;
+
+impl<S: Send + Sync> FromRequestParts<S> for NoQueryParams {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        match parts.uri.query() {
+            None | Some("") => Ok(Self),
+            Some(_) => Err(Problem::invalid("this address has no query parameters")),
+        }
+    }
+}
+
+/// The id that a caller gave to a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ExternalId(pub(crate) String);
+
+impl<'de> Deserialize<'de> for ExternalId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let id = String::deserialize(deserializer)?;
+        check_external_id(&id).map_err(|invalid| de::Error::custom(invalid.problem))?;
+        // No session has an id with this character: it is replaced when the session starts.
+        if id.contains('\0') { Err(de::Error::custom("must not contain U+0000")) } else { Ok(Self(id)) }
     }
 }
 

@@ -3,13 +3,18 @@
 
 #![expect(dead_code, reason = "read as a description alone")]
 
+mod sent_time;
+
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use talktrack::{MessageId, SessionId, UserId};
 use utoipa::ToSchema;
 
+use sent_time::SentTime;
+
 /// A session to start or to resume.
-#[derive(ToSchema)]
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct SessionStart {
     /// Defaults to an id that the server derives from `external_id`, or generates.
     #[schema(value_type = Option<String>, format = Uuid, min_length = 36, max_length = 36)]
@@ -23,26 +28,28 @@ pub(crate) struct SessionStart {
     /// Your own data; the server stores it as it is.
     metadata: Option<Map<String, Value>>,
     /// When the session began. Defaults to now.
-    #[schema(format = DateTime, min_length = 20)]
-    started_at: Option<String>,
+    started_at: Option<SentTime>,
+    /// `true` to continue the session even if it exists and has ended. By default, a start of a session that exists changes nothing.
+    resume: Option<bool>,
 }
 
 /// An update of a session's metadata.
-#[derive(ToSchema)]
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct SessionUpdate {
     /// The keys to add or to replace.
     metadata: Map<String, Value>,
 }
 
 /// The end of a session.
-#[derive(ToSchema)]
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct SessionEnd {
     /// The reason, in your own word. Defaults to `completed`.
     #[schema(min_length = 1, max_length = 256)]
     reason: Option<String>,
     /// When the session ended. Defaults to now.
-    #[schema(format = DateTime, min_length = 20)]
-    ended_at: Option<String>,
+    ended_at: Option<SentTime>,
     /// `ended` (the default), or `abandoned` for conversations that you transfer from another system: the session was never
     /// ended explicitly. Its end is then its last message, and `ended_at` is ignored.
     #[schema(pattern = "^(ended|abandoned)$")]
@@ -81,21 +88,22 @@ pub(crate) struct Metrics {
     language: Option<String>,
 }
 
-/// A message to add. Its fields are those of the `message` frame.
+/// A message to add. Its fields are those of the `message` frame. Other fields are kept in `extra`, with a warning.
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct NewMessage {
-    #[schema(pattern = "^(user|assistant|system|developer|tool)$")]
+    /// `user`, `assistant`, `system`, `developer` or `tool`. The words `agent`, `ai`, `bot`, `model`, `human` and `function` of other
+    /// tools, and other cases, are translated, with a warning.
+    #[schema(pattern = "^(user|assistant|system|developer|tool|agent|ai|bot|model|human|function)$")]
     role: String,
-    /// What was said and heard. Must not be empty, unless `kind` is not `message`, or `content_generated` or `parts` is given.
-    content: String,
+    /// What was said and heard. It may be empty. An array of parts, as chat APIs have it, is read: its texts become the content.
+    content: Option<SentContent>,
     /// The idempotency key. Defaults to an id that the server derives from `external_id`, or generates.
     #[schema(value_type = Option<String>, format = Uuid, min_length = 36, max_length = 36)]
     id: Option<MessageId>,
     #[schema(min_length = 1, max_length = 256)]
     external_id: Option<String>,
     /// When the message was said. Defaults to now.
-    #[schema(format = DateTime, min_length = 20)]
-    created_at: Option<String>,
+    created_at: Option<SentTime>,
     #[schema(pattern = "^(message|tool_call|tool_result|event)$")]
     kind: Option<String>,
     /// A message with a higher revision replaces the stored message with the same id. Defaults to 0.
@@ -107,9 +115,35 @@ pub(crate) struct NewMessage {
     metadata: Option<Map<String, Value>>,
     parts: Option<Vec<Value>>,
     metrics: Option<Metrics>,
+    /// Your own fields, at most 64 KiB. They do not count when two messages with the same id are compared.
+    extra: Option<Map<String, Value>>,
+    /// The tool calls of an assistant's message, as chat APIs have them. They become parts.
+    tool_calls: Option<Vec<Map<String, Value>>>,
+    /// The same for a single call, in the older shape.
+    function_call: Option<Map<String, Value>>,
+    /// The id of the tool call that a `tool` message answers. It becomes a part.
+    tool_call_id: Option<String>,
+    /// The name of the tool that a `tool` message comes from.
+    name: Option<String>,
     /// Your own reference, a string or a number. The answer repeats it.
     #[serde(rename = "ref")]
     reference: Option<Reference>,
+}
+
+/// A content: a text, or the array of parts that chat APIs have.
+#[derive(Deserialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum SentContent {
+    Text(String),
+    Parts(Vec<ContentPart>),
+}
+
+/// A part of a content: a text, or an object such as `{"type": "text", "text": "Hello"}`.
+#[derive(Deserialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum ContentPart {
+    Text(String),
+    Other(Map<String, Value>),
 }
 
 /// A reference of the caller: a string or a number.

@@ -10,6 +10,7 @@ use talktrack_protocol::ClientFrame;
 use utoipa::ToSchema;
 
 use super::body::JsonText;
+use super::query::NoQueryParams;
 use super::requests::SessionUpdate;
 use crate::access::{self, SessionName};
 use crate::auth::Caller;
@@ -39,6 +40,7 @@ pub(crate) async fn update_session(
     State(state): State<AppState>,
     caller: Caller,
     name: SessionName,
+    _: NoQueryParams,
     client: Option<Extension<ClientAddress>>,
     body: JsonText,
 ) -> Result<(StatusCode, Json<UpdatedSession>), Problem> {

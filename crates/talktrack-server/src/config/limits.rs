@@ -9,6 +9,9 @@ use super::layers::Layers;
 use super::parse;
 use crate::error::Failure;
 
+/// The maximum of `max_message_bytes`. It fits into a frame even if each byte takes the six bytes of an escape.
+pub(super) const MOST_MESSAGE_BYTES: usize = 1 << 20;
+
 /// A range of IP addresses.
 pub(crate) type Network = ipnet::IpNet;
 

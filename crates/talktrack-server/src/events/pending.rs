@@ -168,8 +168,8 @@ mod tests {
         let external_id = Some("call 7".into());
         let metadata = Some(object(r#"{"a":1}"#));
         let session_id = SESSION;
-        let resumed = false;
-        let start = SessionStart { session_id, user_id, external_id, metadata, started_at, resumed };
+        let (resumed, reopens) = (false, false);
+        let start = SessionStart { session_id, user_id, external_id, metadata, started_at, resumed, reopens };
         Record::new(Seq::new(1_000_000), Body::Start(start))
     }
 

@@ -69,7 +69,9 @@ fn record_of(frame: &ClientFrame) -> (String, ClientFrame) {
             let user_id = UserId::nil();
             let resumed = false;
             let SessionStartFrame { external_id, metadata, .. } = line.clone();
-            let start = SessionStart { session_id, user_id, external_id, metadata, started_at, resumed };
+            let reopens = line.resume;
+            let start =
+                SessionStart { session_id, user_id, external_id, metadata, started_at, resumed, reopens };
             (Body::Start(start), ClientFrame::SessionStart(line))
         }
         ClientFrame::SessionUpdate { metadata } => {
@@ -126,7 +128,7 @@ fn reads_back_from_the_server(frame: &ServerFrame) {
     assert!(same, "{frame:?} was written as {written}");
     if let ServerFrame::Ack { acks } = frame {
         let mut writer = AckWriter::new(acks.len());
-        acks.iter().for_each(|ack| writer.push(ack.id, ack.reference.as_ref()));
+        acks.iter().for_each(|ack| writer.push(ack.id, ack.reference.as_ref(), &ack.warnings));
         assert_eq!(writer.finish(), (!acks.is_empty()).then_some(written), "both ways to write acks");
     }
 }

@@ -44,6 +44,8 @@ impl OpenAiTranscript {
         let parts = parts.unwrap_or_default();
         match row.kind.known() {
             Some(Kind::Message) if row.role == Role::Tool => self.tool_results(row, &parts),
+            // A turn of which nothing was heard or understood.
+            Some(Kind::Message) if row.content.is_empty() => Vec::new(),
             Some(Kind::Message) => vec![json!({"role": row.role, "content": row.content})],
             Some(Kind::ToolCall) => vec![self.tool_call(row, &parts)],
             Some(Kind::ToolResult) => self.tool_results(row, &parts),
@@ -72,8 +74,9 @@ impl OpenAiTranscript {
         let responses = parts.iter().filter(|part| part["type"] == "tool_call_response");
         let mut results: Vec<_> = responses
             .map(|part| {
-                let response = part.get("response").or_else(|| part.get("result")).unwrap_or(&Value::Null);
-                self.tool_result(part["id"].as_str(), row, &as_text(response))
+                let response = part.get("response").or_else(|| part.get("result"));
+                let text = response.map_or_else(|| row.content.clone(), as_text);
+                self.tool_result(part["id"].as_str(), row, &text)
             })
             .collect();
         if results.is_empty() {

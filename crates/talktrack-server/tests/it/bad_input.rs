@@ -143,10 +143,9 @@ async fn a_bad_role_or_content_is_named() {
             r#""role":["user"],"content":"SECRET""#,
             "role: must be one of user assistant system developer tool",
         ),
-        (r#""role":"user""#, "content: missing"),
-        (r#""role":"user","content":null"#, "content: missing"),
-        (r#""role":"user","content":"""#, "content: must not be empty"),
-        (r#""role":"user","content":["SECRET"]"#, "content: must be a string"),
+        (r#""role":"user","content":7"#, "content: must be a string or an array of parts"),
+        (r#""role":"user","content":{"text":"SECRET"}"#, "content: must be a string or an array of parts"),
+        (r#""role":"user","content":["SECRET",7]"#, "content: each part must be a string or an object"),
         (r#""role":"user","content":"SECRET","content":"SECRET""#, "content: "),
     ] {
         let frame = format!(r#"{{"type":"message","ref":9,{fields}}}"#);
@@ -164,17 +163,18 @@ async fn every_other_bad_field_is_named_too() {
         (json!({"metadata": 7}), "metadata: must be a JSON object"),
         (json!({"parts": {}}), "parts: must be a JSON array"),
         (json!({"metrics": {"stt_ms": "fast"}}), "metrics: stt_ms: must be a number"),
-        (json!({"created_at": "yesterday"}), "created_at: not an RFC 3339 time"),
-        (json!({"created_at": ""}), "created_at: not an RFC 3339 time"),
-        (json!({"created_at": 1_763_884_800}), "created_at: not an RFC 3339 time"),
-        (json!({"created_at": "2026-11-23T08:00:00"}), "created_at: not an RFC 3339 time"),
-        (json!({"created_at": "2026-13-23T08:00:00Z"}), "created_at: not an RFC 3339 time"),
-        (json!({"created_at": "-009999-01-01T00:00:00Z"}), "created_at: not an RFC 3339 time"),
+        (json!({"created_at": "yesterday"}), "created_at: must be an RFC 3339 time"),
+        (json!({"created_at": ""}), "created_at: must be an RFC 3339 time"),
+        (json!({"created_at": -1}), "created_at: a number must be from 0 to 18446744073709551615"),
+        (json!({"created_at": "2026-13-23T08:00:00Z"}), "created_at: must be an RFC 3339 time"),
+        (json!({"created_at": "-009999-01-01T00:00:00Z"}), "created_at: must be an RFC 3339 time"),
         (json!({"created_at": "9999-12-31T23:59:59-01:00"}), "created_at: must be from 0000-01-01"),
         (json!({"id": "42"}), "id: must be a UUID"),
         (json!({"external_id": ""}), "external_id: must not be empty"),
         (json!({"external_id": "x".repeat(257)}), "external_id: must be at most 256 bytes"),
         (json!({"session_id": Uuid::new_v4()}), "session_id: is not the session of this connection"),
+        (json!({"user_id": Uuid::new_v4()}), "user_id: is not the user of this session"),
+        (json!({"contant": "SECRET"}), "contant: unknown field; did you mean content?"),
         (json!({"kind": "song"}), "kind: must be one of message tool_call tool_result event"),
         (json!({"revision": -1}), "revision: must be a whole number"),
         (json!({"revision": 1.5}), "revision: must be a whole number"),
@@ -205,6 +205,8 @@ async fn content_over_the_limit_is_refused_and_up_to_it_taken() {
     let spread = json!({"type": "message", "role": "user", "content": "x".repeat(1500), "ref": 3,
                         "content_generated": "y".repeat(600)});
     scene.refuses(&spread.to_string(), "too_large", "", 3).await;
+    let extra = json!({"type": "message", "role": "user", "note": "x".repeat(1500), "more": "x".repeat(500), "ref": 5});
+    scene.refuses(&extra.to_string(), "too_large", "", 5).await;
     let update = json!({"type": "session.update", "metadata": {"k": "x".repeat(2000)}, "ref": 4});
     scene.refuses(&update.to_string(), "too_large", "", 4).await;
     let session = scene.client.session;
@@ -213,17 +215,44 @@ async fn content_over_the_limit_is_refused_and_up_to_it_taken() {
     scene.home.verify().await;
 }
 
+/// The limit of a message counts its text, not how the JSON writes it.
 #[tokio::test]
-async fn a_frame_over_one_mebibyte_closes_its_connection_and_no_other() {
+async fn a_message_may_be_larger_as_json_than_as_text() {
+    let mut scene = Scene::new(&[]).await;
+    let text = "\u{e9}".repeat(350_000);
+    let escaped =
+        format!(r#"{{"type":"message","role":"user","content":"{}","ref":1}}"#, r"\u00e9".repeat(350_000));
+    scene.client.send_raw(Message::text(escaped.clone())).await;
+    scene.client.ack_frame().await;
+    let body = scene.server.request("POST", format!("/v1/sessions/{}/messages", scene.client.session));
+    let answer = body.body("application/json", escaped).send().await;
+    assert_eq!(answer.status, 202, "{answer:?}");
+    assert_eq!(scene.home.database().contents(scene.client.session), [text.clone(), text]);
+    scene.home.verify().await;
+}
+
+#[tokio::test]
+async fn a_large_extra_is_refused_by_name() {
+    let mut scene = Scene::new(&[]).await;
+    let mut frame = user("SECRET", "r");
+    frame["extra"] = json!({"x": "y".repeat(65_536)});
+    scene.refuses(&frame.to_string(), "too_large", "extra: has 65544 bytes, the limit is 65536", "r").await;
+    scene.nothing_bad_is_stored().await;
+}
+
+#[tokio::test]
+async fn a_frame_over_eight_mebibytes_closes_its_connection_and_no_other() {
     let mut scene = Scene::new(&[]).await;
     let session = scene.client.session;
     let frame = |size: usize| {
         let padding = size - text("user", "").to_string().len();
         Message::text(text("user", &"x".repeat(padding)).to_string())
     };
-    scene.client.send_raw(frame(1 << 20)).await;
-    scene.client.ack_frame().await;
-    scene.client.send_raw(frame((1 << 20) + 1)).await;
+    // The largest frame is read: its text is too long for a message, and the connection stays open.
+    scene.client.send_raw(frame(8 << 20)).await;
+    scene.client.refused("too_large", Value::Null).await;
+    scene.client.say("still here").await;
+    scene.client.send_raw(frame((8 << 20) + 1)).await;
     scene.client.refused("too_large", Value::Null).await;
     assert_eq!(scene.client.closed().await, Some(CloseCode::Size));
     scene.witness.say("so am I").await;
@@ -242,7 +271,7 @@ async fn a_frame_in_fragments_is_one_frame_and_has_the_same_limit() {
     scene.client.send_raw(fragment(end, Data::Continue, true)).await;
     scene.client.ack_frame().await;
 
-    let part = "x".repeat(1 << 18);
+    let part = "x".repeat(1 << 21);
     scene.client.send_raw(fragment(&part, Data::Text, false)).await;
     for _ in 0..4 {
         scene.client.send_raw(fragment(&part, Data::Continue, false)).await;

@@ -172,8 +172,10 @@ async fn what_was_broken_off_is_completed() {
     fill(&home, &server, &["--sessions", "1"]).await;
     let whole = exported(&home).await;
     let start = &whole[0];
-    // Starting the session again reopens it.
-    assert_eq!(server.request("POST", "/v1/sessions").json(start).send().await.status, 201);
+    // Resuming the session reopens it.
+    let mut resume = start.clone();
+    resume["resume"] = true.into();
+    assert_eq!(server.request("POST", "/v1/sessions").json(&resume).send().await.status, 201);
     assert_eq!(fill(&home, &server, &["--sessions", "1"]).await["sessions"], 1);
     assert_eq!(exported(&home).await, whole);
     server.stop().await;

@@ -13,6 +13,8 @@ mod browser;
 mod examples;
 mod protocol;
 mod messages;
+mod understood;
+mod starts;
 mod events;
 mod audio;
 mod bad_input;

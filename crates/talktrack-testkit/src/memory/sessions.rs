@@ -36,6 +36,7 @@ pub(super) struct RecordSource {
 impl Tables {
     pub(super) fn start(&mut self, by: RecordSource, start: &SessionStart) -> Verdict {
         let (_, seq) = by.origin;
+        let by = RecordSource { rule: by.rule.for_start(start), ..by };
         let applied = self.applied.entry(start.session_id).or_default();
         let Some(session) = self.sessions.get_mut(&start.session_id) else {
             self.sessions.insert(start.session_id, SessionRow::from_start(start, seq));
@@ -49,7 +50,9 @@ impl Tables {
         if known(session.ended_at.as_ref()).is_some_and(|ended_at| by.rule.reopens(seq, ended_at)) {
             reopen(session, applied);
         }
-        session.last_event_at = session.last_event_at.take().max(Some(start.happened_at(seq).into()));
+        if start.reopens {
+            session.last_event_at = session.last_event_at.take().max(Some(start.happened_at(seq).into()));
+        }
         if session.external_id.is_none() {
             session.external_id.clone_from(&start.external_id);
         }

@@ -19,6 +19,9 @@ pub struct NewSession {
     pub metadata: Option<JsonObject>,
     /// When the session started. The current time if it is omitted or more than 60 s ahead.
     pub started_at: Option<Timestamp>,
+    /// True if the session continues even if it has ended, which is the default. A start without it only adds what a session that
+    /// exists does not have, such as an `external_id` or keys of the metadata, and an end stays.
+    pub resume: bool,
     /// The time of the last message on another node, if the caller knows it. Messages without a time of their own are
     /// placed after it. It is ignored if it is more than a day ahead of this node's clock.
     pub said_until: Option<Timestamp>,
@@ -27,7 +30,15 @@ pub struct NewSession {
 impl NewSession {
     /// Creates a session with only its ids.
     pub fn new(session_id: SessionId, user_id: UserId) -> Self {
-        Self { session_id, user_id, external_id: None, metadata: None, started_at: None, said_until: None }
+        Self {
+            session_id,
+            user_id,
+            external_id: None,
+            metadata: None,
+            started_at: None,
+            resume: true,
+            said_until: None,
+        }
     }
 
     /// Creates a session that the caller knows by its own name. The session id is derived from that name.
@@ -67,6 +78,12 @@ impl NewSession {
     #[must_use]
     pub fn with_started_at(self, started_at: impl Into<Option<Timestamp>>) -> Self {
         Self { started_at: started_at.into(), ..self }
+    }
+
+    /// Sets whether the session continues even if it has ended.
+    #[must_use]
+    pub fn with_resume(self, resume: bool) -> Self {
+        Self { resume, ..self }
     }
 
     /// Sets the time of the last message on another node.

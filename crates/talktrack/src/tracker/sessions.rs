@@ -51,7 +51,7 @@ impl<'a> Closing<'a> {
 }
 
 impl Tracker {
-    /// Starts a session, or resumes it if it is known.
+    /// Starts a session, or resumes it if it is known. [`NewSession::with_resume`] can keep a known session as it is.
     ///
     /// # Errors
     /// Returns the session with a [`Reason`] if it cannot be accepted now.
@@ -59,6 +59,16 @@ impl Tracker {
     pub fn start_session(&self, session: NewSession) -> Result<SessionReceipt<Started>, Refused<NewSession>> {
         let started = self.inner.start_session(session);
         started.inspect_err(|refused| self.count_refusal(refused.reason.code()))
+    }
+
+    /// Checks a start without accepting it, and replaces a `started_at` that is too far in the future.
+    ///
+    /// # Errors
+    /// The [`Reason`] for which [`Self::start_session`] would refuse it now. The queue may be full then all the same.
+    #[doc(hidden)]
+    pub fn check_start(&self, session: &mut NewSession) -> Result<(), Reason> {
+        let checked = self.inner.check_start(session, self.inner.now().at);
+        checked.inspect_err(|reason| self.count_refusal(reason.code()))
     }
 
     /// Merges keys into a session's metadata. A key replaces an existing key of the same name.
@@ -205,7 +215,8 @@ impl Inner {
             Ok(permit) => permit,
             Err(reason) => return Err(Refused { reason, returned: session }),
         };
-        let NewSession { session_id, user_id, external_id, metadata, started_at, said_until } = session;
+        let NewSession { session_id, user_id, external_id, metadata, started_at, resume, said_until } =
+            session;
         let said_after = said_until.and_then(|said_until| self.said_after(said_until, now.at));
         let started_at = started_at.unwrap_or(now.at);
         let start = SessionStart {
@@ -215,6 +226,7 @@ impl Inner {
             metadata,
             started_at,
             resumed: is_known,
+            reopens: resume,
         };
         let (reply, answer) = oneshot::channel();
         let seq = permit.send(Body::Start(start), Reply::Started(reply));
@@ -228,7 +240,7 @@ impl Inner {
             Entry::Vacant(place) => drop(place.insert(Claims::new(claim()))),
             Entry::Occupied(mut claims) => match claims.get_mut().find(Some(&user_id)) {
                 Some(known) if is_known => {
-                    known.resume(now, seq);
+                    known.start_again(now, seq, resume);
                     known.say_after(said_after);
                     known.metadata().merge(&sizes);
                 }

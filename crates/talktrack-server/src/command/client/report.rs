@@ -15,6 +15,7 @@ use talktrack::MessageId;
 
 use super::recording::ReplayInput;
 use crate::error::Failure;
+use crate::output::WarningLog;
 use crate::terminal::{self, View};
 use crate::visible;
 
@@ -30,6 +31,7 @@ pub(super) struct ReplayReport {
     retried: AtomicU64,
     lost: AtomicU64,
     complaints: AtomicU64,
+    warnings: WarningLog,
     /// The file to which the id of each acknowledged message is appended.
     ledger: Option<Mutex<File>>,
     bar: ProgressBar,
@@ -78,6 +80,7 @@ impl ReplayReport {
             retried: AtomicU64::new(0),
             lost: AtomicU64::new(0),
             complaints: AtomicU64::new(0),
+            warnings: WarningLog::default(),
             ledger: ledger.map(open).transpose()?.map(Mutex::new),
             bar,
         })
@@ -111,6 +114,13 @@ impl ReplayReport {
     pub(super) fn lost(&self, messages: u64, why: impl Display) {
         self.lost.fetch_add(messages, Ordering::Relaxed);
         self.complain(why);
+    }
+
+    /// Prints a warning about a durable message, unless it was printed before.
+    pub(super) fn warn(&self, warning: &str) {
+        if self.warnings.is_news(warning) {
+            self.bar.suspend(|| eprintln!("warning: {}", visible::escape_line(warning)));
+        }
     }
 
     /// Counts a complaint, and prints it if it is among the first.

@@ -192,6 +192,9 @@ impl SessionReplay<'_> {
             let Some(since) = frame.and_then(|frame| self.frames.mark_taken(frame)) else { continue };
             let micros = now.duration_since(since).as_micros();
             self.latencies.saturating_record(u64::try_from(micros).unwrap_or(u64::MAX));
+            for warning in &ack.warnings {
+                self.plan.report.warn(warning);
+            }
             ids.push(ack.id);
         }
         self.plan.budget.add_permits(ids.len());

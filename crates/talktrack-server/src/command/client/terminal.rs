@@ -164,7 +164,11 @@ impl TerminalChat {
                 let role = ack.reference.as_ref().and_then(|mark| self.under_way.remove(mark.as_json()));
                 let role = role.map_or("message", Role::as_str);
                 let told = format!("✓ {role}: durable as {}", ack.id);
-                self.print_line(&self.view.dim(&told))
+                self.print_line(&self.view.dim(&told))?;
+                ack.warnings.iter().try_for_each(|warning| {
+                    let told = format!("⚠️ {role}: {}", terminal::escape_line(warning));
+                    self.print_line(&told)
+                })
             }),
             ServerFrame::Error { code, message, reference } => {
                 let known = reference.as_ref().and_then(|mark| self.under_way.remove(mark.as_json()));

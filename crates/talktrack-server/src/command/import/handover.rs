@@ -7,10 +7,12 @@ use std::time::Duration;
 use talktrack::clock::Seq;
 use talktrack::store::Read;
 use talktrack::{Durability, Reason, Receipt, Refused, Tracker};
+use talktrack_protocol::Warnings;
 use talktrack_protocol::jsonl::LinePosition;
 
 use super::tally::ImportTally;
 use crate::error::Failure;
+use crate::output::WarningLog;
 use crate::terminal;
 
 /// The pause before the next attempt while the disk is full.
@@ -20,11 +22,15 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// durable in the journal.
 const STORE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How many refused lines are reported. A file of another format would have one error for each of its lines.
+const MAX_REPORTED: u64 = 100;
+
 pub(super) struct Handover {
     tracker: Tracker,
     durability: Durability,
     /// Accepted records without an outcome, in the order of acceptance, each with the place of its line.
     under_way: VecDeque<(Seq, String)>,
+    warnings: WarningLog,
     pub(super) tally: ImportTally,
 }
 
@@ -40,7 +46,7 @@ impl Handover {
     pub(super) fn new(tracker: Tracker, counts_rows: bool) -> Self {
         let durability = tracker.durability();
         let tally = ImportTally::new(tracker.health().books, counts_rows);
-        Self { tracker, durability, under_way: VecDeque::new(), tally }
+        Self { tracker, durability, under_way: VecDeque::new(), warnings: WarningLog::default(), tally }
     }
 
     /// Returns a reader of the stored rows.
@@ -109,10 +115,25 @@ impl Handover {
         }
     }
 
-    /// Reports an invalid or refused line on stderr.
+    /// Counts an invalid or refused line, and reports it on stderr if it is among the first.
     pub(super) fn refuse_line(&mut self, place: &str, problem: &str) {
         self.tally.refused += 1;
-        eprintln!("{place}: {}", terminal::escape_line(problem));
+        match self.tally.refused {
+            ..=MAX_REPORTED => eprintln!("{place}: {}", terminal::escape_line(problem)),
+            count if count == MAX_REPORTED + 1 => {
+                eprintln!("{place}: further refused lines are only counted")
+            }
+            _ => {}
+        }
+    }
+
+    /// Reports the warnings about a line on stderr. Each different warning is reported once, with its first line.
+    pub(super) fn warn(&self, place: LinePosition<'_>, warnings: Warnings) {
+        for warning in warnings.into_texts() {
+            if self.warnings.is_news(&warning) {
+                eprintln!("{place}: warning: {}", terminal::escape_line(&warning));
+            }
+        }
     }
 
     /// Waits until everything is stored, or durable if the store is unavailable, and returns the result.

@@ -30,8 +30,10 @@ pub(crate) struct Importer {
 }
 
 struct ImportedSession {
-    /// The user for whom a line started the session; `None` if an earlier import started it.
-    started_for: Option<UserId>,
+    /// The user of the session, if known.
+    user_id: Option<UserId>,
+    /// True if a line of this import started the session.
+    is_new: bool,
     /// When the session started, if known.
     started_at: Option<Timestamp>,
     /// When the latest of its messages was said.
@@ -39,12 +41,12 @@ struct ImportedSession {
 }
 
 impl ImportedSession {
-    fn new(started_for: Option<UserId>, started_at: Option<Timestamp>) -> Self {
-        Self { started_for, started_at, last: None }
+    fn new(user_id: UserId, started_at: Option<Timestamp>) -> Self {
+        Self { user_id: Some(user_id), is_new: true, started_at, last: None }
     }
 
     fn from_row(row: &SessionRow) -> Self {
-        Self::new(None, row.started_at.known())
+        Self { user_id: row.user_id.clone(), is_new: false, started_at: row.started_at.known(), last: None }
     }
 }
 
@@ -96,11 +98,14 @@ impl Importer {
     }
 
     async fn import_frame(&mut self, place: LinePosition<'_>, text: &str) -> Result<(), ImportError> {
-        let Frame { body, session_id, user_id, .. } = Frame::parse(text)?;
+        let Frame { body, session_id, user_id, warnings, .. } = Frame::parse(text)?;
+        self.handover.warn(place, warnings);
         let named = session_id.ok_or_else(|| line_error("session_id: missing"));
         match body {
             ClientFrame::SessionStart(start) => self.import_start(session_id, user_id, start).await,
-            ClientFrame::Message(frame) => self.import_message(place, frame.in_session(named?)).await,
+            ClientFrame::Message(frame) => {
+                self.import_message(place, user_id.as_ref(), frame.in_session(named?)).await
+            }
             ClientFrame::SessionUpdate { metadata } => self.import_update(named?, metadata).await,
             ClientFrame::SessionEnd { reason, ended_at, status } => {
                 let status = status.unwrap_or(Status::Ended);
@@ -117,7 +122,7 @@ impl Importer {
         start: SessionStartFrame,
     ) -> Result<(), ImportError> {
         let user_id = user.ok_or_else(|| line_error("user_id: missing"))?;
-        let SessionStartFrame { external_id, metadata, started_at, .. } = start;
+        let SessionStartFrame { external_id, metadata, started_at, resume, .. } = start;
         let session = match (id, external_id) {
             (Some(id), None) => NewSession::new(id, user_id.clone()),
             (Some(id), Some(name)) => NewSession::new(id, user_id.clone()).with_external_id(name),
@@ -125,7 +130,8 @@ impl Importer {
             (None, None) => return Err(line_error("session_id: missing")),
         };
         let session_id = session.session_id;
-        let started = self.sessions.get(&session_id).and_then(|session| session.started_for.clone());
+        let started = self.sessions.get(&session_id).filter(|session| session.is_new);
+        let started = started.and_then(|session| session.user_id.clone());
         let stored = if started.is_none() { self.reader.session(session_id).await? } else { None };
         let owner = started.clone().or(stored.as_ref().and_then(|row| row.user_id.clone()));
         if owner.is_some_and(|owner| owner != user_id) {
@@ -134,10 +140,10 @@ impl Importer {
         if let Some(row) = stored {
             return self.resume_session(&row, metadata).await;
         }
-        let session = session.with_metadata(metadata).with_started_at(started_at);
+        let session = session.with_metadata(metadata).with_started_at(started_at).with_resume(resume);
         drop(self.handover.hand_over_with_retry(session, Tracker::start_session).await?);
         self.handover.tally.sessions += u64::from(started.is_none());
-        self.sessions.entry(session_id).or_insert_with(|| ImportedSession::new(Some(user_id), started_at));
+        self.sessions.entry(session_id).or_insert_with(|| ImportedSession::new(user_id, started_at));
         Ok(())
     }
 
@@ -170,12 +176,16 @@ impl Importer {
     async fn import_message(
         &mut self,
         place: LinePosition<'_>,
+        user_id: Option<&UserId>,
         mut message: Message,
     ) -> Result<(), ImportError> {
         let lines = self.lines.entry(message.session_id).or_default();
         *lines += 1;
         let place_in_session = *lines;
         let session = self.find_session(message.session_id).await?;
+        if user_id.zip(session.user_id.as_ref()).is_some_and(|(named, owner)| named != owner) {
+            return Err(line_error("user_id: is not the user of the session"));
+        }
         session.last = session.last.max(message.created_at);
         if message.id.is_none() && message.external_id.is_none() {
             let name = format!("import:{place_in_session}");

@@ -3,7 +3,7 @@
 use axum::extract::ws::close_code;
 use talktrack::json::{JsonObject, MAX_SESSION_METADATA};
 use talktrack::{ErrorCode, Message};
-use talktrack_protocol::{ClientFrame, Frame, FrameRef, ServerFrame};
+use talktrack_protocol::{ClientFrame, Frame, FrameRef, ServerFrame, Warnings};
 use tokio::time::{Instant, sleep_until};
 
 use super::Conversation;
@@ -42,8 +42,8 @@ impl Conversation {
                 Ok(())
             }
             Received::TooLarge => {
-                self.reject_frame(ErrorCode::TooLarge, "a frame must be at most 1 MiB", None).await?;
-                Err(Ending::Close(close_code::SIZE, "a frame must be at most 1 MiB"))
+                self.reject_frame(ErrorCode::TooLarge, "a frame must be at most 8 MiB", None).await?;
+                Err(Ending::Close(close_code::SIZE, "a frame must be at most 8 MiB"))
             }
             Received::NotUtf8 => Err(Ending::Close(close_code::INVALID, "text must be UTF-8")),
             Received::Garbage => Err(Ending::Close(close_code::PROTOCOL, "not a WebSocket frame")),
@@ -53,12 +53,16 @@ impl Conversation {
 
     async fn handle_frame(&mut self, text: &str) -> Result<(), Ending> {
         let session_id = self.guard.session.session_id;
-        let Frame { body, session_id: named, reference, .. } = match Frame::parse(text) {
+        let Frame { body, session_id: named, user_id, reference, warnings, .. } = match Frame::parse(text) {
             Ok(frame) => frame,
             Err(error) => return Ok(self.reject_frame(error.code, error.message, error.reference).await?),
         };
         if named.is_some_and(|named| named != session_id) {
             let problem = "session_id: is not the session of this connection";
+            return Ok(self.reject_frame(ErrorCode::InvalidMessage, problem, reference).await?);
+        }
+        if user_id.is_some_and(|user_id| Some(&user_id) != self.guard.session.user_id.as_ref()) {
+            let problem = "user_id: is not the user of this session";
             return Ok(self.reject_frame(ErrorCode::InvalidMessage, problem, reference).await?);
         }
         if let Err(wait) = self.meter.take(text.len()) {
@@ -70,7 +74,7 @@ impl Conversation {
         }
         match body {
             ClientFrame::Message(message) => {
-                self.track_message(message.in_session(session_id), reference).await
+                self.track_message(message.in_session(session_id), reference, warnings).await
             }
             ClientFrame::SessionUpdate { metadata } => self.update_session(metadata, reference).await,
             ClientFrame::SessionEnd { reason, .. } => Ok(self.end_session(reason, reference).await?),
@@ -86,13 +90,18 @@ impl Conversation {
         }
     }
 
-    async fn track_message(&mut self, message: Message, reference: Option<FrameRef>) -> Result<(), Ending> {
+    async fn track_message(
+        &mut self,
+        message: Message,
+        reference: Option<FrameRef>,
+        warnings: Warnings,
+    ) -> Result<(), Ending> {
         let bytes = message.heap_bytes();
         self.wait_for_turn(bytes).await?;
         match self.guard.tracker.track_message_as(message, &self.guard.author) {
             Ok(receipt) => {
                 self.pace.record_sent(receipt.seq(), bytes);
-                self.pending_acks.push_message(&receipt, reference);
+                self.pending_acks.push_message(&receipt, reference, warnings);
                 Ok(())
             }
             Err(refused) => Ok(self.send_refusal(&refused.reason, reference).await?),

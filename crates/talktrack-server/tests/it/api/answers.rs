@@ -121,13 +121,13 @@ async fn messages_are_taken() {
     told.add("the same id with other words", say(message("Bye"))).await;
     let stored = post(&server, &format!("{path}?wait=stored"), &message("Hello"));
     told.add("one that waits for the store", stored).await;
-    told.add("one without words", say(json!({"role": "user", "ref": 1}))).await;
+    told.add("one without a role", say(json!({"content": "x", "ref": 1}))).await;
     let mixed = json!([
         {"role": "user", "content": "Hello", "id": MESSAGE, "created_at": "2026-11-23T08:00:01.5Z", "ref": "a"},
         {"role": "nobody", "content": "x", "ref": "b"}, message("Bye"), 7,
     ]);
     told.add("several, each answered by itself", say(mixed)).await;
-    let bad = json!([{"role": "user", "ref": 1}, message("Bye")]);
+    let bad = json!([{"content": "x", "ref": 1}, message("Bye")]);
     told.add("several, of which none is taken", say(bad)).await;
     told.add("none", say(json!([]))).await;
     told.add("another frame", say(json!({"type": "session.end"}))).await;

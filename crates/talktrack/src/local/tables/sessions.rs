@@ -84,12 +84,14 @@ pub(crate) fn set_last_applied(
     tx.prepare_cached(sql)?.execute(params![UuidText::new(session_id).as_str(), seq]).map(drop)
 }
 
-/// Applies a further start to the row. The last event only moves forward, and an existing external id stays.
+/// Applies a further start to the row. The last event only moves forward, and only if the start may reopen the session. An
+/// existing external id stays.
 pub(crate) fn apply_start(tx: &Transaction<'_>, start: &SessionStart) -> rusqlite::Result<()> {
-    let sql = "UPDATE conversation_sessions SET last_event_at = max(coalesce(last_event_at, ''), ?2), \
+    let sql = "UPDATE conversation_sessions SET last_event_at = nullif(max(coalesce(last_event_at, ''), ?2), ''), \
                external_id = coalesce(external_id, ?3) WHERE session_id = ?1";
     let id = UuidText::new(start.session_id);
-    let params = params![id.as_str(), start.started_at.to_string(), start.external_id];
+    let happened_at = if start.reopens { start.started_at.to_string() } else { String::new() };
+    let params = params![id.as_str(), happened_at, start.external_id];
     tx.prepare_cached(sql)?.execute(params).map(drop)
 }
 

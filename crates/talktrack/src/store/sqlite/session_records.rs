@@ -20,6 +20,7 @@ pub(super) fn start_again(
     start: &SessionStart,
 ) -> rusqlite::Result<RowChange> {
     let Some(rule) = find_rule(tx, start.session_id, meta)? else { return Ok(RowChange::Applied) };
+    let rule = rule.for_start(start);
     let Some(session) = read::read_session(tx, start.session_id)? else { return Ok(RowChange::Applied) };
     let added = start.metadata.as_ref();
     let merged = added.map_or(Ok(None), |added| merged_metadata(rule, session.metadata.as_ref(), added));

@@ -129,9 +129,9 @@ impl RowBatch<'_> {
         let started_at = stamped.session_started_at.unwrap_or(stamped.created_at);
         let external_id = None;
         let metadata = None;
-        let resumed = true;
         let user_id = user_id.clone();
-        let start = SessionStart { session_id, user_id, external_id, metadata, started_at, resumed };
+        let (resumed, reopens) = (true, true);
+        let start = SessionStart { session_id, user_id, external_id, metadata, started_at, resumed, reopens };
         sessions::insert_session(self.tx, seq, &start, false)?;
         self.batch_session(session_id)?.owner = Some(start.user_id.clone());
         Ok(Owner::User(start.user_id))

@@ -48,6 +48,7 @@ pub(super) fn start(second: u64, metadata: &str) -> Record {
         metadata: Some(JsonObject::parse(metadata).unwrap()),
         started_at: at(second),
         resumed: false,
+        reopens: true,
     };
     record(second, Body::Start(start))
 }

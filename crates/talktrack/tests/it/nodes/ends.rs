@@ -171,6 +171,7 @@ async fn a_start_that_comes_late_reopens_nothing_that_another_node_ended(shared:
         metadata: None,
         started_at: accepted,
         resumed: false,
+        reopens: true,
     };
     shared.clock.advance(MOMENT);
     let [_, other] = shared.nodes();
@@ -254,8 +255,9 @@ fn end(status: Status, ended_at: Timestamp, seen_until: Option<Timestamp>) -> Re
 fn resumed(started_at: Timestamp) -> Record {
     let session_id = SESSION;
     let user_id = USER;
-    let resumed = true;
-    let start = SessionStart { session_id, user_id, external_id: None, metadata: None, started_at, resumed };
+    let (external_id, metadata) = (None, None);
+    let (resumed, reopens) = (true, true);
+    let start = SessionStart { session_id, user_id, external_id, metadata, started_at, resumed, reopens };
     Record::new(Seq::from(started_at), Body::Start(start))
 }
 

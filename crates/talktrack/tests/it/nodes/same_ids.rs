@@ -137,7 +137,9 @@ fn start(seq: i64, session_id: SessionId) -> Record {
     let external_id = None;
     let metadata = None;
     let started_at = now();
-    let start = SessionStart { session_id, user_id: USER, external_id, metadata, started_at, resumed: false };
+    let user_id = USER;
+    let (resumed, reopens) = (false, false);
+    let start = SessionStart { session_id, user_id, external_id, metadata, started_at, resumed, reopens };
     Record::new(Seq::new(seq), Body::Start(start))
 }
 

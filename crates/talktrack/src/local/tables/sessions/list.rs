@@ -103,14 +103,17 @@ struct Conditions {
 
 impl Conditions {
     fn new(list: &SessionList, position: ListPosition) -> Self {
-        let SessionFilter { user_id, status, since, until, .. } = &list.filter;
+        let SessionFilter { user_id, external_id, status, since, until, .. } = &list.filter;
         let mut conditions = Self::default();
-        conditions.add("user_id = ?", list.viewer.as_ref().map(|user| [user.to_string()]));
-        conditions.add("user_id = ?", user_id.as_ref().map(|user| [user.to_string()]));
-        // One user has fewer sessions than there are with one status, so the index of that user's sessions is the
-        // better one. The `+` keeps SQLite from choosing the other one, because it does not know the numbers.
+        let is_user = if external_id.is_some() { "+user_id = ?" } else { "user_id = ?" };
+        conditions.add(is_user, list.viewer.as_ref().map(|user| [user.to_string()]));
+        conditions.add(is_user, user_id.as_ref().map(|user| [user.to_string()]));
+        // SQLite does not know the numbers: the `+` keeps it from choosing an index. Few sessions have one external id, and one
+        // user has fewer sessions than there are with one status.
+        let is_one_call = external_id.is_some();
         let is_one_user = list.viewer.is_some() || user_id.is_some();
-        let has_status = if is_one_user { "+status = ?" } else { "status = ?" };
+        let has_status = if is_one_user || is_one_call { "+status = ?" } else { "status = ?" };
+        conditions.add("external_id = ?", external_id.clone().map(|id| [id]));
         conditions.add(has_status, status.map(|status| [status.as_str().to_owned()]));
         conditions.add("started_at >= ?", since.map(|since| [since.to_string()]));
         conditions.add("started_at < ?", until.map(|until| [until.to_string()]));
@@ -195,6 +198,13 @@ mod tests {
             (
                 SessionFilter::default().with_user_id(user_id).with_status(status),
                 "SEARCH conversation_sessions USING INDEX conversation_sessions_of_user (user_id=?)",
+            ),
+            (
+                SessionFilter::default()
+                    .with_user_id(UserId::from_u128(0))
+                    .with_status(status)
+                    .with_external_id("call 7".to_owned()),
+                "SEARCH conversation_sessions USING INDEX conversation_sessions_of_external_id (external_id=?)",
             ),
         ] {
             assert_eq!(plan(filter), index);

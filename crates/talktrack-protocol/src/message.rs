@@ -1,0 +1,154 @@
+//! The `message` frame: how its fields become a message.
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+use talktrack_core::error::Invalid;
+use talktrack_core::ids::SessionId;
+use talktrack_core::json::InvalidJson;
+use talktrack_core::{JsonArray, Kind, Message, Role, Timestamp, TurnMetrics};
+
+use crate::borrowed::Word;
+use crate::content::{ReadContent, SentContent};
+use crate::extra::Extra;
+use crate::fields::{FrameFields, missing_field, parse_object, shown};
+use crate::sent_role::SentRole;
+use crate::tool_call;
+use crate::warnings::Warnings;
+
+/// A message without its session.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MessageFrame(Message);
+
+impl MessageFrame {
+    /// Returns the message with this session.
+    pub fn in_session(self, session_id: SessionId) -> Message {
+        self.0.with_session_id(session_id)
+    }
+
+    pub(crate) fn note_replaced_surrogates(&mut self) {
+        self.0.note_replaced_surrogates();
+    }
+
+    /// Makes the message of a frame's fields. What talktrack has no column for is kept in `extra`, with a warning.
+    pub(crate) fn from_fields(mut fields: FrameFields<'_>, warnings: &mut Warnings) -> Result<Self, Invalid> {
+        fields.check_spelling()?;
+        let SentRole { role, translated_from } = fields.role.take().ok_or(missing_field("role"))?;
+        if let Some(word) = translated_from {
+            warnings.push(format_args!("role: {} is recorded as {role}", shown(&word)));
+        }
+        let content = fields.content.take().map_or_else(|| Ok(ReadContent::default()), SentContent::read)?;
+        let metrics = parse_object("metrics", fields.metrics)?.map(TurnMetrics::try_from).transpose()?;
+        let metadata = parse_object("metadata", fields.metadata)?;
+        let tools = fields.read_tools(role)?;
+        let extra = fields.collect_extra(role)?.finish(warnings)?;
+        let kind = fields.kind.unwrap_or_else(|| tools.implied_kind(&content));
+        let parts = join_parts(&content.parts, fields.parts, &tools.into_parts())?;
+        let mut message = Message::new(SessionId::nil(), role, content.text)
+            .with_id(fields.id)
+            .with_created_at(fields.created_at.map(Timestamp::from))
+            .with_kind(kind)
+            .with_revision(fields.revision.unwrap_or(0))
+            .with_interrupted(fields.interrupted.unwrap_or(false))
+            .with_metadata(metadata)
+            .with_parts(parts)
+            .with_metrics(metrics);
+        message.external_id = fields.external_id;
+        message.audio_url = fields.audio_url;
+        message.content_generated = fields.content_generated;
+        message.extra = extra;
+        Ok(Self(message))
+    }
+}
+
+impl<'a> FrameFields<'a> {
+    fn read_tools(&self, role: Role) -> Result<ToolFields<'a>, Invalid> {
+        let mut calls = self.tool_calls.map_or_else(|| Ok(Vec::new()), tool_call::read_calls)?;
+        calls.extend(self.function_call.map(tool_call::read_single_call).transpose()?);
+        let answered = parse_word("tool_call_id", self.tool_call_id)?;
+        let name = parse_word("name", self.name)?;
+        Ok(ToolFields { calls, answered, tool: name.filter(|_| role == Role::Tool) })
+    }
+
+    /// Takes the fields that a message has no column for.
+    fn collect_extra(&mut self, role: Role) -> Result<Extra<'a>, Invalid> {
+        let mut extra = Extra::new(parse_object("extra", self.extra)?);
+        // The name of a tool belongs to its result.
+        let name = self.name.filter(|_| role != Role::Tool);
+        let of_other_frames = [
+            ("name", name),
+            ("reason", self.reason),
+            ("resume", self.resume),
+            ("started_at", self.started_at),
+            ("ended_at", self.ended_at),
+            ("status", self.status),
+            ("token", self.token),
+        ];
+        for (field, value) in of_other_frames {
+            if let Some(value) = value {
+                extra.add(field.into(), value)?;
+            }
+        }
+        for (name, value) in std::mem::take(&mut self.unknown) {
+            extra.add(name, value)?;
+        }
+        Ok(extra)
+    }
+}
+
+/// What a message says of tools.
+struct ToolFields<'a> {
+    /// The JSON of each call.
+    calls: Vec<String>,
+    /// The id of the call that the message answers.
+    answered: Option<Cow<'a, str>>,
+    /// The tool that answers.
+    tool: Option<Cow<'a, str>>,
+}
+
+impl ToolFields<'_> {
+    /// Returns the kind of a message whose sender says nothing of its kind.
+    fn implied_kind(&self, content: &ReadContent) -> Kind {
+        if self.answered.is_some() || self.tool.is_some() {
+            Kind::ToolResult
+        } else if !self.calls.is_empty() && content.text.is_empty() {
+            Kind::ToolCall
+        } else {
+            content.implied_kind.unwrap_or(Kind::Message)
+        }
+    }
+
+    fn into_parts(self) -> Vec<String> {
+        let mut parts = self.calls;
+        if self.answered.is_some() || self.tool.is_some() {
+            parts.push(tool_call::to_response(self.answered.as_deref(), self.tool.as_deref()));
+        }
+        parts
+    }
+}
+
+/// Joins the parts of the content, those of `parts`, and those of the tools.
+fn join_parts(
+    content: &[String],
+    given: Option<&RawValue>,
+    tools: &[String],
+) -> Result<Option<JsonArray>, Invalid> {
+    let invalid = |error: InvalidJson| Invalid::new("parts", error.to_string());
+    let given = given.map(|raw| JsonArray::parse(raw.get())).transpose().map_err(invalid)?;
+    if content.is_empty() && tools.is_empty() {
+        return Ok(given);
+    }
+    let given: Vec<&RawValue> = match &given {
+        Some(given) => serde_json::from_str(given.as_str()).unwrap_or_default(),
+        None => Vec::new(),
+    };
+    let given = given.into_iter().map(RawValue::get);
+    let all: Vec<_> =
+        content.iter().map(String::as_str).chain(given).chain(tools.iter().map(String::as_str)).collect();
+    JsonArray::parse(&format!("[{}]", all.join(","))).map(Some).map_err(invalid)
+}
+
+fn parse_word<'a>(field: &'static str, raw: Option<&'a RawValue>) -> Result<Option<Cow<'a, str>>, Invalid> {
+    let word = raw.map(|raw| serde_json::from_str(raw.get())).transpose();
+    word.map(|word| word.map(|Word(text)| text)).map_err(|_| Invalid::new(field, "must be a string"))
+}
