@@ -11,9 +11,11 @@ use crate::message::{Message, Role};
 use crate::words::words;
 
 mod deletion;
+mod start_time;
 mod verdict;
 
 pub use deletion::{DeletionCounts, RemovedRows, SessionDelete, UserDelete};
+pub use start_time::{MOST_MOVED, StartTime};
 pub use verdict::{DeadReason, Ended, Reopened, Verdict};
 
 /// One stamped entry to write.
@@ -160,19 +162,28 @@ pub struct SessionStart {
     pub metadata: Option<JsonObject>,
     /// When the session started. A resumed session keeps its earlier start.
     pub started_at: Timestamp,
+    /// True if the caller gave `started_at`. Otherwise it is the time of acceptance, and moves down to the first message or the
+    /// end.
+    #[serde(default = "true_before_there_was_a_choice")]
+    pub has_given_start: bool,
     /// True if this process knows the session already.
     pub resumed: bool,
     /// True if the session continues even if it has ended. A start without it changes nothing in a session that exists.
-    #[serde(default = "reopened_before_there_was_a_choice")]
+    #[serde(default = "true_before_there_was_a_choice")]
     pub reopens: bool,
 }
 
-/// Every start reopened its session when this field was added.
-fn reopened_before_there_was_a_choice() -> bool {
+/// A record that was written before the field existed means `true`.
+fn true_before_there_was_a_choice() -> bool {
     true
 }
 
 impl SessionStart {
+    /// Returns the start of a new session.
+    pub fn start_time(&self) -> StartTime {
+        StartTime::new(self.started_at, self.has_given_start)
+    }
+
     /// Returns the time that counts as the session's last event: never later than the time of acceptance.
     pub fn happened_at(&self, seq: Seq) -> Timestamp {
         seq.accepted_at().map_or(self.started_at, |accepted| accepted.min(self.started_at))

@@ -7,12 +7,13 @@ use talktrack_core::record::StampedMessage;
 use tokio_postgres::types::Type;
 
 use crate::plan::PlacedMessage;
+use crate::sessions::{moved_start, noted_start};
 use crate::statement::Statement;
 
 /// Inserts messages that have a session of their own user, and counts them. Returns the ids that were
 /// inserted, or null if all were. Inserts in the order of the ids: nodes that insert the same ids in
 /// different orders could deadlock.
-const INSERT: &str = "
+const INSERT: &str = concat!("
 WITH inserted AS (
   INSERT INTO public.conversation_messages (id, session_id, user_id, role, content, audio_url, metadata, created_at, seq,
     external_id, kind, revision, interrupted, content_generated, parts, metrics, extra)
@@ -38,15 +39,18 @@ WITH inserted AS (
   -- The column cannot hold more; the messages are there all the same.
   SET message_count = least(coalesce(session.message_count, 0), 9223372036854775807 - news.messages) + news.messages,
       last_event_at = greatest(session.last_event_at, news.happened_at),
-      (status, ended_at, duration_seconds, end_reason, end_inferred) = (
+      (status, ended_at, duration_seconds, end_reason, end_inferred, started_at, extra) = (
         SELECT CASE WHEN goes_on THEN 'active' ELSE session.status END, CASE WHEN NOT goes_on THEN session.ended_at END,
-          CASE WHEN NOT goes_on THEN session.duration_seconds END, CASE WHEN NOT goes_on THEN session.end_reason END,
-          session.end_inferred AND NOT goes_on
-        FROM (SELECT session.end_inferred AND coalesce(session.ended_at < news.takes_back, false)) AS decided(goes_on))
+          CASE WHEN goes_on THEN NULL WHEN isfinite(session.ended_at) AND start IS NOT NULL
+            THEN extract(epoch FROM greatest(session.ended_at, start) - start) ELSE session.duration_seconds END,
+          CASE WHEN NOT goes_on THEN session.end_reason END, session.end_inferred AND NOT goes_on,
+          coalesce(start, session.started_at), ", noted_start!(), "
+        FROM (SELECT session.end_inferred AND coalesce(session.ended_at < news.takes_back, false)) AS decided(goes_on),
+          LATERAL (SELECT ", moved_start!("news.first_said"), ") AS begun(start))
   FROM (SELECT session_id, count(*) AS messages,
           -- An event is never later than its acceptance, even if the caller's clock is ahead.
           max(least(created_at, timestamptz 'epoch' + seq * interval '1 microsecond')) AS happened_at,
-          max(takes_back) AS takes_back
+          max(takes_back) AS takes_back, min(created_at) AS first_said
         FROM inserted LEFT JOIN unnest($19::uuid[], $20::timestamptz[]) AS late(id, takes_back) USING (id)
         GROUP BY session_id) news
   WHERE session.session_id = news.session_id
@@ -56,7 +60,7 @@ SELECT CASE WHEN count(*) < $18::int8 THEN coalesce(array_agg(id), '{}') END,
   (SELECT ('talktrack: a trigger changed ' || count(*))::int FROM inserted WHERE NOT EXISTS (
     SELECT FROM unnest($1::uuid[], $13::uuid[]) AS sent(id, session_id)
     WHERE sent.id = inserted.id AND sent.session_id = inserted.session_id) HAVING count(*) > 0)
-FROM inserted";
+FROM inserted");
 
 /// Adds to `extra` the `seq` of the record that wrote this content, if row triggers exist that may edit
 /// rows. After an edit only this note shows that the same record is delivered again.
@@ -89,15 +93,30 @@ FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text
 WHERE message.id = revised.id AND message.revision < revised.revision AND session.session_id = message.session_id
 RETURNING message.id");
 
-/// Moves messages to the place of an earlier revision that arrived after a later one.
+/// Moves messages to the place of an earlier revision that arrived after a later one, and the start of a session down to them.
 const MOVE_UP: &str = concat!(
     "
+WITH moved AS (
 UPDATE public.conversation_messages message SET created_at = first.created_at, seq = first.seq,
     extra = ",
     noted!("message.extra", "coalesce(message.extra->'talktrack'->'revision_seq', to_jsonb(message.seq))"),
     "
 FROM unnest($1::uuid[], $2::timestamptz[], $3::int8[]) AS first(id, created_at, seq)
-WHERE message.id = first.id AND (message.created_at, message.seq) > (first.created_at, first.seq)"
+WHERE message.id = first.id AND (message.created_at, message.seq) > (first.created_at, first.seq)
+RETURNING message.session_id, message.created_at
+)
+UPDATE public.conversation_sessions session SET (started_at, duration_seconds, extra) = (
+  SELECT coalesce(start, session.started_at),
+    CASE WHEN isfinite(session.ended_at) AND start IS NOT NULL
+      THEN extract(epoch FROM greatest(session.ended_at, start) - start) ELSE session.duration_seconds END,
+    ",
+    noted_start!(),
+    "
+  FROM (SELECT ",
+    moved_start!("news.first_said"),
+    ") AS begun(start))
+FROM (SELECT session_id, min(created_at) AS first_said FROM moved GROUP BY session_id) news
+WHERE session.session_id = news.session_id AND news.first_said < session.started_at"
 );
 
 /// Inserts these messages. Their ids are distinct.

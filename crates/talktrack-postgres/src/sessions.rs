@@ -65,6 +65,43 @@ macro_rules! fits {
     };
 }
 
+/// When a session starts after an event at this time, as in
+/// [`StartTime::moved_down_to`](talktrack_core::record::StartTime::moved_down_to): the time of the event, or null if the start stays.
+macro_rules! moved_start {
+    ($event:literal) => {
+        concat!(
+            "CASE WHEN isfinite(session.started_at) AND ",
+            $event,
+            " < session.started_at AND ",
+            $event,
+            " >= 'epoch'
+      AND (coalesce(session.extra->'talktrack'->>'start' = 'accepted', false) OR extract(epoch FROM ",
+            $event,
+            ") * 1000000 >=
+        CASE jsonb_typeof(session.extra->'talktrack'->'given_start') WHEN 'number'
+          THEN (session.extra->'talktrack'->>'given_start')::numeric
+          ELSE extract(epoch FROM session.started_at) * 1000000 END - 86400000000)
+    THEN ",
+            $event,
+            " END"
+        )
+    };
+}
+
+/// `extra` of a session whose start moves to `start`, with the start that a caller gave
+/// ([`StartTime::noted_in`](talktrack_core::record::StartTime::noted_in)).
+macro_rules! noted_start {
+    () => {
+        "CASE WHEN start IS NULL OR coalesce(session.extra->'talktrack' ?| ARRAY['start', 'given_start'], false)
+      OR coalesce(jsonb_typeof(session.extra), 'object') <> 'object' THEN session.extra
+    ELSE jsonb_set(coalesce(session.extra, '{}'), '{talktrack}',
+      CASE jsonb_typeof(session.extra->'talktrack') WHEN 'object' THEN session.extra->'talktrack' ELSE '{}' END
+      || jsonb_build_object('given_start', (extract(epoch FROM session.started_at) * 1000000)::int8)) END"
+    };
+}
+
+pub(super) use {moved_start, noted_start};
+
 /// Starts sessions. A new session begins, unless it or its user was deleted. An existing one continues, and
 /// loses its end if the start reopens it and is not late. A replayed start does not set `last_node`, so that earlier
 /// records of the session still apply. The same holds for a start whose metadata are too long: everything
@@ -75,9 +112,10 @@ const START: &str = concat!(
     "
 WITH begun AS (
 INSERT INTO public.conversation_sessions AS session
-  (id, session_id, user_id, started_at, created_at, last_event_at, external_id, metadata, last_node, last_seq)
+  (id, session_id, user_id, started_at, created_at, last_event_at, external_id, metadata, last_node, last_seq, extra)
 SELECT id, session_id, user_id, started_at, created_at, least(started_at, created_at), external_id, metadata::jsonb,
-  CASE WHEN attempt <> 'replay' THEN $8::uuid END, CASE WHEN attempt <> 'replay' THEN seq END
+  CASE WHEN attempt <> 'replay' THEN $8::uuid END, CASE WHEN attempt <> 'replay' THEN seq END,
+  CASE WHEN session_id <> ALL($13::uuid[]) THEN jsonb_build_object('talktrack', jsonb_build_object('start', 'accepted')) END
 FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::timestamptz[], $6::text[], $7::text[], $9::int8[], $10::text[])
   AS t(id, session_id, user_id, started_at, created_at, external_id, metadata, seq, attempt)
 WHERE NOT EXISTS (SELECT FROM public.conversation_deletions gone WHERE gone.session_id = t.session_id)
@@ -185,16 +223,22 @@ WITH news AS (
   AS t(session_id, status, reason, ended_at, seen_until, owner, seq, accepted, attempt, inferred)
 ), ended AS (
   UPDATE public.conversation_sessions session
-  SET (status, end_reason, end_inferred, ended_at, duration_seconds, last_node, last_seq) = (
+  SET (status, end_reason, end_inferred, ended_at, duration_seconds, last_node, last_seq, started_at, extra) = (
     SELECT news.status, news.reason, news.inferred, at,
       CASE WHEN isfinite(at) AND isfinite(session.started_at)
-        THEN extract(epoch FROM greatest(at, session.started_at) - session.started_at) END,
-      CASE WHEN applies THEN news.node ELSE session.last_node END, CASE WHEN applies THEN news.seq ELSE session.last_seq END
+        THEN extract(epoch FROM greatest(at, coalesce(start, session.started_at)) - coalesce(start, session.started_at)) END,
+      CASE WHEN applies THEN news.node ELSE session.last_node END, CASE WHEN applies THEN news.seq ELSE session.last_seq END,
+      coalesce(start, session.started_at), ",
+    noted_start!(),
+    "
     -- The true end of an abandoned session is unknown; its last event is used.
     FROM (SELECT CASE news.status WHEN 'abandoned' THEN coalesce(session.last_event_at, session.started_at) ELSE news.ended_at END,
       ",
     rule!(),
-    " IN ('apply', 'in time')) AS decided(at, applies))
+    " IN ('apply', 'in time')) AS decided(at, applies),
+      LATERAL (SELECT CASE WHEN news.status <> 'abandoned' THEN ",
+    moved_start!("news.ended_at"),
+    " END) AS begun(start))
   FROM news
   WHERE session.session_id = news.session_id AND session.user_id = coalesce(news.owner, session.user_id)
     AND (session.ended_at IS NULL OR (session.end_inferred OR session.status = 'abandoned') AND NOT news.inferred)
@@ -259,6 +303,7 @@ pub(super) fn start_sessions<'a>(node: Uuid, starts: &[(RecordRef, &'a SessionSt
         .texts(starts.iter().map(attempt))
         .uuids(retried.map(|(_, start)| start.session_id))
         .uuids(repeated.map(|start| start.session_id))
+        .uuids(all().filter(|start| start.has_given_start).map(|start| start.session_id))
 }
 
 /// Restores the session of a record that was accepted at `accepted`. Writes nothing if the session or its

@@ -334,7 +334,7 @@ mod tests {
             (
                 &[],
                 &[("max_message_bytes", "2MiB")],
-                "max_message_bytes: must be at most 1MiB, the size limit of a frame, not \"2MiB\" (set by the flag --max-message-bytes)",
+                "max_message_bytes: must be at most 1MiB, not \"2MiB\" (set by the flag --max-message-bytes)",
             ),
             (
                 &[],

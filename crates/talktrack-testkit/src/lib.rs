@@ -61,6 +61,8 @@ macro_rules! for_each_conformance_check {
                 an_end_that_is_told_replaces_the_end_of_an_abandoned_session,
                 a_session_that_starts_again_goes_on,
                 a_start_that_does_not_resume_only_fills_in,
+                a_session_that_is_told_after_the_call_has_the_times_of_the_call,
+                a_start_that_was_given_moves_down_by_a_day_at_most,
                 a_session_goes_on_after_a_restart,
                 session_metadata_are_merged_key_by_key,
                 numbers_beyond_a_double_survive_a_merge_of_session_metadata,

@@ -163,6 +163,7 @@ impl Tables {
                         transcript.insert(first, MessageRow { created_at, seq: Some(seq), ..row });
                         *place = first;
                     }
+                    self.move_start_down(stamped.message.session_id, stamped.created_at);
                     return Verdict::AlreadyThere;
                 }
                 RevisionOrder::Same => return Verdict::AlreadyThere,
@@ -184,6 +185,7 @@ impl Tables {
         self.messages.insert(stamped.id, (place, stamped.clone()));
         session.message_count += 1;
         session.last_event_at = session.last_event_at.take().max(Some(stamped.happened_at(seq).into()));
+        self.move_start_down(stamped.message.session_id, stamped.created_at);
         Verdict::Inserted
     }
 }

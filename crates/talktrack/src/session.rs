@@ -12,7 +12,7 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::{Entry, OccupiedEntry};
 use talktrack_core::clock::{Seq, Timestamp};
 use talktrack_core::ids::{SessionId, UserId};
-use talktrack_core::record::{Ended, Status};
+use talktrack_core::record::{Ended, StartTime, Status};
 use talktrack_core::stored::StoredTime;
 
 pub(crate) use known_metadata::{KnownMetadata, MemberSizes};
@@ -112,7 +112,7 @@ impl Claims {
 #[derive(Debug, Clone)]
 pub(crate) struct Session {
     pub(crate) user_id: UserId,
-    started_at: Timestamp,
+    start: StartTime,
     /// The last event, by this process's clock.
     last_event: Now,
     /// The time of the last message that had no time of its own. The next such message is not placed before it, even if
@@ -145,10 +145,10 @@ struct Closed {
 }
 
 impl Session {
-    pub(crate) fn new(user_id: UserId, started_at: Timestamp, now: Now, started_seq: Seq) -> Self {
+    pub(crate) fn new(user_id: UserId, start: StartTime, now: Now, started_seq: Seq) -> Self {
         Self {
             user_id,
-            started_at,
+            start,
             last_event: now,
             said_until: now.at,
             ended: None,
@@ -165,28 +165,29 @@ impl Session {
     /// Creates a session that had ended until a message cancelled its end. It has no connection on this node. The store
     /// has said which user owns it, so no start in this process has to prove that.
     pub(crate) fn reopened(user_id: UserId, started_at: Timestamp, now: Now, last_seq: Seq) -> Self {
+        let start = StartTime::new(started_at, true);
         let started_seq = Seq::ZERO;
         let resumed_seq = Seq::ZERO;
-        Self { connections: 0, started_seq, resumed_seq, ..Self::new(user_id, started_at, now, last_seq) }
+        Self { connections: 0, started_seq, resumed_seq, ..Self::new(user_id, start, now, last_seq) }
     }
 
     pub(crate) fn started_at(&self) -> Timestamp {
-        self.started_at
+        self.start.at()
     }
 
     /// Returns what memory knows of the session as a row. `external_id`, `end_reason` and `metadata` are not in memory.
     pub(crate) fn to_row(&self, session_id: SessionId) -> SessionRow {
         let ended_at = self.ended.map(|closed| closed.ended_at);
+        let started_at = self.started_at();
         SessionRow {
             session_id,
             user_id: Some(self.user_id.clone()),
             external_id: None,
             status: if ended_at.is_some() { Status::Ended } else { Status::Active }.into(),
             end_reason: None,
-            started_at: self.started_at.into(),
+            started_at: started_at.into(),
             ended_at: ended_at.map(StoredTime::Known),
-            duration_seconds: ended_at
-                .map(|ended_at| ended_at.max(self.started_at).seconds_since(self.started_at)),
+            duration_seconds: ended_at.map(|ended_at| ended_at.max(started_at).seconds_since(started_at)),
             last_event_at: Some(self.last_event.at.into()),
             message_count: i64::try_from(self.message_count).unwrap_or(i64::MAX),
             metadata: None,
@@ -216,9 +217,15 @@ impl Session {
         self.note_record(now, seq);
     }
 
-    pub(crate) fn count_message(&mut self, now: Now, seq: Seq) {
+    /// Counts a message that was said at this time. The session started then at the latest.
+    pub(crate) fn count_message(&mut self, now: Now, seq: Seq, said_at: Timestamp) {
         self.message_count += 1;
+        self.move_start_down_to(said_at);
         self.note_record(now, seq);
+    }
+
+    fn move_start_down_to(&mut self, event: Timestamp) {
+        self.start = self.start.moved_down_to(event).unwrap_or(self.start);
     }
 
     fn note_record(&mut self, now: Now, seq: Seq) {
@@ -243,7 +250,7 @@ impl Session {
     /// acceptance decides.
     pub(crate) fn seen_until(&self) -> Timestamp {
         let recorded = self.last_seq.accepted_at();
-        self.last_event.at.max(self.started_at).max(recorded.unwrap_or(self.started_at))
+        self.last_event.at.max(self.started_at()).max(recorded.unwrap_or(self.started_at()))
     }
 
     /// Notes that a record has reported the last event.
@@ -259,15 +266,25 @@ impl Session {
     }
 
     /// Ends the session now and returns its duration and message count. An earlier end keeps its time.
-    pub(crate) fn end(&mut self, now: Now, ended_at: Timestamp) -> Ended {
+    pub(crate) fn end(&mut self, now: Now, ended_at: Timestamp, status: Status) -> Ended {
+        // An abandoned session ends at its last event, whatever time was given.
+        if self.ended.is_none() && status != Status::Abandoned {
+            self.move_start_down_to(ended_at);
+        }
         let ended_at = self.ended.get_or_insert(Closed { closed: now.elapsed, ended_at }).ended_at;
-        let duration_seconds = ended_at.max(self.started_at).seconds_since(self.started_at);
+        let started_at = self.started_at();
+        let duration_seconds = ended_at.max(started_at).seconds_since(started_at);
         Ended { duration_seconds, message_count: self.message_count }
     }
 
     /// True if the session has had no event for `idle` and has not ended yet.
     pub(crate) fn is_idle(&self, now: Duration, idle: Duration) -> bool {
         self.ended.is_none() && self.last_event.elapsed.saturating_add(idle) <= now
+    }
+
+    /// True if the session ended at least this long ago.
+    pub(crate) fn has_ended_for(&self, now: Duration, grace: Duration) -> bool {
+        self.ended.is_some_and(|closed| closed.closed.saturating_add(grace) <= now)
     }
 
     /// Removes one connection. Returns true if it was the last one of an active session.

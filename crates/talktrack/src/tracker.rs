@@ -220,12 +220,14 @@ impl Inner {
                 }
                 None => message.created_at.unwrap_or(said_after.map_or(now.at, |after| after.max(now.at))),
             };
-            // A session in memory is active, or it ended less than `grace_period` ago.
-            let takes_back = session.is_none().then(|| now.at.minus(self.options.grace_period));
+            // A session in memory is active, or it ended less than `grace_period` ago, unless it is about to be swept.
+            let grace = self.options.grace_period;
+            let may_reopen = session.as_ref().is_none_or(|session| session.has_ended_for(now.elapsed, grace));
+            let takes_back = may_reopen.then(|| now.at.minus(grace));
             let stamp = Stamp { owner, started_at, author, created_at: said_at, takes_back };
             let receipt = self.enqueue_message(message, stamp, now.at)?;
             if let Some(session) = session {
-                session.count_message(now, receipt.seq());
+                session.count_message(now, receipt.seq(), said_at);
             }
             Ok((receipt, started_at.is_some()))
         });

@@ -52,7 +52,7 @@ pub(crate) async fn end_session(
     };
     let reason = talktrack_protocol::reason_of_end(reason).map_err(Problem::invalid)?;
     let granted = access::to_write(&state, &caller, &name).await?;
-    let ended_at = ended_at.map(|claimed| state.tracker().session_time("ended_at", claimed)).transpose()?;
+    let ended_at = ended_at.map(|claimed| state.tracker().end_time(claimed)).transpose()?;
     let ended_at = ended_at.unwrap_or_else(|| SystemClock.now());
     let known = read_totals(&state, &caller, &granted, ended_at).await;
     let closing = Closing::new(status.unwrap_or(Status::Ended), &reason, ended_at).with_known(known);

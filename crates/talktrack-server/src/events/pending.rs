@@ -168,8 +168,16 @@ mod tests {
         let external_id = Some("call 7".into());
         let metadata = Some(object(r#"{"a":1}"#));
         let session_id = SESSION;
-        let (resumed, reopens) = (false, false);
-        let start = SessionStart { session_id, user_id, external_id, metadata, started_at, resumed, reopens };
+        let start = SessionStart {
+            session_id,
+            user_id,
+            external_id,
+            metadata,
+            started_at,
+            has_given_start: true,
+            resumed: false,
+            reopens: false,
+        };
         Record::new(Seq::new(1_000_000), Body::Start(start))
     }
 

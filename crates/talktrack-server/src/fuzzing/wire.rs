@@ -70,8 +70,16 @@ fn record_of(frame: &ClientFrame) -> (String, ClientFrame) {
             let resumed = false;
             let SessionStartFrame { external_id, metadata, .. } = line.clone();
             let reopens = line.resume;
-            let start =
-                SessionStart { session_id, user_id, external_id, metadata, started_at, resumed, reopens };
+            let start = SessionStart {
+                session_id,
+                user_id,
+                external_id,
+                metadata,
+                started_at,
+                has_given_start: true,
+                resumed,
+                reopens,
+            };
             (Body::Start(start), ClientFrame::SessionStart(line))
         }
         ClientFrame::SessionUpdate { metadata } => {

@@ -6,7 +6,7 @@ use talktrack_core::error::NotDurable;
 use talktrack_core::ids::SessionId;
 use talktrack_core::json::JsonObject;
 use talktrack_core::record::{
-    DeadReason, Ended, Reopened, SessionEnd, SessionStart, SessionUpdate, Status, Verdict,
+    DeadReason, Ended, Reopened, SessionEnd, SessionStart, SessionUpdate, StartTime, Status, Verdict,
 };
 use talktrack_core::store::conflict::{
     Ending, MAX_STORED_METADATA, METADATA_TOO_LARGE, Origin, Rule, SessionEndState,
@@ -22,6 +22,8 @@ pub(super) struct AppliedState {
     pub(super) last: Option<Origin>,
     /// The end was inferred: a node concluded it, no client sent it.
     end_inferred: bool,
+    /// When the session started, and how that is known.
+    start: Option<StartTime>,
 }
 
 /// The origin of a record, and how much of it applies.
@@ -41,7 +43,8 @@ impl Tables {
         let Some(session) = self.sessions.get_mut(&start.session_id) else {
             self.sessions.insert(start.session_id, SessionRow::from_start(start, seq));
             // A replayed start must not hide earlier records of the session.
-            *applied = AppliedState { last: (!by.is_replayed).then_some(by.origin), end_inferred: false };
+            let last = (!by.is_replayed).then_some(by.origin);
+            *applied = AppliedState { last, end_inferred: false, start: Some(start.start_time()) };
             return Verdict::Started { resumed: false };
         };
         if session.user_id.as_ref() != Some(&start.user_id) {
@@ -114,8 +117,24 @@ impl Tables {
         Verdict::Ended(Ended { duration_seconds: duration_seconds.unwrap_or(0.0), message_count })
     }
 
+    /// Moves the start of the session down to an event at this time, as far as it may.
+    pub(super) fn move_start_down(&mut self, session_id: SessionId, event: Timestamp) {
+        let Some(session) = self.sessions.get_mut(&session_id) else { return };
+        let Some(started_at) = session.started_at.known() else { return };
+        let applied = self.applied.entry(session_id).or_default();
+        let start = applied.start.unwrap_or(StartTime::new(started_at, true));
+        let Some(moved) = start.moved_down_to(event) else { return };
+        applied.start = Some(moved);
+        session.started_at = moved.at().into();
+        session.duration_seconds =
+            known(session.ended_at.as_ref()).map(|end| end.max(moved.at()).seconds_since(moved.at()));
+    }
+
     /// Writes the end to the row. Returns the duration of the session in seconds.
     pub(super) fn close(&mut self, end: &SessionEnd) -> Option<f64> {
+        if end.status != Status::Abandoned {
+            self.move_start_down(end.session_id, end.ended_at);
+        }
         let session = self.sessions.get_mut(&end.session_id)?;
         let started_at = session.started_at.known();
         let last = known(session.last_event_at.as_ref()).or(started_at).unwrap_or(end.ended_at);

@@ -11,7 +11,7 @@ use talktrack_core::stats::{Resolution, StatsBucket};
 
 use crate::changes::{Change, ChangeKind};
 use crate::local::database;
-use crate::local::tables::{changes, messages, sessions};
+use crate::local::tables::{changes, messages, moved_starts, sessions};
 use crate::projections::file_projection::DerivedProjection;
 use crate::projections::recompute::Recomputation;
 use crate::store::Step;
@@ -101,6 +101,9 @@ impl DerivedProjection for StatsRollup {
         }
         for news in &news.changes {
             mark_changed(&moment, &change, news, checkpoint.row)?;
+        }
+        for start in moved_starts::read_between(&moment, before.change, checkpoint.change)? {
+            mark_stale(&change, Some(start), BucketPart::Sessions)?;
         }
         let sessions = mark_new_sessions(&moment, &change, &mut checkpoint)?;
         let now = bucket_of(news.next);

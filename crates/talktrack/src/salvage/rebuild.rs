@@ -195,8 +195,16 @@ fn restore(tx: &Transaction<'_>, known: &KnownSession) -> rusqlite::Result<()> {
     let user_id = known.user_id.clone().unwrap_or(UserId::nil());
     let external_id = None;
     let metadata = None;
-    let (resumed, reopens) = (true, true);
-    let start = SessionStart { session_id, user_id, external_id, metadata, started_at, resumed, reopens };
+    let start = SessionStart {
+        session_id,
+        user_id,
+        external_id,
+        metadata,
+        started_at,
+        has_given_start: true,
+        resumed: true,
+        reopens: true,
+    };
     sessions::insert_session(tx, started_at.into(), &start, false)?;
     sessions::checks::advance_last_event(tx, session_id)
 }

@@ -1,5 +1,5 @@
-//! Times that a caller claims. The caller's clock or this server's clock may be wrong, so a time in the future is
-//! replaced and never refused.
+//! Times that a caller claims. The caller's clock or this server's clock may be wrong, so the time of a message or a start in the
+//! future is replaced and never refused.
 
 use std::time::Duration;
 
@@ -11,14 +11,27 @@ use crate::tracker::{Inner, Tracker};
 /// A claimed time may be at most this far in the future, because clocks differ.
 const FUTURE: Duration = Duration::from_secs(60);
 
+/// No clock is this far ahead.
+const FAR_FUTURE: Duration = Duration::from_secs(24 * 60 * 60);
+
 impl Tracker {
-    /// Returns the time to record as a session's `started_at` or `ended_at` (`field` names which): the claimed time, or
-    /// the current time if the claimed time is more than 60 s ahead.
+    /// Returns the end of a session for the time that a caller gives: that time, or the current time if it is more than 60 s
+    /// ahead.
     ///
     /// # Errors
-    /// [`Reason::Invalid`] if the claimed time is before 1970, because it then says nothing about when the session was.
-    pub fn session_time(&self, field: &'static str, claimed: Timestamp) -> Result<Timestamp, Reason> {
-        self.inner.session_time(field, claimed, self.inner.now().at)
+    /// [`Reason::Invalid`] if the time is before 1970, because it then says nothing about when the session was, or if it is more
+    /// than a day ahead, which no difference between clocks explains.
+    pub fn end_time(&self, claimed: Timestamp) -> Result<Timestamp, Reason> {
+        let now = self.inner.now().at;
+        check_era("ended_at", claimed, now)?;
+        if !self.inner.is_ahead(claimed, now) {
+            return Ok(claimed);
+        }
+        if claimed > now.plus(FAR_FUTURE) {
+            return Err(Invalid::new("ended_at", "must not be more than a day in the future").into());
+        }
+        tracing::warn!(%claimed, "the ended_at of a session is more than 60 s in the future; the current time is used instead");
+        Ok(now)
     }
 }
 
@@ -30,20 +43,22 @@ impl Inner {
         claimed > now.plus(FUTURE) && seen().is_none_or(|seen| claimed > seen)
     }
 
-    /// See [`Tracker::session_time`].
-    pub(super) fn session_time(
-        &self,
-        field: &'static str,
-        claimed: Timestamp,
-        now: Timestamp,
-    ) -> Result<Timestamp, Reason> {
-        if claimed.as_micros() < 0 && now.as_micros() >= 0 {
-            return Err(Invalid::new(field, "must not be before 1970-01-01T00:00:00Z").into());
-        }
+    /// Returns the start of a session for the time that a caller gives: that time, or the current time if it is more than 60 s
+    /// ahead.
+    pub(super) fn start_time(&self, claimed: Timestamp, now: Timestamp) -> Result<Timestamp, Reason> {
+        check_era("started_at", claimed, now)?;
         if self.is_ahead(claimed, now) {
-            tracing::warn!(%claimed, "the {field} of a session is more than 60 s in the future; the current time is used instead");
+            tracing::warn!(%claimed, "the started_at of a session is more than 60 s in the future; the current time is used instead");
             return Ok(now);
         }
         Ok(claimed)
     }
+}
+
+/// Returns an error if a time of a session is before 1970: it then says nothing about when the session was.
+fn check_era(field: &'static str, claimed: Timestamp, now: Timestamp) -> Result<(), Reason> {
+    if claimed.as_micros() < 0 && now.as_micros() >= 0 {
+        return Err(Invalid::new(field, "must not be before 1970-01-01T00:00:00Z").into());
+    }
+    Ok(())
 }

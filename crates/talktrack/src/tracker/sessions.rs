@@ -9,7 +9,7 @@ use talktrack_core::error::{NotDurable, Reason, Refused};
 use talktrack_core::ids::{SessionId, UserId};
 use talktrack_core::json::{JsonObject, MAX_SESSION_METADATA};
 use talktrack_core::message;
-use talktrack_core::record::{Body, Ended, SessionEnd, SessionStart, SessionUpdate, Status};
+use talktrack_core::record::{Body, Ended, SessionEnd, SessionStart, SessionUpdate, StartTime, Status};
 use tokio::sync::oneshot;
 
 use crate::event_log;
@@ -30,7 +30,7 @@ pub struct Closing<'a> {
     pub status: Status,
     /// The reason, in one word.
     pub reason: &'a str,
-    /// When the session ended. The current time if this is more than 60 s ahead.
+    /// When the session ended. The current time if this is more than 60 s ahead; more than a day ahead is refused.
     pub ended_at: Timestamp,
     /// The duration and the message count, if the caller knows them. The receipt returns them if this process does not
     /// know the session and the remote store has not answered yet.
@@ -103,14 +103,14 @@ impl Tracker {
     /// end of an abandoned session. Any other earlier end stays as it is.
     ///
     /// # Errors
-    /// [`Reason::Invalid`] if the time is before 1970 ([`Self::session_time`]). Any other error only while the tracker
-    /// is shutting down, because it then ends every session itself.
+    /// [`Reason::Invalid`] if the time is before 1970 or more than a day ahead. Any other error only while the tracker is
+    /// shutting down, because it then ends every session itself.
     pub fn end_session_as(
         &self,
         session: impl Into<SessionRef>,
         closing: Closing<'_>,
     ) -> Result<SessionReceipt<Ended>, Reason> {
-        let ended_at = self.session_time("ended_at", closing.ended_at)?;
+        let ended_at = self.end_time(closing.ended_at)?;
         self.inner.end_session(&session.into(), Closing { ended_at, ..closing })
     }
 
@@ -218,6 +218,7 @@ impl Inner {
         let NewSession { session_id, user_id, external_id, metadata, started_at, resume, said_until } =
             session;
         let said_after = said_until.and_then(|said_until| self.said_after(said_until, now.at));
+        let has_given_start = started_at.is_some();
         let started_at = started_at.unwrap_or(now.at);
         let start = SessionStart {
             session_id,
@@ -225,13 +226,15 @@ impl Inner {
             external_id,
             metadata,
             started_at,
+            has_given_start,
             resumed: is_known,
             reopens: resume,
         };
         let (reply, answer) = oneshot::channel();
         let seq = permit.send(Body::Start(start), Reply::Started(reply));
         let claim = || {
-            let mut claim = Session::new(user_id.clone(), started_at, now, seq);
+            let start = StartTime::new(started_at, has_given_start);
+            let mut claim = Session::new(user_id.clone(), start, now, seq);
             claim.metadata().merge(&sizes);
             claim.say_after(said_after);
             claim
@@ -259,7 +262,7 @@ impl Inner {
         self.check_room()?;
         self.check_size(session.heap_bytes())?;
         session.external_id.as_deref().map_or(Ok(()), message::check_external_id)?;
-        let started_at = session.started_at.map(|claimed| self.session_time("started_at", claimed, now));
+        let started_at = session.started_at.map(|claimed| self.start_time(claimed, now));
         session.started_at = started_at.transpose()?;
         Ok(())
     }
@@ -359,7 +362,8 @@ impl Inner {
     ) -> Result<SessionReceipt<Ended>, Reason> {
         let Closing { status, reason, ended_at, known } = closing;
         let now = self.now();
-        let closed = claim.map(|claim| (claim.end(now, ended_at), claim.seen_until(), claim.user_id.clone()));
+        let closed =
+            claim.map(|claim| (claim.end(now, ended_at, status), claim.seen_until(), claim.user_id.clone()));
         let known = closed.as_ref().map(|(figures, _, _)| *figures).or(known);
         let seen_until = closed.as_ref().map(|(_, seen_until, _)| *seen_until).filter(|_| inferred);
         let owner = closed.map(|(_, _, user_id)| user_id).or_else(|| session.user_id.clone());

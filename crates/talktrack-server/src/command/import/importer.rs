@@ -34,19 +34,17 @@ struct ImportedSession {
     user_id: Option<UserId>,
     /// True if a line of this import started the session.
     is_new: bool,
-    /// When the session started, if known.
-    started_at: Option<Timestamp>,
     /// When the latest of its messages was said.
     last: Option<Timestamp>,
 }
 
 impl ImportedSession {
-    fn new(user_id: UserId, started_at: Option<Timestamp>) -> Self {
-        Self { user_id: Some(user_id), is_new: true, started_at, last: None }
+    fn new(user_id: UserId) -> Self {
+        Self { user_id: Some(user_id), is_new: true, last: None }
     }
 
     fn from_row(row: &SessionRow) -> Self {
-        Self { user_id: row.user_id.clone(), is_new: false, started_at: row.started_at.known(), last: None }
+        Self { user_id: row.user_id.clone(), is_new: false, last: None }
     }
 }
 
@@ -143,7 +141,7 @@ impl Importer {
         let session = session.with_metadata(metadata).with_started_at(started_at).with_resume(resume);
         drop(self.handover.hand_over_with_retry(session, Tracker::start_session).await?);
         self.handover.tally.sessions += u64::from(started.is_none());
-        self.sessions.entry(session_id).or_insert_with(|| ImportedSession::new(user_id, started_at));
+        self.sessions.entry(session_id).or_insert_with(|| ImportedSession::new(user_id));
         Ok(())
     }
 
@@ -215,9 +213,6 @@ impl Importer {
         ended_at: Option<Timestamp>,
     ) -> Result<(), ImportError> {
         let session = self.find_session(session_id).await?;
-        if ended_at.zip(session.started_at).is_some_and(|(ended_at, started_at)| ended_at < started_at) {
-            return Err(line_error("ended_at: before the started_at of the session"));
-        }
         let last = session.last;
         let ended_at = ended_at.or(last).unwrap_or_else(|| SystemClock.now());
         let closing = Closing::new(status, reason.unwrap_or("completed"), ended_at);

@@ -7,6 +7,7 @@ use talktrack_core::ids::{MessageId, UserId};
 use uuid::Uuid;
 
 use crate::changes::{Change, ChangeKind, Changes};
+use crate::local::tables::moved_starts;
 
 /// Adds changes after all others. Returns the number of added changes.
 pub(crate) fn append(tx: &Transaction<'_>, changes: impl Iterator<Item = Change>) -> rusqlite::Result<u64> {
@@ -22,7 +23,7 @@ pub(crate) fn append(tx: &Transaction<'_>, changes: impl Iterator<Item = Change>
     Ok(added)
 }
 
-/// Removes the oldest `surplus` changes, and the spans of the deletions among them. Returns the number of removed
+/// Removes the oldest `surplus` changes, and the spans of the deletions and the moved starts among them. Returns the number of removed
 /// changes.
 pub(crate) fn delete_oldest(tx: &Transaction<'_>, surplus: u64) -> rusqlite::Result<u64> {
     let first_kept = "SELECT seq FROM changes ORDER BY seq LIMIT 1 OFFSET ?1";
@@ -31,6 +32,7 @@ pub(crate) fn delete_oldest(tx: &Transaction<'_>, surplus: u64) -> rusqlite::Res
     let Some(first_kept) = first_kept else { return Ok(0) };
     let gone = tx.prepare_cached("DELETE FROM changes WHERE seq < ?1")?.execute([first_kept])?;
     tx.prepare_cached("DELETE FROM deleted_spans WHERE seq < ?1")?.execute([first_kept])?;
+    moved_starts::delete_before(tx, first_kept)?;
     Ok(gone as u64)
 }
 

@@ -9,10 +9,10 @@ use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 use talktrack_core::clock::{Seq, Timestamp};
 use talktrack_core::ids::{SessionId, UserId};
 use talktrack_core::json::JsonObject;
-use talktrack_core::record::{Reopened, SessionEnd, SessionStart};
+use talktrack_core::record::{Reopened, SessionEnd, SessionStart, StartTime};
 use uuid::Uuid;
 
-use crate::local::database::{UuidText, column, column_or_null, parse_id, parse_time};
+use crate::local::database::{UuidText, column, column_or_null, parse_id, parse_time, text_or_null};
 
 /// The table with its columns in the order of a stored record. Salvaging writes whole records.
 pub(crate) const RECORD: &str = "conversation_sessions (rowid, id, session_id, user_id, started_at, ended_at, \
@@ -28,8 +28,8 @@ pub(crate) fn insert_session(
     has_start: bool,
 ) -> rusqlite::Result<()> {
     let sql = "INSERT INTO conversation_sessions (id, session_id, user_id, started_at, created_at, last_event_at, external_id, \
-               metadata, last_node, last_seq) \
-               VALUES (?1, ?2, ?3, ?4, ?5, ?4, ?6, ?7, CASE WHEN ?8 THEN (SELECT node FROM directory) END, CASE WHEN ?8 THEN ?9 END)";
+               metadata, last_node, last_seq, extra) VALUES (?1, ?2, ?3, ?4, ?5, ?4, ?6, ?7, \
+               CASE WHEN ?8 THEN (SELECT node FROM directory) END, CASE WHEN ?8 THEN ?9 END, ?10)";
     tx.prepare_cached(sql)?.execute(params![
         UuidText::new(Uuid::new_v5(&start.session_id.as_uuid(), b"row")).as_str(),
         UuidText::new(start.session_id).as_str(),
@@ -40,6 +40,7 @@ pub(crate) fn insert_session(
         start.metadata.as_ref().map_or("{}", JsonObject::as_str),
         has_start,
         seq,
+        start.start_time().noted_in(None).as_ref().map(JsonObject::as_str),
     ])?;
     Ok(())
 }
@@ -106,17 +107,58 @@ pub(crate) fn write_metadata(
     Ok(())
 }
 
-/// Adds the messages of a batch to the session's figures. The last event only moves forward.
+/// Adds the messages of a batch to the session's figures. The last event only moves forward. Returns true if the first of the
+/// messages was said before the session started.
 pub(crate) fn add_messages(
     tx: &Transaction<'_>,
     session_id: SessionId,
     added: u64,
     last_event_at: Option<Timestamp>,
-) -> rusqlite::Result<()> {
+    first_said_at: Option<Timestamp>,
+) -> rusqlite::Result<bool> {
     let sql = "UPDATE conversation_sessions SET message_count = message_count + ?2, \
-               last_event_at = max(coalesce(last_event_at, ''), coalesce(?3, '')) WHERE session_id = ?1";
-    let last_event_at = last_event_at.map(|moment| moment.to_string());
-    tx.prepare_cached(sql)?.execute(params![UuidText::new(session_id).as_str(), added, last_event_at])?;
+               last_event_at = nullif(max(coalesce(last_event_at, ''), coalesce(?3, '')), '') WHERE session_id = ?1 \
+               RETURNING coalesce(?4 < started_at, 0)";
+    let [last_event_at, first_said_at] =
+        [last_event_at, first_said_at].map(|time| time.map(|time| time.to_string()));
+    let id = UuidText::new(session_id);
+    let params = params![id.as_str(), added, last_event_at, first_said_at];
+    let is_earlier = tx.prepare_cached(sql)?.query_row(params, |row| row.get(0)).optional()?;
+    Ok(is_earlier.unwrap_or_default())
+}
+
+/// Returns when the session started, and `extra` of its row. `None` if the session is not stored, or if its start is not a valid
+/// time.
+pub(crate) fn read_start(
+    tx: &Transaction<'_>,
+    session_id: SessionId,
+) -> rusqlite::Result<Option<(StartTime, Option<JsonObject>)>> {
+    let sql = "SELECT started_at, extra FROM conversation_sessions WHERE session_id = ?1";
+    let found = tx.prepare_cached(sql)?.query_row([UuidText::new(session_id).as_str()], |row| {
+        let extra = text_or_null(row, 1)?.and_then(|text| JsonObject::parse(&text).ok());
+        let started_at = column_or_null(row, 0, parse_time)?;
+        Ok(started_at.map(|at| (StartTime::stored(at, extra.as_ref()), extra)))
+    });
+    Ok(found.optional()?.flatten())
+}
+
+/// Moves the start of a session. A session that has ended gets the duration that follows.
+pub(crate) fn write_start(
+    tx: &Transaction<'_>,
+    session_id: SessionId,
+    start: StartTime,
+    extra: Option<JsonObject>,
+    duration_seconds: Option<f64>,
+) -> rusqlite::Result<()> {
+    let sql = "UPDATE conversation_sessions SET started_at = ?2, extra = ?3, \
+               duration_seconds = coalesce(?4, duration_seconds) WHERE session_id = ?1";
+    let extra = start.noted_in(extra);
+    tx.prepare_cached(sql)?.execute(params![
+        UuidText::new(session_id).as_str(),
+        start.at().to_string(),
+        extra.as_ref().map(JsonObject::as_str),
+        duration_seconds,
+    ])?;
     Ok(())
 }
 

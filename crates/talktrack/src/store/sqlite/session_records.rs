@@ -7,6 +7,7 @@ use talktrack_core::json::{JsonObject, MAX_SESSION_METADATA};
 use talktrack_core::record::{Attempt, Ended, Record, Reopened, SessionEnd, SessionStart, Status};
 use talktrack_core::stored::{Stored, StoredTime};
 
+use crate::local::tables::moved_starts;
 use crate::local::tables::sessions::{self, read};
 use crate::store::SessionRow;
 use crate::store::conflict::{Ending, Rule, SessionEndState};
@@ -144,7 +145,7 @@ pub(super) fn end_session(
         return Ok(Some(Ended { duration_seconds: session.duration_seconds.unwrap_or(0.0), message_count }));
     }
     note_applied(tx, rule, end.session_id, meta.seq)?;
-    let duration_seconds = write_end(tx, &session, end)?;
+    let duration_seconds = write_end(tx, meta.seq, &session, end)?;
     Ok(Some(Ended { duration_seconds, message_count }))
 }
 
@@ -152,9 +153,33 @@ fn known_time(time: Option<&StoredTime>) -> Option<Timestamp> {
     time.and_then(StoredTime::known)
 }
 
+/// Moves the start of the session down to an event at this time, as far as it may.
+pub(super) fn move_start_down(
+    tx: &Transaction<'_>,
+    seq: Seq,
+    session_id: SessionId,
+    event: Timestamp,
+) -> rusqlite::Result<()> {
+    let Some((start, extra)) = sessions::read_start(tx, session_id)? else { return Ok(()) };
+    let Some(moved) = start.moved_down_to(event) else { return Ok(()) };
+    let session = read::read_session(tx, session_id)?;
+    let ended_at = session.and_then(|session| known_time(session.ended_at.as_ref()));
+    let duration = ended_at.map(|ended_at| ended_at.max(moved.at()).seconds_since(moved.at()));
+    sessions::write_start(tx, session_id, moved, extra, duration)?;
+    moved_starts::note(tx, seq, start.at(), moved.at())
+}
+
 /// Writes the end to the row. Returns the duration of the session in seconds.
-fn write_end(tx: &Transaction<'_>, session: &SessionRow, end: &SessionEnd) -> rusqlite::Result<f64> {
-    let started_at = session.started_at.known();
+fn write_end(
+    tx: &Transaction<'_>,
+    seq: Seq,
+    session: &SessionRow,
+    end: &SessionEnd,
+) -> rusqlite::Result<f64> {
+    if end.status != Status::Abandoned {
+        move_start_down(tx, seq, session.session_id, end.ended_at)?;
+    }
+    let started_at = sessions::read_start(tx, session.session_id)?.map(|(start, _)| start.at());
     // The true end of an abandoned session is unknown; its last event is the last known sign of it.
     let ended_at = match end.status {
         Status::Abandoned => {
@@ -175,7 +200,7 @@ pub(crate) fn abandon_open_sessions(tx: &Transaction<'_>) -> rusqlite::Result<Ve
         if let Some(session) = read::read_session(tx, *session_id)? {
             // Another program wrote a start that is not a valid time. Without one the session gets no end.
             let Some(started_at) = session.started_at.known() else { continue };
-            write_end(tx, &session, &SessionEnd::abandoned(*session_id, "error", started_at))?;
+            write_end(tx, Seq::ZERO, &session, &SessionEnd::abandoned(*session_id, "error", started_at))?;
         }
     }
     Ok(open)

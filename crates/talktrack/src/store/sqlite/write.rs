@@ -61,6 +61,15 @@ struct BatchSession {
     deleted: bool,
     added: u64,
     last_event_at: Option<Timestamp>,
+    /// The earliest time of the new messages, and the `seq` of its message.
+    first_said: Option<(Timestamp, Seq)>,
+}
+
+impl BatchSession {
+    fn note_said(&mut self, said_at: Timestamp, seq: Seq) {
+        let is_first = self.first_said.is_none_or(|(first, _)| said_at < first);
+        self.first_said = if is_first { Some((said_at, seq)) } else { self.first_said };
+    }
 }
 
 impl RowBatch<'_> {
@@ -115,6 +124,7 @@ impl RowBatch<'_> {
         let session = self.batch_session(stamped.message.session_id)?;
         session.added += 1;
         session.last_event_at = session.last_event_at.max(Some(stamped.happened_at(seq)));
+        session.note_said(stamped.created_at, seq);
         let Some(before) = takes_back else { return Ok(Verdict::Inserted) };
         let reopened = session_records::cancel_inferred_end(self.tx, stamped.message.session_id, before)?;
         Ok(reopened.map_or(Verdict::Inserted, Verdict::Reopened))
@@ -130,8 +140,16 @@ impl RowBatch<'_> {
         let external_id = None;
         let metadata = None;
         let user_id = user_id.clone();
-        let (resumed, reopens) = (true, true);
-        let start = SessionStart { session_id, user_id, external_id, metadata, started_at, resumed, reopens };
+        let start = SessionStart {
+            session_id,
+            user_id,
+            external_id,
+            metadata,
+            started_at,
+            has_given_start: true,
+            resumed: true,
+            reopens: true,
+        };
         sessions::insert_session(self.tx, seq, &start, false)?;
         self.batch_session(session_id)?.owner = Some(start.user_id.clone());
         Ok(Owner::User(start.user_id))
@@ -148,6 +166,7 @@ impl RowBatch<'_> {
         Ok(match row.compare_revision(stamped) {
             RevisionOrder::Older => {
                 messages::move_message_up(self.tx, seq, stamped)?;
+                self.batch_session(stamped.message.session_id)?.note_said(stamped.created_at, seq);
                 Verdict::AlreadyThere
             }
             RevisionOrder::Same => Verdict::AlreadyThere,
@@ -260,18 +279,23 @@ impl RowBatch<'_> {
             Entry::Vacant(unknown) => {
                 let owner = sessions::read_owner(self.tx, session_id)?;
                 let deleted = owner.is_none() && deleted_sessions::contains(self.tx, session_id)?;
-                Ok(unknown.insert(BatchSession { owner, deleted, added: 0, last_event_at: None }))
+                let session =
+                    BatchSession { owner, deleted, added: 0, last_event_at: None, first_said: None };
+                Ok(unknown.insert(session))
             }
         }
     }
 
     fn flush_counts(&mut self, session_id: SessionId) -> rusqlite::Result<()> {
-        match self.sessions.remove(&session_id) {
-            Some(session) if session.added > 0 => {
-                sessions::add_messages(self.tx, session_id, session.added, session.last_event_at)
-            }
-            _ => Ok(()),
+        let Some(BatchSession { added, last_event_at, first_said: Some((said_at, seq)), .. }) =
+            self.sessions.remove(&session_id)
+        else {
+            return Ok(());
+        };
+        if sessions::add_messages(self.tx, session_id, added, last_event_at, Some(said_at))? {
+            session_records::move_start_down(self.tx, seq, session_id, said_at)?;
         }
+        Ok(())
     }
 
     fn finish(mut self) -> rusqlite::Result<()> {

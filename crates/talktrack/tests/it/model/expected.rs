@@ -55,8 +55,10 @@ pub(crate) struct Turn {
 }
 
 impl Conversation {
-    /// Inserts a turn by its time. Turns of the same moment stay in the order of acceptance.
+    /// Inserts a turn by its time. Turns of the same moment stay in the order of acceptance. The session, whose start no
+    /// caller gave, started with the first turn at the latest.
     fn insert(&mut self, turn: Turn) {
+        self.started_at = self.started_at.min(turn.at);
         let place = self.turns.partition_point(|other| other.at <= turn.at);
         self.turns.insert(place, turn);
     }
@@ -225,6 +227,7 @@ impl Model {
         };
         if !stands {
             let at = if status == Status::Abandoned { last } else { closing.at };
+            conversation.started_at = conversation.started_at.min(at);
             conversation.end = Some(Closing { at, ..closing.clone() });
         }
         let ended_at = conversation.end.as_ref().map_or(last, |end| end.at);

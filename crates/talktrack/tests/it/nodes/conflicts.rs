@@ -47,6 +47,7 @@ pub(super) fn start(second: u64, metadata: &str) -> Record {
         external_id: None,
         metadata: Some(JsonObject::parse(metadata).unwrap()),
         started_at: at(second),
+        has_given_start: true,
         resumed: false,
         reopens: true,
     };

@@ -170,6 +170,7 @@ async fn a_start_that_comes_late_reopens_nothing_that_another_node_ended(shared:
         external_id: None,
         metadata: None,
         started_at: accepted,
+        has_given_start: true,
         resumed: false,
         reopens: true,
     };
@@ -256,8 +257,16 @@ fn resumed(started_at: Timestamp) -> Record {
     let session_id = SESSION;
     let user_id = USER;
     let (external_id, metadata) = (None, None);
-    let (resumed, reopens) = (true, true);
-    let start = SessionStart { session_id, user_id, external_id, metadata, started_at, resumed, reopens };
+    let start = SessionStart {
+        session_id,
+        user_id,
+        external_id,
+        metadata,
+        started_at,
+        has_given_start: true,
+        resumed: true,
+        reopens: true,
+    };
     Record::new(Seq::from(started_at), Body::Start(start))
 }
 

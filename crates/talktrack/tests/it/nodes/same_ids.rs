@@ -138,8 +138,16 @@ fn start(seq: i64, session_id: SessionId) -> Record {
     let metadata = None;
     let started_at = now();
     let user_id = USER;
-    let (resumed, reopens) = (false, false);
-    let start = SessionStart { session_id, user_id, external_id, metadata, started_at, resumed, reopens };
+    let start = SessionStart {
+        session_id,
+        user_id,
+        external_id,
+        metadata,
+        started_at,
+        has_given_start: true,
+        resumed: false,
+        reopens: false,
+    };
     Record::new(Seq::new(seq), Body::Start(start))
 }
 
