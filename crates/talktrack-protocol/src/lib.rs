@@ -27,5 +27,6 @@ pub use message::MessageFrame;
 pub use reason::reason_of_end;
 pub use reference::{FrameRef, WireError};
 pub use secret::Secret;
+pub use sent_role::translate_role;
 pub use server_frame::{Ack, AckWriter, InvalidServerFrame, ServerFrame};
 pub use warnings::Warnings;

@@ -37,6 +37,11 @@ impl<'a> SentRole<'a> {
     }
 }
 
+/// Returns the role that a word of another tool means, in any case, such as `human` or `Assistant`.
+pub fn translate_role(word: &str) -> Option<Role> {
+    SentRole::parse(word.into()).map(|sent| sent.role)
+}
+
 impl<'de> Deserialize<'de> for SentRole<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let Word(word) = Word::deserialize(deserializer)?;

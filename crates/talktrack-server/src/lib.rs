@@ -19,6 +19,7 @@ mod dashboard;
 mod api;
 mod metered;
 mod transcript;
+mod csv_table;
 mod schema;
 mod dead_letters;
 mod retention;

@@ -34,8 +34,9 @@ const ASKED_WITH: [HeaderName; 7] = [
     header::IF_RANGE,
     header::IF_NONE_MATCH,
 ];
-const ANSWERED_WITH: [HeaderName; 7] = [
+const ANSWERED_WITH: [HeaderName; 8] = [
     header::LOCATION,
+    header::LINK,
     header::RETRY_AFTER,
     header::CONTENT_RANGE,
     header::CONTENT_LENGTH,

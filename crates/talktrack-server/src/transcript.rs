@@ -5,10 +5,13 @@ mod json;
 mod jsonl;
 mod text;
 mod vtt;
+mod csv;
 mod openai;
 
 use serde::Deserialize;
 use talktrack::store::{MessageRow, SessionRow};
+
+use crate::csv_table;
 
 /// What a conversation can be written as.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
@@ -25,6 +28,8 @@ pub(crate) enum TranscriptFormat {
     Vtt,
     /// The array of messages that chat models take
     Openai,
+    /// A table for spreadsheets, one row per message
+    Csv,
 }
 
 /// A document that is written incrementally. Each method appends the next part to `out`.
@@ -43,6 +48,7 @@ impl TranscriptFormat {
             Self::Text => Box::<text::TextTranscript>::default(),
             Self::Vtt => Box::<vtt::VttTranscript>::default(),
             Self::Openai => Box::<openai::OpenAiTranscript>::default(),
+            Self::Csv => Box::<csv::CsvTranscript>::default(),
         }
     }
 
@@ -58,6 +64,7 @@ impl TranscriptFormat {
             Self::Jsonl => "application/jsonl",
             Self::Text => "text/plain; charset=utf-8",
             Self::Vtt => "text/vtt; charset=utf-8",
+            Self::Csv => csv_table::CONTENT_TYPE,
         }
     }
 
@@ -69,6 +76,7 @@ impl TranscriptFormat {
             Self::Text => "txt",
             Self::Vtt => "vtt",
             Self::Openai => "openai.json",
+            Self::Csv => "csv",
         }
     }
 }

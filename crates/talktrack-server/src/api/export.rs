@@ -29,10 +29,10 @@ const PAGE: usize = 100;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ExportQuery {
-    /// `jsonl` (the default; `talktrack import` reads it), `json`, `text`, `vtt` (subtitles) or `openai` (the array of messages
-    /// that chat models take).
+    /// `jsonl` (the default; `talktrack import` reads it), `json`, `text`, `vtt` (subtitles), `openai` (the array of messages
+    /// that chat models take) or `csv` (a table for spreadsheets, one row a message).
     #[serde(default)]
-    #[param(value_type = Option<String>, pattern = "^(json|jsonl|text|vtt|openai)$")]
+    #[param(value_type = Option<String>, pattern = "^(json|jsonl|text|vtt|openai|csv)$")]
     format: TranscriptFormat,
 }
 
@@ -46,7 +46,7 @@ pub(crate) struct ExportQuery {
     params(("session_id" = String, Path, pattern = "^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|external:[A-Za-z0-9._~@+-]{1,200})$", description = "The session's UUID, or `external:NAME` (percent-encoded) with its `external_id`."), ExportQuery),
     responses(
         (status = 200, description = "The conversation.", content(
-            (String = "application/jsonl"), (String = "text/plain"), (String = "text/vtt"), (Value = "application/json"),
+            (String = "application/jsonl"), (String = "text/plain"), (String = "text/vtt"), (String = "text/csv"), (Value = "application/json"),
         )),
         Problem,
     )

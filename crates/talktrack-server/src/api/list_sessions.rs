@@ -4,9 +4,11 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, Uri, header};
+use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use talktrack::search::Query;
-use talktrack::store::{SessionCursor, SessionFilter, SessionRow};
+use talktrack::store::{Page, SessionCursor, SessionFilter, SessionRow};
 use talktrack::{Status, Timestamp, UserId};
 use utoipa::{IntoParams, ToSchema};
 
@@ -14,6 +16,7 @@ use super::query::{Cursor, ExternalId, Limit, QueryParams};
 use super::rows::Session;
 use crate::access;
 use crate::auth::Caller;
+use crate::csv_table;
 use crate::error::Problem;
 use crate::state::AppState;
 
@@ -47,6 +50,19 @@ pub(crate) struct ListSessionsQuery {
     /// The `next_cursor` of the previous page. Defaults to the first page.
     #[param(value_type = Option<String>, pattern = "^(r|p?-?[0-9]{1,19})\\.[0-9a-f]{32}$")]
     cursor: Option<Cursor<SessionCursor>>,
+    /// `json` (the default) or `csv`: a table with a header, one row a session. The next page is then in the header `Link`.
+    #[serde(default)]
+    #[param(value_type = Option<String>, pattern = "^(json|csv)$")]
+    format: ListFormat,
+}
+
+/// What a list can be written as.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum ListFormat {
+    #[default]
+    Json,
+    Csv,
 }
 
 /// A page of sessions.
@@ -65,18 +81,22 @@ pub(crate) struct Sessions {
 #[utoipa::path(
     get, path = "/v1/sessions", operation_id = "list_sessions", tag = "reading", params(ListSessionsQuery),
     responses(
-        (status = 200, description = "A page of sessions.", body = Sessions),
+        (
+            status = 200, description = "A page of sessions.",
+            content((Sessions = "application/json"), (String = "text/csv")),
+            headers(("Link" = Option<String>, description = "With `format=csv`: the address of the next page, with `rel=\"next\"`. Missing on the last page."))
+        ),
         Problem,
     )
 )]
 pub(crate) async fn list_sessions(
     State(state): State<AppState>,
     caller: Caller,
+    uri: Uri,
     QueryParams(query): QueryParams<ListSessionsQuery>,
-) -> Result<Json<Sessions>, Problem> {
+) -> Result<Response, Problem> {
     let rows = access::open_rows(&state, &caller)?;
-    let ListSessionsQuery { user_id, external_id, status, since, until, q, limit: Limit(limit), cursor } =
-        query;
+    let ListSessionsQuery { user_id, external_id, status, since, until, q, limit, cursor, format } = query;
     let filter = SessionFilter::default()
         .with_user_id(caller.resolve_user(user_id)?)
         .with_external_id(external_id.map(|ExternalId(id)| id))
@@ -84,8 +104,38 @@ pub(crate) async fn list_sessions(
         .with_since(since)
         .with_until(until)
         .with_matching(q);
-    let found = rows.sessions(filter, cursor.map(|Cursor(place)| place), limit).await;
+    let found = rows.sessions(filter, cursor.map(|Cursor(place)| place), limit.0).await;
     let found = found.map_err(|error| Problem::read_failed(&error))?;
     let next_cursor = found.last_before_more().map(SessionRow::cursor).map(Cursor);
-    Ok(Json(Sessions { sessions: found.into_iter().map(Session::from).collect(), next_cursor }))
+    Ok(match format {
+        ListFormat::Json => {
+            Json(Sessions { sessions: found.into_iter().map(Session::from).collect(), next_cursor })
+                .into_response()
+        }
+        ListFormat::Csv => to_csv(&found, next_cursor, &uri),
+    })
+}
+
+fn to_csv(sessions: &Page<SessionRow>, next: Option<Cursor<SessionCursor>>, asked: &Uri) -> Response {
+    let mut table = String::new();
+    csv_table::write_session_header(&mut table);
+    sessions.iter().for_each(|row| csv_table::write_session(row, &mut table));
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(csv_table::CONTENT_TYPE));
+    headers.insert(
+        header::CONTENT_DISPOSITION,
+        HeaderValue::from_static("attachment; filename=\"sessions.csv\""),
+    );
+    // The address is one that arrived in a request, so it is a valid header.
+    let link = next
+        .and_then(|next| HeaderValue::try_from(format!("<{}>; rel=\"next\"", next_page(asked, next))).ok());
+    headers.extend(link.map(|link| (header::LINK, link)));
+    (headers, table).into_response()
+}
+
+/// Returns the address of the page at this cursor, with the same filters.
+fn next_page(asked: &Uri, next: Cursor<SessionCursor>) -> String {
+    let others = asked.query().unwrap_or_default().split('&').filter(|pair| !pair.starts_with("cursor="));
+    let others: Vec<_> = others.filter(|pair| !pair.is_empty()).collect();
+    format!("{}?{}&cursor={next}", asked.path(), others.join("&"))
 }

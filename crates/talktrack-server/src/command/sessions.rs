@@ -8,6 +8,7 @@ use talktrack::{Status, UserId};
 use super::Outcome;
 use super::lookup::{self, HOW_TO_BEGIN, SHORT_ID};
 use crate::config::DataLocation;
+use crate::csv_table;
 use crate::error::Failure;
 use crate::output::{Output, Stop};
 use crate::store::PAGE;
@@ -31,6 +32,9 @@ pub(crate) struct SessionsArgs {
     /// Print one JSON object per line
     #[arg(long)]
     json: bool,
+    /// Print a table for spreadsheets (CSV)
+    #[arg(long, conflicts_with = "json")]
+    csv: bool,
     #[command(flatten)]
     location: DataLocation,
 }
@@ -49,6 +53,11 @@ async fn list_sessions(args: SessionsArgs) -> Result<(), Stop> {
     let mut output = Output::stdout();
     if args.json {
         rows.iter().try_for_each(|row| output.write_json(row))?;
+    } else if args.csv {
+        let mut table = String::new();
+        csv_table::write_session_header(&mut table);
+        rows.iter().for_each(|row| csv_table::write_session(row, &mut table));
+        output.write_text(&table)?;
     } else if rows.is_empty() {
         let filtered = args.user.is_some() || args.status.is_some();
         eprintln!("{}", if filtered { "no such conversations" } else { HOW_TO_BEGIN });
@@ -70,7 +79,7 @@ async fn read_newest(args: &SessionsArgs) -> Result<Vec<SessionRow>, Failure> {
     let stored = lookup::open_store(&args.location)?;
     let reader = stored.rows();
     let filter = SessionFilter::default().with_user_id(args.user.clone()).with_status(args.status);
-    let wanted = if args.json { args.limit } else { args.limit.saturating_add(1) };
+    let wanted = if args.json || args.csv { args.limit } else { args.limit.saturating_add(1) };
     let mut rows: Vec<SessionRow> = Vec::new();
     loop {
         let cursor = rows.last().map(SessionRow::cursor);

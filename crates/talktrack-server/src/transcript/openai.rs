@@ -1,21 +1,34 @@
-//! The array of messages that chat models accept: `OpenAI`'s chat completions and compatible ones.
+//! The array of messages that `OpenAI`'s chat completions and compatible APIs take.
 //!
-//! The content is what was heard, not what was generated. Tool calls are made from the message's `parts`, which have
-//! OpenTelemetry's shape (`{"type": "tool_call", "id", "name", "arguments"}`, `{"type": "tool_call_response", "id",
-//! "response"}`, <https://opentelemetry.io/docs/specs/semconv/gen-ai/>). Events mean nothing to a model and are left
-//! out.
+//! The API refuses a conversation whose tool calls and results do not fit together: an assistant's message with `tool_calls`
+//! must be followed by exactly one `tool` message for each of the calls, before anything else. A conversation is recorded as
+//! it happened, so results may come late, in another order, twice or never. [`PendingMessages`] puts them in their places.
+//!
+//! The content is what was heard, not what was generated. Turns of which nothing was heard are left out, as are events, which
+//! mean nothing to a model, and kinds that another program defined.
 
-use serde_json::{Value, json};
+mod pending;
+mod messages;
+mod parts;
+mod limits;
+#[cfg(test)]
+mod rules;
+#[cfg(test)]
+mod tests;
+
+use serde::Serialize;
 use talktrack::store::{MessageRow, SessionRow};
-use talktrack::{Kind, Role};
+use talktrack::{Kind, Role, Stored};
 
 use super::{TranscriptWriter, write_json};
+use limits::to_name;
+use parts::ToolParts;
+use pending::{CallKey, PendingMessages, ToolResult};
 
 #[derive(Default)]
 pub(super) struct OpenAiTranscript {
     has_messages: bool,
-    /// The last tool call. A result without an id belongs to it.
-    last_call: Option<String>,
+    pending: PendingMessages,
 }
 
 impl TranscriptWriter for OpenAiTranscript {
@@ -24,75 +37,131 @@ impl TranscriptWriter for OpenAiTranscript {
     }
 
     fn write_message(&mut self, row: &MessageRow, out: &mut String) {
-        for message in self.convert_row(row) {
-            out.push_str(if self.has_messages { ",\n" } else { "\n" });
-            self.has_messages = true;
-            write_json(&message, out);
+        self.add_row(row);
+        while let Some(messages) = self.pending.pop_ready() {
+            self.write_messages(&messages, out);
         }
     }
 
     fn write_end(&mut self, _: &SessionRow, out: &mut String) {
+        while let Some(messages) = self.pending.pop() {
+            self.write_messages(&messages, out);
+        }
         out.push_str(if self.has_messages { "\n]\n" } else { "]\n" });
-        (self.has_messages, self.last_call) = (false, None);
+        *self = Self::default();
     }
 }
 
 impl OpenAiTranscript {
-    fn convert_row(&mut self, row: &MessageRow) -> Vec<Value> {
-        let parts: Option<Vec<Value>> =
-            row.parts.as_ref().and_then(|json| serde_json::from_str(json.as_str()).ok());
-        let parts = parts.unwrap_or_default();
-        match row.kind.known() {
-            Some(Kind::Message) if row.role == Role::Tool => self.tool_results(row, &parts),
-            // A turn of which nothing was heard or understood.
-            Some(Kind::Message) if row.content.is_empty() => Vec::new(),
-            Some(Kind::Message) => vec![json!({"role": row.role, "content": row.content})],
-            Some(Kind::ToolCall) => vec![self.tool_call(row, &parts)],
-            Some(Kind::ToolResult) => self.tool_results(row, &parts),
-            // An event says nothing, and the meaning of a kind that another program defined is unknown.
-            _ => Vec::new(),
+    fn write_messages(&mut self, messages: &[String], out: &mut String) {
+        for message in messages {
+            out.push_str(if self.has_messages { ",\n" } else { "\n" });
+            self.has_messages = true;
+            out.push_str(message);
         }
     }
 
-    fn tool_call(&mut self, row: &MessageRow, parts: &[Value]) -> Value {
-        let mut calls = Vec::new();
-        for part in parts.iter().filter(|part| part["type"] == "tool_call") {
-            let id = part["id"].as_str().map_or_else(|| row.id.to_string(), str::to_owned);
-            let function = json!({"name": part["name"], "arguments": as_text(&part["arguments"])});
-            calls.push(json!({"id": id, "type": "function", "function": function}));
-            self.last_call = Some(id);
+    fn add_row(&mut self, row: &MessageRow) {
+        let Some(kind @ (Kind::Message | Kind::ToolCall | Kind::ToolResult)) = row.kind.known().copied()
+        else {
+            return;
+        };
+        let parts = row.parts.as_ref().map(|parts| ToolParts::read(parts.as_str())).unwrap_or_default();
+        let speaker = Speaker::from_role(&row.role);
+        let mut text = row.content.as_str();
+        for (place, response) in parts.responses.iter().enumerate() {
+            let content = response.text.as_deref().unwrap_or(&row.content);
+            let key = response.id.as_deref().map(CallKey::from_id);
+            let unnamed = CallKey::from_row(row.id, place);
+            self.pending.add_result(ToolResult { key, name: response.name.as_deref(), content, unnamed });
         }
-        if calls.is_empty() {
-            // The function is not known, so only the text is exported.
-            return json!({"role": "assistant", "content": row.content});
+        let is_result = kind == Kind::ToolResult || speaker == Speaker::Tool;
+        if is_result && parts.responses.is_empty() && parts.calls.is_empty() {
+            let unnamed = CallKey::from_row(row.id, 0);
+            self.pending.add_result(ToolResult { key: None, name: None, content: text, unnamed });
         }
-        let content = Some(&row.content).filter(|content| !content.is_empty());
-        json!({"role": "assistant", "content": content, "tool_calls": calls})
+        // The content of a row with a result is the result, also if the result is in a part: it then describes the part.
+        let is_said = if is_result {
+            !parts.calls.is_empty()
+        } else {
+            parts.responses.iter().all(|part| part.text.is_some())
+        };
+        if !is_said || text.trim().is_empty() {
+            text = "";
+        }
+        self.add_words_and_calls(row, kind, &speaker, text, parts);
     }
 
-    fn tool_results(&mut self, row: &MessageRow, parts: &[Value]) -> Vec<Value> {
-        let responses = parts.iter().filter(|part| part["type"] == "tool_call_response");
-        let mut results: Vec<_> = responses
-            .map(|part| {
-                let response = part.get("response").or_else(|| part.get("result"));
-                let text = response.map_or_else(|| row.content.clone(), as_text);
-                self.tool_result(part["id"].as_str(), row, &text)
-            })
-            .collect();
-        if results.is_empty() {
-            results.push(self.tool_result(None, row, &row.content));
+    fn add_words_and_calls(
+        &mut self,
+        row: &MessageRow,
+        kind: Kind,
+        speaker: &Speaker<'_>,
+        text: &str,
+        parts: ToolParts,
+    ) {
+        let is_of_assistant = match speaker {
+            Speaker::Assistant => true,
+            Speaker::Tool => !parts.calls.is_empty(),
+            Speaker::Other { .. } => kind == Kind::ToolCall,
+        };
+        let mut words = text;
+        if let (false, Speaker::Other { role, name }) = (is_of_assistant, speaker) {
+            if !words.is_empty() {
+                let mut message = String::new();
+                write_json(&Turn { role, name: name.as_deref(), content: words }, &mut message);
+                self.pending.add_turn(message);
+            }
+            words = "";
         }
-        results
-    }
-
-    fn tool_result(&self, call: Option<&str>, row: &MessageRow, content: &str) -> Value {
-        let call = call.map(str::to_owned).or_else(|| self.last_call.clone());
-        let call = call.unwrap_or_else(|| row.id.to_string());
-        json!({"role": "tool", "tool_call_id": call, "content": content})
+        if words.is_empty() && parts.calls.is_empty() {
+            return;
+        }
+        let calls = parts.calls.into_iter().enumerate().map(|(place, call)| {
+            let key = call.id.as_deref().map(CallKey::from_id);
+            pending::Call::new(key, CallKey::from_row(row.id, place), call.name.as_deref(), call.arguments)
+        });
+        // A message with words and calls is complete. Calls alone belong to what the assistant said or called just before.
+        let continues = kind == Kind::ToolCall || words.is_empty();
+        self.pending.add_assistant(words, calls, continues);
     }
 }
 
-/// Models expect arguments and results as text.
-fn as_text(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+/// A message of anyone but the assistant and tools.
+#[derive(Serialize)]
+struct Turn<'a> {
+    role: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    content: &'a str,
+}
+
+/// Who speaks, in the API's roles.
+#[derive(Debug, PartialEq, Eq)]
+enum Speaker<'a> {
+    Assistant,
+    Tool,
+    Other { role: &'a str, name: Option<String> },
+}
+
+impl<'a> Speaker<'a> {
+    /// Returns the speaker. A role that another program wrote becomes the role of the API that it means. If it means none, a
+    /// user speaks, under the role as name: a message must not gain the weight of the system's by its role being unknown.
+    fn from_role(role: &'a Stored<Role>) -> Self {
+        let user = |name| Self::Other { role: "user", name };
+        match role {
+            Stored::Known(Role::Assistant) => Self::Assistant,
+            Stored::Known(Role::Tool) => Self::Tool,
+            Stored::Known(_) => Self::Other { role: role.as_str(), name: None },
+            Stored::Json(_) | Stored::Text(_) => match talktrack_protocol::translate_role(role.as_str()) {
+                Some(Role::Assistant) => Self::Assistant,
+                Some(Role::Tool) => Self::Tool,
+                Some(Role::System) => Self::Other { role: "system", name: None },
+                Some(Role::Developer) => Self::Other { role: "developer", name: None },
+                Some(_) => user(None),
+                None => user(Some(to_name(role.as_str(), "unknown"))),
+            },
+            Stored::Null => user(None),
+        }
+    }
 }

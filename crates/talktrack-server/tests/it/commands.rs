@@ -34,6 +34,13 @@ async fn sessions_lists_the_newest_first() {
     let rows = home.look(&["sessions", "--json", "--user", &user]).await.succeeded().json_lines();
     assert_eq!(rows.len(), 1);
     assert_eq!(home.look(&["sessions", "--json", "--limit", "1"]).await.succeeded().json_lines().len(), 1);
+    let table = home.look(&["sessions", "--csv", "--user", &user]).await.succeeded().stdout;
+    let table: Vec<_> = table.lines().collect();
+    assert!(
+        table[0].starts_with("session_id,user_id,") && table[1].starts_with(&first.session.to_string()),
+        "{table:?}"
+    );
+    assert_eq!(table.len(), 2);
     let listed = home.look(&["sessions"]).await.succeeded().stdout;
     assert!(
         listed.contains(&first.session.to_string()) && listed.contains(&second.session.to_string()),

@@ -1,6 +1,6 @@
 //! Pagination: a list omits no row and repeats none, even if rows arrive between two pages.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::{Value, json};
 use talktrack_testbed::Postgres;
@@ -103,6 +103,51 @@ async fn pages_leave_nothing_out_while_rows_arrive_in_postgresql() {
     let server = home.serve_on(&database.url()).await;
     transcript_grows(&server).await;
     sessions_begin(&server).await;
+}
+
+#[tokio::test]
+async fn the_list_of_sessions_as_a_table_has_the_same_rows_filters_and_pages() {
+    let home = Home::new();
+    let server = home.serve(&[]).await;
+    for name in 0..5 {
+        let metadata = json!({"note": format!("a \"quoted\", {name}")});
+        let body =
+            json!({"external_id": format!("=call {name}"), "user_id": Uuid::nil(), "metadata": metadata});
+        assert_eq!(server.request("POST", "/v1/sessions").json(&body).send().await.status, 201);
+        start(&server).await;
+    }
+    let listed = all(&server, &format!("/v1/sessions?user_id={}", Uuid::nil()), "sessions").await;
+    assert_eq!(listed.len(), 5);
+    let mut path = format!("/v1/sessions?format=csv&limit=2&user_id={}", Uuid::nil());
+    let mut read: Vec<HashMap<String, String>> = Vec::new();
+    for _ in 0..3 {
+        let answer = server.request("GET", path.clone()).send().await;
+        assert_eq!(
+            (answer.status, answer.header("content-type")),
+            (200, Some("text/csv; charset=utf-8; header=present"))
+        );
+        let mut rows = csv::Reader::from_reader(answer.body.as_bytes());
+        read.extend(rows.deserialize().map(Result::unwrap));
+        let link =
+            answer.header("link").and_then(|link| link.strip_prefix('<')?.strip_suffix(">; rel=\"next\""));
+        path = link.unwrap_or_default().to_owned();
+    }
+    assert_eq!(path, "", "the third page is the last one");
+    assert_eq!(read.len(), 5);
+    for (cells, row) in read.iter().zip(&listed) {
+        assert_eq!(cells.len(), row.as_object().unwrap().len(), "a column for each field: {cells:?}");
+        for (field, value) in row.as_object().unwrap() {
+            let expected = match value {
+                Value::Null => String::new(),
+                Value::String(text) if text.starts_with('=') => format!("'{text}"),
+                Value::String(text) => text.clone(),
+                other => other.to_string(),
+            };
+            assert_eq!(cells[field], expected, "{field}");
+        }
+    }
+    let odd = server.request("GET", "/v1/sessions?format=xml").send().await;
+    assert_eq!(odd.status, 400, "{odd:?}");
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! Requests and their responses as text, compared with a reviewed snapshot.
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 
 use crate::harness::Request;
@@ -25,6 +27,9 @@ impl Transcript {
                 mask(&mut body);
                 format!("{body:#}")
             }
+            Err(_) if answer.header("content-type").is_some_and(|of| of.starts_with("text/csv")) => {
+                mask_csv(answer.body)
+            }
             Err(_) => answer.body,
         };
         self.0 += &format!("{}\n\n\n", lines.trim_end());
@@ -36,6 +41,20 @@ impl Transcript {
             insta::assert_snapshot!(name, self.0.trim_end());
         });
     }
+}
+
+/// Masks the values of columns, and leaves all other bytes as they are.
+fn mask_csv(mut body: String) -> String {
+    let table = body.clone();
+    let mut reader = csv::Reader::from_reader(table.as_bytes());
+    for row in reader.deserialize::<HashMap<String, String>>() {
+        let row = row.unwrap();
+        for name in CHANCE {
+            let value = row.get(name).filter(|value| !value.is_empty());
+            body = value.map_or(body.clone(), |value| body.replace(value, &format!("[{name}]")));
+        }
+    }
+    body
 }
 
 fn mask(value: &mut Value) {

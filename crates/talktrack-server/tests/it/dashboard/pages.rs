@@ -137,7 +137,7 @@ async fn a_conversation_shows_what_was_heard_what_was_not_the_tools_and_how_long
     assert!(call.contains("Tool call") && call.contains("<code>opening_hours</code>"), "{call}");
     assert!(call.contains("<details>") && call.contains("&#60;today&#62;"), "folded, and escaped: {call}");
     assert!(page.contains("phone &#38; web"));
-    for format in ["text", "json", "jsonl", "vtt", "openai"] {
+    for format in ["text", "json", "jsonl", "vtt", "openai", "csv"] {
         let link = format!("/v1/sessions/{}/export?format={format}", talk.session);
         assert!(page.contains(&link), "{link}");
         assert_eq!(server.get(&link).await.status, 200);

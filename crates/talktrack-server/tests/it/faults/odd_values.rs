@@ -96,8 +96,8 @@ async fn every_reader_goes_on(stand: &Stand, server: &Server, sessions: &[Uuid])
     }
     for session in sessions {
         assert!(listed.contains(&session.to_string()), "{session} is listed");
-        let exports =
-            ["json", "jsonl", "text", "vtt", "openai"].map(|format| format!("/export?format={format}"));
+        let exports = ["json", "jsonl", "text", "vtt", "openai", "csv"]
+            .map(|format| format!("/export?format={format}"));
         for part in ["", "/messages"].into_iter().chain(exports.iter().map(String::as_str)) {
             let path = format!("/v1/sessions/{session}{part}");
             let answer = server.get(&path).await;
