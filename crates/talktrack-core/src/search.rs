@@ -1,14 +1,21 @@
 //! The rules of full-text search: how text is split into words, when a query matches, and which part of a
 //! message is shown. They are the same for every store, so that all stores find the same messages.
 //!
-//! A word is a run of letters and digits. Case and accents do not matter: `apfel` finds `Äpfel`. Scripts
-//! that write no spaces between words (Chinese, Japanese, Korean, Thai and similar ones) are indexed as
-//! pairs of letters, so that any part of a sentence can be found.
+//! A word is a run of letters and digits, or an emoji. Case, accents, characters that are not seen (such as
+//! soft hyphens), forms of one letter and the script of digits do not matter: `apfel` finds `Äpfel`, `lodz`
+//! finds `Łódź`. Scripts that write no spaces between words (Chinese, Japanese, Korean, Thai and similar
+//! ones) are indexed as pairs of letters, so that any part of a sentence can be found.
+//!
+//! A number of at least seven digits is found however its digits are grouped, and with or without the code
+//! of the country.
 
 mod words;
+mod numbers;
+mod fold;
 mod query;
 mod snippet;
 
+pub use fold::FOLDING;
 pub use query::{InvalidQuery, MAX_QUERY_CHARS, Query};
 pub use snippet::Piece;
 pub use words::MAX_WORDS;
@@ -26,6 +33,8 @@ use crate::stored::{Stored, StoredTime};
 pub const USER: char = '\u{e000}';
 /// The marker before the digits of a session's id, in the same way.
 pub const SESSION: char = '\u{e001}';
+/// The marker before the digits of a number among the terms of a message, last digit first.
+pub const NUMBER: char = '\u{e002}';
 
 /// Selects the messages to find.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,7 +5,8 @@
 //! The indexer looks in three places. It looks up the ids of messages that this node stored
 //! ([`IndexQueue`]). New rows of other nodes and programs are mostly at the physical end of the table, so
 //! it reads the last pages again and again. Rows elsewhere (rows from before the start, revisions by
-//! others, rows in space that `VACUUM` has freed) are found by a scan of all pages. The first scan runs
+//! others, rows in space that `VACUUM` has freed, rows that were indexed by older rules for words) are found
+//! by a scan of all pages. The first scan runs
 //! at the start; the longer a scan works, the longer the next one waits.
 
 use std::collections::VecDeque;
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use talktrack_core::ids::{SessionId, UserId};
-use talktrack_core::search::{SESSION, USER, Words};
+use talktrack_core::search::{FOLDING, SESSION, USER, Words};
 use talktrack_core::store::{Projection, Step, StoreError};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
@@ -45,7 +46,8 @@ const SIZE: &str = "SELECT max(pg_relation_size(of)) / current_setting('block_si
      pg_relation_size('public.conversation_messages') / current_setting('block_size')::bigint \
      FROM unnest(ARRAY['public.conversation_messages', 'public.conversation_search']::regclass[]) AS of";
 
-/// Selects messages that have no index entry, or one of an earlier revision. Other programs may have left
+/// Selects messages that have no index entry, or one of an earlier revision or of older rules. Until an old entry is
+/// replaced, its words are still found. Other programs may have left
 /// any column null, or written times outside the range of microseconds. Selects at most [`BYTES`] of text,
 /// but at least one message.
 macro_rules! select_without_words {
@@ -64,7 +66,8 @@ macro_rules! select_without_words {
             $among,
             "
     AND NOT EXISTS (SELECT FROM public.conversation_search AS found
-                    WHERE found.message_id = message.id AND found.revision = coalesce(message.revision, 0))
+                    WHERE found.message_id = message.id AND found.revision = coalesce(message.revision, 0)
+                      AND found.folding >= $2::smallint)
     AND message.id IS NOT NULL AND session.user_id IS NOT NULL
   ORDER BY message.ctid LIMIT $1::bigint
 ) AS message WHERE before < 1048576"
@@ -74,22 +77,22 @@ macro_rules! select_without_words {
 
 /// Selects among the messages in these pages.
 const IN_PAGES: &str = select_without_words!(
-    "message.ctid >= ('(' || $2::bigint || ',0)')::tid AND message.ctid < ('(' || $3::bigint || ',0)')::tid"
+    "message.ctid >= ('(' || $3::bigint || ',0)')::tid AND message.ctid < ('(' || $4::bigint || ',0)')::tid"
 );
 
 /// Selects among the messages with these ids.
-const WITH_IDS: &str = select_without_words!("message.id = ANY ($2::uuid[])");
+const WITH_IDS: &str = select_without_words!("message.id = ANY ($3::uuid[])");
 
 const PUT: &str = "
-INSERT INTO public.conversation_search AS found (message_id, session_id, user_id, place, revision, words)
-SELECT new.* FROM (
+INSERT INTO public.conversation_search AS found (message_id, session_id, user_id, place, revision, words, folding)
+SELECT new.*, $7::smallint FROM (
   SELECT id, session_id, user_id, place, revision, words::tsvector
   FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::bigint[], $5::integer[], $6::text[])
     AS new (id, session_id, user_id, place, revision, words)
 ) AS new WHERE EXISTS (SELECT FROM public.conversation_messages AS message WHERE message.id = new.id)
-ON CONFLICT (message_id) DO UPDATE SET (session_id, user_id, place, revision, words) =
-  (excluded.session_id, excluded.user_id, excluded.place, excluded.revision, excluded.words)
-WHERE found.revision <> excluded.revision";
+ON CONFLICT (message_id) DO UPDATE SET (session_id, user_id, place, revision, words, folding) =
+  (excluded.session_id, excluded.user_id, excluded.place, excluded.revision, excluded.words, excluded.folding)
+WHERE found.revision <> excluded.revision OR found.folding < excluded.folding";
 
 /// Removes the index entries of messages that no longer exist.
 const FORGET: &str = "
@@ -177,7 +180,10 @@ impl PostgresSearchIndexer {
             return Ok(());
         }
         let count = ids.len();
-        let with_ids = Statement::new(WITH_IDS).with(MESSAGES as i64, Type::INT8).uuids(ids.into_iter());
+        let with_ids = Statement::new(WITH_IDS)
+            .with(MESSAGES as i64, Type::INT8)
+            .with(FOLDING, Type::INT2)
+            .uuids(ids.into_iter());
         // If there was too much text for one step, the ids stay. The next step skips the messages that are
         // indexed by then.
         if self.index_found(with_ids).await?.bytes < BYTES {
@@ -275,7 +281,11 @@ impl TableEnd {
 
 /// Selects the unindexed messages in these pages.
 fn select_in_pages(from: i64, to: i64) -> Statement<'static> {
-    Statement::new(IN_PAGES).with(MESSAGES as i64, Type::INT8).with(from, Type::INT8).with(to, Type::INT8)
+    Statement::new(IN_PAGES)
+        .with(MESSAGES as i64, Type::INT8)
+        .with(FOLDING, Type::INT2)
+        .with(from, Type::INT8)
+        .with(to, Type::INT8)
 }
 
 fn put_entries(rows: &[Row]) -> Result<Statement<'static>, tokio_postgres::Error> {
@@ -301,7 +311,8 @@ fn put_entries(rows: &[Row]) -> Result<Statement<'static>, tokio_postgres::Error
         .with(users, Type::UUID_ARRAY)
         .with(places, Type::INT8_ARRAY)
         .with(revisions, Type::INT4_ARRAY)
-        .with(words, Type::TEXT_ARRAY))
+        .with(words, Type::TEXT_ARRAY)
+        .with(FOLDING, Type::INT2))
 }
 
 /// Formats a `tsvector` as PostgreSQL does. Words contain no quotes and no backslashes.
@@ -309,7 +320,7 @@ fn format_tsvector(session: SessionId, user: &UserId, content: &str) -> String {
     use std::fmt::Write as _;
 
     let mut vector = format!("'{USER}{}' '{SESSION}{}'", user.as_uuid().simple(), session.as_uuid().simple());
-    for (place, word) in (1..).zip(Words::split(content).iter()) {
+    for (place, word) in (1..).zip(Words::split(content).terms()) {
         let _ = write!(vector, " '{word}':{place}");
     }
     vector

@@ -108,6 +108,7 @@ macro_rules! for_each_conformance_check {
                 a_revised_message_is_found_by_its_new_words_only,
                 what_was_said_before_a_restart_is_found,
                 sessions_can_be_filtered_by_what_was_said_in_them,
+                one_spelling_finds_the_others,
                 every_query_has_an_answer,
             }
             stats {

@@ -212,6 +212,60 @@ pub async fn a_page_of_hits_in_large_messages_ends_early_and_goes_on(setup: Setu
     assert!(pages <= 2, "{pages} pages of hits that are small");
 }
 
+/// Texts in many scripts, each with queries in other spellings that find it and no other text.
+const SPELLINGS: [(&str, &[&str]); 16] = [
+    ("Jedziemy do Łodzi", &["lodzi", "ŁODZI", "łodz*"]),
+    ("rødgrød med fløde", &["rodgrod", "flode", "RØDGRØD"]),
+    ("un hors-d’œuvre", &["oeuvre", "ŒUVRE"]),
+    ("Işık Diyarbakır’da", &["isik", "IŞIK", "diyarbakir", "DİYARBAKIR"]),
+    ("Kein Straßen\u{ad}bahn\u{ad}anschluss", &["Straßenbahnanschluss", "strassen\u{ad}bahnanschluss"]),
+    ("ΟΔΟΣ Αθηνάς", &["οδός", "αθηνασ"]),
+    ("این کتاب را می\u{200c}خواهم", &["كتاب", "ميخواهم", "کِتاب"]),
+    ("ذهب علي إلى المدرسة", &["على", "المدرسه", "الى"]),
+    ("कमरा १०२ खाली है", &["102", "कमरा", "१०२"]),
+    ("غرفة رقم ٣٤٥٦", &["3456", "۳۴۵۶"]),
+    ("ห้อง๗๘๙ครับ", &["789", "ห้อง"]),
+    ("ｶﾞｲﾄﾞさん", &["ガイド", "さん"]),
+    ("well done 👍🏽🎉", &["👍", "👍🏿 🎉", "👍🎉*"]),
+    ("the 👩🏽\u{200d}🔬 from 🇳🇱", &["👩\u{200d}🔬", "🔬", "🇳🇱"]),
+    (
+        "Call +49 (170) 123-45.67 today",
+        &["01701234567", "0049 170 1234567 today", "\"0170/1234567\"", "+491701234567"],
+    ),
+    ("or ٠٨٩ ٩٩٨٨٧٧٦ tomorrow", &["089/9988776", "+49 (0)89 998 87 76", "\u{ad}9988776"]),
+];
+
+pub async fn one_spelling_finds_the_others(setup: Setup) {
+    let mut trial = Trial::open(setup);
+    trial.start(NewSession::new(SESSION, USER)).await;
+    trial.start(NewSession::new(OTHER_SESSION, OTHER_USER)).await;
+    for (text, _) in SPELLINGS {
+        trial.say(SESSION, Role::User, text).await;
+    }
+    trial.say(OTHER_SESSION, Role::User, "170 1234 and 5678").await;
+    trial.settled().await;
+    found(&trial, "tomorrow", 1).await;
+    let claims = JsonObject::parse("{}").expect("an object");
+    let mine = trial.tracker().reader().as_user(Viewer::new(USER, claims));
+    for (text, queries) in SPELLINGS {
+        for query in queries {
+            let whole = |snippet: &[talktrack_core::search::Piece]| {
+                snippet.iter().map(|piece| piece.text.as_str()).collect::<String>()
+            };
+            for rows in [&*trial.tracker().reader(), &*mine] {
+                let hits = search(rows, &wanted(query), None, MANY).await;
+                let texts: Vec<_> = hits.iter().map(|hit| whole(&hit.snippet)).collect();
+                assert_eq!(texts, [text], "{query}");
+                assert!(hits[0].snippet.iter().any(|piece| piece.hit), "{query}");
+            }
+            let matching = Some(query.parse().expect("a query"));
+            let sessions = trial.sessions(SessionFilter::default().with_matching(matching)).await;
+            let sessions: Vec<_> = sessions.into_iter().map(|row| row.session_id).collect();
+            assert_eq!(sessions, [SESSION], "{query}");
+        }
+    }
+}
+
 pub async fn every_query_has_an_answer(setup: Setup) {
     let trial = two_users_talk(setup).await;
     found(&trial, "order", 3).await;
@@ -246,6 +300,10 @@ pub async fn every_query_has_an_answer(setup: Setup) {
         "๑ ก",
         "İ ß ς",
         "🎉 order",
+        "🎉*",
+        "+49 (170) 123-45.67*",
+        "((1234567))",
+        "\"1234567 12345678901234567890123456789\" 0 0000000",
         &long,
     ] {
         let rows = trial.tracker().reader();

@@ -50,21 +50,26 @@ impl Query {
 
     /// Returns the places of all matches, in order and without overlaps.
     fn find_hits(&self, words: &Words) -> Option<Vec<Range<usize>>> {
-        let mut missing: Vec<bool> = self.phrases().iter().map(|_| true).collect();
         let mut hits: Vec<Range<usize>> = Vec::new();
-        for at in 0..words.len() {
-            for (phrase, missing) in self.phrases().iter().zip(&mut missing) {
-                let Some(length) = phrase.matches_at(words, at) else { continue };
-                *missing = false;
-                let start = words.span(at).start;
-                let end = words.span(at + length - 1).end;
-                match hits.last_mut() {
-                    Some(last) if last.end >= start => last.end = last.end.max(end),
-                    _ => hits.push(start..end),
-                }
+        for clause in self.clauses() {
+            let phrases: Vec<_> = clause.phrases.iter().map(|phrase| phrase.find_all(words)).collect();
+            let numbers =
+                words.numbers().filter(|(number, _)| clause.is_number(number)).map(|(_, place)| place);
+            let before = hits.len();
+            hits.extend(numbers);
+            if phrases.iter().all(|hits| !hits.is_empty()) {
+                hits.extend(phrases.into_iter().flatten());
+            } else if hits.len() == before {
+                return None;
             }
         }
-        (!missing.contains(&true)).then_some(hits)
+        hits.sort_unstable_by_key(|hit| (hit.start, hit.end));
+        hits.dedup_by(|next, last| {
+            let is_joined = last.end >= next.start;
+            last.end = if is_joined { last.end.max(next.end) } else { last.end };
+            is_joined
+        });
+        Some(hits)
     }
 }
 
@@ -109,6 +114,11 @@ mod tests {
         );
         assert_eq!(shown("東京都 京都に", "私は東京都に").unwrap(), "私は[東京都に]");
         assert_eq!(shown("order", "orders"), None);
+        assert_eq!(
+            shown("+49 170 1234567 call", "call (0170) 123-4567 or 49").unwrap(),
+            "[call] ([0170) 123-4567] or 49"
+        );
+        assert_eq!(shown("1234567", "1234567 👍🏽 0170-1234567").unwrap(), "[1234567] 👍🏽 [0170-1234567]");
     }
 
     #[test]

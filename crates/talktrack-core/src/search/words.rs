@@ -2,11 +2,15 @@
 
 use std::ops::Range;
 
-use unicode_normalization::UnicodeNormalization as _;
-use unicode_normalization::char::is_combining_mark;
+use crate::search::NUMBER;
+use crate::search::fold::{CharClass, fold_word};
+use crate::search::numbers::{DigitGroup, DigitRun, find_runs};
 
 /// The most words of a text that are indexed. The limit keeps one message from holding up all others.
 pub const MAX_WORDS: usize = 10_000;
+
+/// The most numbers with punctuation of a text that are indexed.
+const MAX_NUMBERS: usize = 1_000;
 
 /// The most bytes of a word that are compared. Longer words are often encoded data.
 const MAX_WORD_BYTES: usize = 64;
@@ -16,6 +20,8 @@ const MAX_WORD_BYTES: usize = 64;
 pub struct Words {
     folded: String,
     spans: Vec<WordSpan>,
+    /// Numbers, which are also among the words group by group.
+    numbers: Vec<NumberSpan>,
 }
 
 #[derive(Debug)]
@@ -26,15 +32,11 @@ struct WordSpan {
     is_lone: bool,
 }
 
-/// The role of a character in a word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum CharClass {
-    Letter,
-    /// A letter of a script that writes no spaces between words.
-    Spaceless,
-    /// A mark that belongs to the letter before it.
-    Mark,
-    Other,
+#[derive(Debug)]
+struct NumberSpan {
+    /// The marker and the digits, last one first.
+    folded: Range<usize>,
+    text: Range<usize>,
 }
 
 impl Words {
@@ -55,12 +57,29 @@ impl Words {
                 words.push(text, unit, false);
             }
         }
+        words.add_numbers(text);
         words
+    }
+
+    fn add_numbers(&mut self, text: &str) {
+        let numbers = self.digit_runs(text).iter().flat_map(DigitRun::numbers).collect::<Vec<_>>();
+        for number in numbers.into_iter().take(MAX_NUMBERS) {
+            let from = self.folded.len();
+            self.folded.push(NUMBER);
+            self.folded.push_str(&number.reversed);
+            self.numbers.push(NumberSpan { folded: from..self.folded.len(), text: number.place });
+        }
+    }
+
+    /// Returns the groups of digits with only punctuation between them. The text must be the one that was split.
+    pub(super) fn digit_runs(&self, text: &str) -> Vec<DigitRun<'_>> {
+        let groups = (0..self.len()).map(|at| DigitGroup { digits: self.word(at), place: self.span(at) });
+        find_runs(text, groups.filter(|group| group.digits.bytes().all(|byte| byte.is_ascii_digit())))
     }
 
     fn push(&mut self, text: &str, place: Range<usize>, is_lone: bool) {
         let from = self.folded.len();
-        fold(&text[place.clone()], &mut self.folded);
+        fold_word(&text[place.clone()], &mut self.folded);
         let mut end = (from + MAX_WORD_BYTES).min(self.folded.len());
         while !self.folded.is_char_boundary(end) {
             end -= 1;
@@ -100,60 +119,38 @@ impl Words {
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         (0..self.len()).map(|at| self.word(at))
     }
+
+    /// Returns what an index contains of the text: the words in order, then the numbers. These begin with [`NUMBER`].
+    pub fn terms(&self) -> impl Iterator<Item = &str> {
+        self.iter().chain(self.numbers.iter().map(|number| &self.folded[number.folded.clone()]))
+    }
+
+    /// Returns the numbers, with their last digits first, and their places in the text, in bytes.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = (&str, Range<usize>)> {
+        let digits =
+            |number: &NumberSpan| &self.folded[number.folded.start + NUMBER.len_utf8()..number.folded.end];
+        self.numbers.iter().map(move |number| (digits(number), number.text.clone()))
+    }
 }
 
 /// Returns the next word at or after this place, or the next letter of a script without spaces.
 fn next_unit(text: &str, from: usize) -> Option<(CharClass, Range<usize>)> {
-    let mut characters = text[from..].char_indices().map(|(at, character)| (from + at, classify(character)));
-    let is_letter = |class| matches!(class, CharClass::Letter | CharClass::Spaceless);
-    let (start, kind) = characters.by_ref().find(|(_, class)| is_letter(*class))?;
-    let goes_on =
-        |next: CharClass| next == CharClass::Mark || (kind == CharClass::Letter && next == CharClass::Letter);
+    let mut characters =
+        text[from..].char_indices().map(|(at, character)| (from + at, CharClass::of(character)));
+    let (start, kind) =
+        characters.by_ref().find(|(_, class)| !matches!(class, CharClass::Mark | CharClass::Other))?;
+    let mut flag_letters = 1;
+    let mut goes_on = |next: CharClass| match next {
+        CharClass::Mark => true,
+        CharClass::Letter => kind == CharClass::Letter,
+        CharClass::FlagLetter if kind == CharClass::FlagLetter => {
+            flag_letters += 1;
+            flag_letters <= 2
+        }
+        _ => false,
+    };
     let end = characters.find(|(_, next)| !goes_on(*next)).map_or(text.len(), |(end, _)| end);
     Some((kind, start..end))
-}
-
-fn classify(character: char) -> CharClass {
-    match character {
-        _ if character.is_ascii_alphanumeric() => CharClass::Letter,
-        _ if character.is_ascii() => CharClass::Other,
-        // The voicing marks of half-width Kana are letters only according to Unicode.
-        _ if is_combining_mark(character) || matches!(character, '\u{ff9e}' | '\u{ff9f}') => CharClass::Mark,
-        _ if !character.is_alphanumeric() => CharClass::Other,
-        // Thai to Myanmar; Hangul, including half-width; Khmer; Kana and Han, with their extensions.
-        '\u{0e00}'..='\u{0eff}'
-        | '\u{1000}'..='\u{11ff}'
-        | '\u{1780}'..='\u{17ff}'
-        | '\u{2e80}'..='\u{d7ff}'
-        | '\u{f900}'..='\u{faff}'
-        | '\u{ff66}'..='\u{ffdc}'
-        | '\u{1b000}'..='\u{1b16f}'
-        | '\u{20000}'..='\u{3ffff}' => CharClass::Spaceless,
-        _ => CharClass::Letter,
-    }
-}
-
-/// Folds a word: lower case, without accents, and with one spelling for equivalent characters.
-fn fold(word: &str, into: &mut String) {
-    if word.is_ascii() {
-        into.extend(word.chars().map(|letter| letter.to_ascii_lowercase()));
-        return;
-    }
-    let letters = word.nfkd().flat_map(char::to_lowercase).filter(|letter| !is_accent(*letter)).nfc();
-    for letter in letters.filter(|letter| letter.is_alphanumeric() || is_combining_mark(*letter)) {
-        match letter {
-            'ß' => into.push_str("ss"),
-            // Greek uses another sigma at the end of a word.
-            'ς' => into.push('σ'),
-            letter => into.push(letter),
-        }
-    }
-}
-
-/// True for marks above and below letters in Latin, Greek, Cyrillic, Hebrew and Arabic, which writers often
-/// omit.
-fn is_accent(character: char) -> bool {
-    matches!(character, '\u{0300}'..='\u{036f}' | '\u{0591}'..='\u{05c7}' | '\u{064b}'..='\u{065f}' | '\u{0670}' | '\u{0640}')
 }
 
 #[cfg(test)]
@@ -175,7 +172,7 @@ mod tests {
             ["apfel", "strasse", "ca", "full", "ελλασ", "еж", "izmir"]
         );
         assert_eq!(split_words("e\u{301}te\u{301} été हिन्दी"), ["ete", "ete", "हिन्दी"]);
-        assert_eq!(split_words(" \u{e000}…🎉\0"), [] as [&str; 0]);
+        assert_eq!(split_words(" \u{e000}…€\0"), [] as [&str; 0]);
     }
 
     #[test]
@@ -183,6 +180,46 @@ mod tests {
         assert_eq!(split_words("東京都はABC、京"), ["東京", "京都", "都は", "は", "abc", "京"]);
         assert_eq!(split_words("한국어 ที่ดี"), ["한국", "국어", "어", "ที่ดี", "ดี"]);
         assert_eq!(split_words("ｶﾞｷﾞ"), ["ガギ", "ギ"]);
+    }
+
+    #[test]
+    fn digits_are_words_in_scripts_without_spaces_too() {
+        assert_eq!(split_words("โทร๑๒๓ครับ"), ["โท", "ทร", "ร", "123", "คร\u{e31}", "ร\u{e31}บ", "บ"]);
+    }
+
+    #[test]
+    fn an_emoji_is_a_word_in_each_of_its_variants() {
+        assert_eq!(split_words("great🎉🎉!👍🏽 ❤\u{fe0f}"), ["great", "🎉", "🎉", "👍", "❤"]);
+        assert_eq!(
+            split_words("👩🏽\u{200d}🔬 🤷\u{200d}♀\u{fe0f} 1\u{fe0f}\u{20e3}"),
+            ["👩", "🔬", "🤷", "♀", "1"]
+        );
+        assert_eq!(split_words("🇩🇪🇦🇹 🇩"), ["🇩🇪", "🇦🇹", "🇩"]);
+        assert_eq!(split_words("🏴\u{e0067}\u{e007f} ™"), ["🏴", "tm"]);
+    }
+
+    #[test]
+    fn numbers_with_punctuation_are_terms_after_the_words() {
+        let numbers = |text: &str| {
+            let words = Words::split(text);
+            let reverse = |digits: &str| digits.chars().rev().collect::<String>();
+            words
+                .numbers()
+                .map(|(digits, place)| (reverse(digits), text[place].to_owned()))
+                .collect::<Vec<_>>()
+        };
+        let found = |digits: &str, text: &str| (digits.to_owned(), text.to_owned());
+        assert_eq!(
+            numbers("call +49 (170) 123-45.67!").last(),
+            Some(&found("491701234567", "49 (170) 123-45.67"))
+        );
+        assert!(numbers("+44 (0)20 7946 0958").contains(&found("442079460958", "44 (0)20 7946 0958")));
+        assert_eq!(numbers("٠١٧٠ ١٢٣٤٥٦٧"), [found("1701234567", "٠١٧٠ ١٢٣٤٥٦٧")]);
+        for text in ["", "12-34", "1, 2, 3, 4, 5, 6, 7", "10:20:30:40", "a1234567", "0000000"] {
+            assert_eq!(numbers(text), [], "{text}");
+        }
+        let words = Words::split("1234567");
+        assert_eq!(words.terms().collect::<Vec<_>>(), ["1234567", "\u{e002}7654321"]);
     }
 
     #[test]

@@ -192,6 +192,10 @@ pub(super) const TABLES: [Table; 10] = [
             Column::new("place", "bigint").required().note("the message's seq, or its time if it has none"),
             Column::new("revision", "integer").required().note("the revision that the words are from"),
             Column::new("words", "tsvector").required(),
+            Column::new("folding", "smallint")
+                .required()
+                .default("0")
+                .note("the version of the rules by which texts become words"),
         ],
     },
     Table {

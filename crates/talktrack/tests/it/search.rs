@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
-use talktrack::search::{MAX_WORDS, SearchFilter};
+use talktrack::search::{FOLDING, MAX_WORDS, SearchFilter};
 use talktrack::{Message, NewSession, Options, Role, SessionId, Tracker, UserId};
 use talktrack_testkit::PATIENCE;
 use tempfile::TempDir;
@@ -105,6 +105,25 @@ async fn an_index_of_another_time_is_made_anew() {
     finds(&tracker, "needle", 1).await;
     say(&tracker, &["hay", "a pin in hay"]).await;
     finds(&tracker, "pin", 1).await;
+    finds(&tracker, "needle", 1).await;
+    close(tracker).await;
+}
+
+/// The rules by which texts become words are a part of the layout of the index.
+#[tokio::test]
+async fn an_index_that_was_made_by_older_rules_is_made_anew() {
+    let dir = dir();
+    let tracker = open(&dir);
+    say(&tracker, &["a needle", "hay"]).await;
+    finds(&tracker, "needle", 1).await;
+    close(tracker).await;
+    let index = Connection::open(index_of(dir.path())).unwrap();
+    let version: i16 = index.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+    assert_eq!(version, FOLDING);
+    index.execute_batch("INSERT OR REPLACE INTO texts (rowid, words) VALUES (1, 'n-e-e-d-l-e')").unwrap();
+    index.pragma_update(None, "user_version", FOLDING - 1).unwrap();
+    drop(index);
+    let tracker = open(&dir);
     finds(&tracker, "needle", 1).await;
     close(tracker).await;
 }

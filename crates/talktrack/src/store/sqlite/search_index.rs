@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use talktrack_core::clock::Seq;
 
 use rusqlite::{Connection, Transaction, params};
-use talktrack_core::search::{SESSION, USER, Words};
+use talktrack_core::search::{FOLDING, SESSION, USER, Words};
 
 use crate::local::tables::messages::search::MessageText;
 use crate::store::sqlite::derived::DerivedFile;
@@ -18,10 +18,10 @@ use crate::store::sqlite::derived::DerivedFile;
 const CLEANED_PAGES: i64 = 200;
 
 /// The `ascii` tokenizer treats every letter outside ASCII as part of a word, so it leaves the words as
-/// they are given. The layout number increases whenever the same text gives different words.
+/// they are given.
 const FILE: DerivedFile = DerivedFile {
     name: "search",
-    layout: 2,
+    layout: FOLDING as i64,
     schema: "
 CREATE VIRTUAL TABLE texts USING fts5(words, content='', contentless_delete=1, tokenize='ascii');
 CREATE TABLE state (one integer PRIMARY KEY CHECK (one = 1), row integer NOT NULL, change integer NOT NULL,
@@ -114,7 +114,7 @@ impl IndexTransaction<'_> {
             words.extend(digits(&text.user_id));
             words.extend([' ', SESSION]);
             words.extend(digits(&text.session_id));
-            for word in Words::split(&text.content).iter() {
+            for word in Words::split(&text.content).terms() {
                 words.push(' ');
                 words.push_str(word);
             }

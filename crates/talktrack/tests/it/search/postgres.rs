@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use talktrack::search::SearchFilter;
+use talktrack::search::{FOLDING, SearchFilter};
 use talktrack::store::postgres::PostgresStore;
 use talktrack::store::{Projection, Rows as _, Step, Store};
 use talktrack::{Message, MessageId, Role, SessionId};
@@ -130,6 +130,40 @@ async fn what_is_stored_while_the_index_cannot_be_written_counts_as_lag_and_is_f
     database.psql("ALTER TABLE conversation_search_elsewhere RENAME TO conversation_search");
     indexed.indexer.step().await.expect("a step");
     assert_eq!((indexed.indexer.known_lag(), indexed.finds("needle").await), (0, 3));
+}
+
+#[tokio::test]
+async fn what_was_indexed_by_older_rules_is_indexed_anew_and_found_meanwhile() {
+    let database = migrated().await;
+    let mut before = Indexed::at(&database);
+    before.node.start(SESSION).await;
+    before.node.say_all(SESSION, (0..1_200).map(|number| format!("hay {number}, Łódź"))).await;
+    before.node.settled().await;
+    before.caught_up().await;
+    let folding = format!(
+        "SELECT string_agg(DISTINCT folding::text, ' ') || ' ' || count(*) FROM conversation_search WHERE folding <= {FOLDING}"
+    );
+    assert_eq!(database.psql(&folding), format!("{FOLDING} 1200"));
+    // A node of an older version knows no column `folding`. One of a newer version has indexed a row too.
+    database.psql(
+        "UPDATE conversation_search SET folding = 0, words = replace(words::text, 'lodz', 'łodz')::tsvector",
+    );
+    database.psql(&format!(
+        "UPDATE conversation_search SET folding = {FOLDING} + 1, words = $$'newer'$$ \
+         WHERE message_id = (SELECT id FROM conversation_messages WHERE content LIKE 'hay 7,%')"
+    ));
+    let mut indexed = Indexed::at(&database);
+    assert_eq!((indexed.finds("lodz").await, indexed.finds("hay").await), (0, 1_000));
+    while indexed.indexer.step().await.expect("a step") != Step::UpToDate {
+        assert_eq!(indexed.finds("hay").await, 1_000, "the old words are found until the new ones are there");
+    }
+    assert_eq!(database.psql(&folding), format!("{FOLDING} 1199"));
+    assert_eq!(database.psql("SELECT count(*) FROM conversation_search WHERE words @@ 'lodz'"), "1199");
+    assert_eq!(
+        database.psql("SELECT count(*) FROM conversation_search WHERE words @@ 'newer'"),
+        "1",
+        "newer rules win"
+    );
 }
 
 #[tokio::test]
