@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use tokio_postgres::{Client, Config, Error};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::connect::{Address, CONNECT_DEADLINE, ConnectError};
+use crate::connect::{Address, ConnectError};
 use crate::failure::Failure;
 use crate::identity::{self, ExpectedStore};
 use crate::prefer;
@@ -44,8 +44,8 @@ impl Connections {
         let pool = Pool::builder(manager)
             .max_size(size)
             .runtime(Runtime::Tokio1)
-            .create_timeout(Some(CONNECT_DEADLINE))
-            .wait_timeout(Some(CONNECT_DEADLINE))
+            .create_timeout(Some(address.connect_deadline()))
+            .wait_timeout(Some(address.connect_deadline()))
             .post_create(identity::check_identity(expected, address))
             .build();
         let pool = pool.map_err(|error| ConnectError::Tls(error.to_string()))?;

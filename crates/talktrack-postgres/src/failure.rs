@@ -9,6 +9,7 @@ use talktrack_core::store::{ErrorClass, StoreError};
 use tokio_postgres::error::{DbError, SqlState};
 
 use crate::cleartext::CleartextAsked;
+use crate::prefer::{NO_CHANNEL_BINDING, lacks_channel_binding};
 use crate::schema::Difference;
 use crate::sqlstate::class_of;
 
@@ -139,6 +140,13 @@ impl Failure {
         Self { is_outcome_unknown: false, ..self }
     }
 
+    /// Says that no row is the cause: the connection could not be opened, for example because `options` of the
+    /// connection string has an invalid value.
+    fn of_no_row(self) -> Self {
+        let class = if self.class == ErrorClass::Data { ErrorClass::Systemic } else { self.class };
+        Self { class, ..self }
+    }
+
     /// True if records may have been written despite the failure.
     pub(super) fn is_outcome_unknown(&self) -> bool {
         self.is_outcome_unknown
@@ -161,6 +169,9 @@ impl From<tokio_postgres::Error> for Failure {
             return Self::systemic(asked.to_string());
         }
         let of_the_network = cause.is_some_and(|cause| cause.is::<std::io::Error>());
+        if lacks_channel_binding(&error) {
+            return Self::systemic(NO_CHANNEL_BINDING.to_owned());
+        }
         let message = cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"));
         // A failure on this side before sending, or an unreadable answer, has no rule of its own: it counts
         // as systemic.
@@ -182,7 +193,7 @@ impl From<PoolError> for Failure {
     fn from(error: PoolError) -> Self {
         match error {
             PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)) => {
-                Self::from(error).before_anything()
+                Self::from(error).of_no_row().before_anything()
             }
             PoolError::PostCreateHook(HookError::Message(message)) => {
                 Self::systemic(message.into_owned()).before_anything()
@@ -222,7 +233,15 @@ fn describe(answer: &DbError) -> String {
         _ => String::new(),
     };
     let what_to_do = match code.code() {
-        "28P01" | "28000" => "; check user and password in database_url",
+        "28P01" => "; check user and password in database_url",
+        "28000" if is_about_encryption(answer.message()) => {
+            "; the server admits this user only over TLS: use sslmode=require or stronger in database_url"
+        }
+        "28000" if answer.message().contains("pg_hba.conf") => {
+            "; the server's pg_hba.conf does not admit this user from this address: check user, database and sslmode in \
+             database_url"
+        }
+        "28000" => "; check the user in database_url",
         "3D000" => "; check the database's name in database_url",
         "42501" if answer.message().contains("row-level security") => {
             "; the user of database_url needs a policy of its own, or to own the tables (docs/supabase.md)"
@@ -234,6 +253,12 @@ fn describe(answer: &DbError) -> String {
         _ => "",
     };
     format!("{said}{place} (SQLSTATE {}){what_to_do}", code.code())
+}
+
+/// True if pg_hba.conf refuses the connection because it is not encrypted. Versions before 14 say `SSL off`.
+fn is_about_encryption(message: &str) -> bool {
+    message.contains("pg_hba.conf")
+        && ["no encryption", "SSL off"].iter().any(|words| message.ends_with(words))
 }
 
 /// Removes values from the message. In the SQLSTATE classes for values, PostgreSQL quotes a bad value after

@@ -32,9 +32,15 @@ mod failure;
 mod sqlstate;
 pub mod schema;
 mod connect;
+mod parameters;
+mod hosts;
+mod security;
+mod connection_string;
+mod parameter_names;
 mod tls;
 mod prefer;
 mod cleartext;
 
-pub use connect::{Address, ConnectError, Connection, InvalidAddress};
+pub use connect::{Address, ConnectError, Connection};
+pub use connection_string::InvalidAddress;
 pub use store::PostgresStore;

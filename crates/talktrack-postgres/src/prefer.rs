@@ -19,6 +19,22 @@ use crate::cleartext::NoCleartext;
 /// The driver's message for a server without TLS if encryption is required.
 const WITHOUT_TLS: &str = "server does not support TLS";
 
+/// Fails if the server allows writes.
+const EXPECT_READ_ONLY: &str = "DO $$ BEGIN IF current_setting('transaction_read_only') = 'off' THEN \
+    RAISE 'target_session_attrs: the database is not read-only' USING ERRCODE = '55000'; END IF; END $$";
+
+/// The driver's message if `channel_binding=require` is not met. It counts it as a failed authentication.
+const UNBOUND: &str = "server did not use channel binding";
+
+/// What to do about a server without channel binding.
+pub(super) const NO_CHANNEL_BINDING: &str = "the server did not use channel binding, which channel_binding=require in \
+    database_url asks for: let the server ask for the password by scram-sha-256 over TLS, or remove the parameter";
+
+/// True if the server did not use channel binding although the connection string requires it.
+pub(super) fn lacks_channel_binding(error: &Error) -> bool {
+    std::error::Error::source(error).is_some_and(|cause| cause.to_string() == UNBOUND)
+}
+
 /// Opens a connection, and drives it in a task of its own.
 ///
 /// # Errors
@@ -94,9 +110,13 @@ async fn start_connection(stream: TcpStream, config: &Config) -> Result<(Client,
     let stream = NoCleartext::new(stream);
     let (client, connection): (Client, Connection<_, NoTlsStream>) = plain.connect_raw(stream, NoTls).await?;
     let driver = tokio::spawn(drive(connection));
-    if config.get_target_session_attrs() == TargetSessionAttrs::ReadWrite {
+    match config.get_target_session_attrs() {
         // Fails on a standby, with PostgreSQL's own message.
-        client.batch_execute("BEGIN; SET TRANSACTION READ WRITE; COMMIT").await?;
+        TargetSessionAttrs::ReadWrite => {
+            client.batch_execute("BEGIN; SET TRANSACTION READ WRITE; COMMIT").await?;
+        }
+        TargetSessionAttrs::ReadOnly => client.batch_execute(EXPECT_READ_ONLY).await?,
+        _ => {}
     }
     Ok((client, driver))
 }

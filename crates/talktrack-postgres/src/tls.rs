@@ -1,6 +1,6 @@
 //! TLS connections to the database, with the certificate checks that libpq's `sslmode` asks for.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
@@ -8,13 +8,57 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ALL_VERSIONS, SupportedProtocolVersion, version};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+/// The protocol's name in the handshake, which a server demands if TLS is not negotiated first.
+const ALPN: &[u8] = b"postgresql";
+
+/// How a connection is encrypted, and what is verified.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct TlsOptions {
+    pub(super) trust: Trust,
+    pub(super) roots: Roots,
+    pub(super) versions: Versions,
+    /// True if the handshake names the host.
+    pub(super) has_sni: bool,
+    /// True if the connection begins with the handshake.
+    pub(super) is_direct: bool,
+}
+
+/// The root certificates to trust.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) enum Roots {
+    #[default]
+    System,
+    File(PathBuf),
+}
+
+/// The versions of TLS to speak.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Versions {
+    #[default]
+    All,
+    UpTo12,
+    From13,
+}
+
+impl Versions {
+    fn supported(self) -> Vec<&'static SupportedProtocolVersion> {
+        match self {
+            Self::All => ALL_VERSIONS.to_vec(),
+            Self::UpTo12 => vec![&version::TLS12],
+            Self::From13 => vec![&version::TLS13],
+        }
+    }
+}
+
 /// What the server's certificate must prove.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Trust {
     /// Nothing: the connection is encrypted against listeners only, as with `sslmode=require`.
+    #[default]
     Anyone,
     /// A chain to a trusted root (`verify-ca`).
     Chain,
@@ -22,32 +66,39 @@ pub(super) enum Trust {
     ChainAndName,
 }
 
-/// Creates TLS connections that verify `trust`. Without a file of root certificates, those of the system
-/// are used.
-pub(super) fn build_connector(trust: Trust, root_cert: Option<&Path>) -> Result<MakeRustlsConnect, String> {
+/// Creates TLS connections. Reads the root certificates.
+///
+/// # Errors
+/// Says which certificates cannot be read.
+pub(super) fn build_connector(options: &TlsOptions) -> Result<MakeRustlsConnect, String> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(&options.versions.supported())
         .map_err(|error| error.to_string())?;
     let lenient = |chain| Arc::new(LenientVerifier { provider: Arc::clone(&provider), chain });
-    let config = match trust {
-        Trust::ChainAndName => builder.with_root_certificates(load_roots(root_cert)?),
+    let mut config = match options.trust {
+        Trust::ChainAndName => builder.with_root_certificates(load_roots(&options.roots)?),
         Trust::Chain => {
-            let roots = Arc::new(load_roots(root_cert)?);
+            let roots = Arc::new(load_roots(&options.roots)?);
             let chain = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider)).build();
             let chain = chain.map_err(|error| error.to_string())?;
             builder.dangerous().with_custom_certificate_verifier(lenient(Some(chain)))
         }
         Trust::Anyone => builder.dangerous().with_custom_certificate_verifier(lenient(None)),
-    };
-    Ok(MakeRustlsConnect::new(config.with_no_client_auth()))
+    }
+    .with_no_client_auth();
+    config.enable_sni = options.has_sni;
+    if options.is_direct {
+        config.alpn_protocols = vec![ALPN.to_vec()];
+    }
+    Ok(MakeRustlsConnect::new(config))
 }
 
-fn load_roots(file: Option<&Path>) -> Result<RootCertStore, String> {
+fn load_roots(roots_of: &Roots) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
-    let certificates = match file {
-        Some(path) => load_certificates(path)?,
-        None => rustls_native_certs::load_native_certs().certs,
+    let certificates = match roots_of {
+        Roots::File(path) => load_certificates(path)?,
+        Roots::System => rustls_native_certs::load_native_certs().certs,
     };
     roots.add_parsable_certificates(certificates);
     if roots.is_empty() {

@@ -49,6 +49,7 @@ const OTHER_DESCRIPTORS: u64 = 64;
 pub(crate) async fn serve(config: Config) -> Result<ExitCode, Failure> {
     let mut signals = Signals::listen()?;
     let telemetry = Telemetry::start(&config)?;
+    config.warnings().for_each(|warning| tracing::warn!("{warning}"));
     raise_descriptor_limit(&config);
     check_keys(&config)?;
     let tracker = store::open_tracker(&config, config.options())?;

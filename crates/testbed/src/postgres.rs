@@ -83,6 +83,11 @@ impl Postgres {
         self.port
     }
 
+    /// Returns the directory of its Unix socket.
+    pub fn socket_dir(&self) -> &Path {
+        self.scratch.path()
+    }
+
     /// Returns the certificate of the authority that signed the server's certificate, for `sslrootcert`.
     pub fn ca_file(&self) -> &Path {
         &self.ca_file

@@ -2,13 +2,14 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Once;
 
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, value_parser};
 
-use super::Config;
 use super::identity::KeySettings;
 use super::layers::{DEFAULTS, Layers};
 use super::settings::{SETTINGS, Setting};
+use super::{Config, Database};
 use crate::error::Failure;
 
 /// All settings, for `talktrack serve`.
@@ -63,12 +64,32 @@ pub(crate) struct DataLocation(SettingFlags);
 impl DataLocation {
     const KEYS: &[&str] = &["data_dir", "database_url"];
 
-    /// Reads the settings. These flags override all other layers.
+    /// Reads the settings. These flags override all other layers. The first call of a process writes the warnings about
+    /// them to stderr.
     ///
     /// # Errors
     /// Names the first unknown or invalid setting.
     pub(crate) fn load(&self) -> Result<Config, Failure> {
-        self.0.load()
+        static WARNED: Once = Once::new();
+        let config = self.0.load()?;
+        WARNED.call_once(|| {
+            for warning in config.warnings() {
+                eprintln!("talktrack: {warning}");
+            }
+        });
+        Ok(config)
+    }
+}
+
+impl Config {
+    /// Returns a line for each part of a setting that has no effect, such as a parameter of `database_url` that talktrack
+    /// does not know. The lines contain no secrets.
+    pub(crate) fn warnings(&self) -> impl Iterator<Item = String> {
+        let address = match &self.database {
+            Database::File(_) => None,
+            Database::Postgres(address) => Some(address),
+        };
+        address.into_iter().flat_map(|address| address.warnings()).map(|line| format!("database_url: {line}"))
     }
 }
 

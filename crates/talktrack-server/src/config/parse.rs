@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use axum::http::Uri;
-use talktrack::store::postgres::InvalidAddress;
+use talktrack::store::postgres::{Address, InvalidAddress};
 use tracing::level_filters::LevelFilter;
 
 use super::{Database, LogFormat};
@@ -93,10 +93,10 @@ pub(super) fn database(text: &str) -> Result<Database, String> {
     if text.is_empty() {
         return Ok(Database::File(None));
     }
-    let (scheme, rest) = text.split_once(':').unwrap_or((text, ""));
-    let scheme = scheme.to_ascii_lowercase();
-    if scheme == "postgres" || scheme == "postgresql" {
-        let address = format!("{scheme}:{rest}").parse().map(Box::new);
+    // A secret or a file often ends with a newline.
+    let text = text.trim();
+    if Address::is_meant_by(text) {
+        let address = text.parse().map(Box::new);
         return address.map(Database::Postgres).map_err(|error: InvalidAddress| error.to_string());
     }
     match text.strip_prefix("sqlite://").or_else(|| text.strip_prefix("sqlite:")) {

@@ -23,6 +23,7 @@ mod bad_peers;
 mod pressure;
 mod limits;
 mod settings;
+mod connection_strings;
 mod schema;
 mod shutdown;
 mod ops;

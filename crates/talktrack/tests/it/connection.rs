@@ -179,7 +179,7 @@ fn strings_that_cannot_be_used_are_explained_without_the_password() {
             "it should look like postgres://USER:PASSWORD@HOST:5432/DATABASE",
         ),
         ("postgres://u:secret@h:port/db", "invalid value for option `port`"),
-        ("postgres://u:secret@h/db?schema=public", "unknown option `schema`"),
+        ("postgres://u:secret@h/db?schema=tenant", "the parameter schema names another schema than public"),
         ("postgres://u:secret@h/db?sslmode=sometimes", "an sslmode that is none of disable, prefer, require"),
         ("postgres://u:p@secret@h/db", "more than one @"),
         (

@@ -37,6 +37,10 @@ mod odd_rows;
 #[cfg(feature = "postgres")]
 mod connection;
 #[cfg(feature = "postgres")]
+mod connection_strings;
+#[cfg(feature = "postgres")]
+mod refused_parameters;
+#[cfg(feature = "postgres")]
 mod schema;
 #[cfg(feature = "postgres")]
 mod rls;
