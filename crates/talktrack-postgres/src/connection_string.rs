@@ -42,6 +42,15 @@ pub(super) struct Parameter {
     /// The name as it was written.
     pub(super) name: String,
     pub(super) value: Vec<u8>,
+    /// False if the name may be a part of the password before it.
+    is_name_certain: bool,
+}
+
+impl Parameter {
+    /// Returns the name for messages, unless it may be a part of the password.
+    pub(super) fn shown_name(&self) -> &str {
+        if self.is_name_certain { &self.name } else { "after the password" }
+    }
 }
 
 /// The parts of a connection string.
@@ -58,7 +67,11 @@ impl Parts {
         if value.contains(&0) {
             return Err(InvalidAddress::unreadable("there is a NUL in it"));
         }
-        self.parameters.push(Parameter { name: name.to_owned(), value });
+        // An unencoded & or quote ends the password too early.
+        let follows_password =
+            self.parameters.last().is_some_and(|last| is_password(&last.name) || !last.is_name_certain);
+        let is_name_certain = is_known(name) || !follows_password;
+        self.parameters.push(Parameter { name: name.to_owned(), value, is_name_certain });
         Ok(())
     }
 }
@@ -195,7 +208,10 @@ fn split_pairs(text: &str) -> Result<Parts, InvalidAddress> {
         let value = value.trim_start();
         let quoted = value.strip_prefix('\'');
         let (value, after) = quoted.map_or_else(|| Ok(take_bare(value)), take_quoted)?;
-        follows_bare_password = name == "password" && quoted.is_none();
+        if !after.is_empty() && !after.starts_with(char::is_whitespace) {
+            return Err(InvalidAddress::unreadable("there is no space after a closing quote"));
+        }
+        follows_bare_password = is_password(name) && quoted.is_none();
         parts.push(name, value.into_bytes())?;
         rest = after.trim_start();
     }
@@ -236,4 +252,8 @@ fn decode(text: &str) -> Vec<u8> {
 
 fn decode_text(text: &str) -> String {
     percent_decode_str(text).decode_utf8_lossy().into_owned()
+}
+
+fn is_password(name: &str) -> bool {
+    name.eq_ignore_ascii_case("password")
 }

@@ -59,8 +59,8 @@ struct Draft {
 
 impl Draft {
     fn set(&mut self, parameter: &Parameter) -> Result<(), InvalidAddress> {
-        let written = &parameter.name;
-        let name = canonical_name(written);
+        let shown = parameter.shown_name();
+        let name = canonical_name(&parameter.name);
         let treatment = treatment_of(&name);
         let is_known = treatment != Treatment::Unknown;
         // An empty value is none, as for libpq. An empty `ssl` is a switch.
@@ -72,12 +72,12 @@ impl Draft {
             Treatment::Security => self.security.set(&name, &text_of(parameter)?)?,
             Treatment::Refused(reason) => {
                 return Err(InvalidAddress(format!(
-                    "the parameter {written} cannot be honoured: {reason}; remove it"
+                    "the parameter {shown} cannot be honoured: {reason}; remove it"
                 )));
             }
             Treatment::OfOthers => {}
-            Treatment::WithoutEffect(reason) => self.warn(written, reason),
-            Treatment::Unknown => self.warn(written, "talktrack does not know it"),
+            Treatment::WithoutEffect(reason) => self.warn(shown, reason),
+            Treatment::Unknown => self.warn(shown, "talktrack does not know it"),
         }
         Ok(())
     }

@@ -251,6 +251,23 @@ async fn a_password_is_never_sent_in_the_clear_to_another_machine() {
     drop(store);
 }
 
+/// Without TLS the connection is opened here and not by the driver.
+#[tokio::test]
+async fn a_server_without_tls_is_asked_whether_it_allows_writes_too() {
+    let Some((cluster, proxy)) = over_a_network() else { return };
+    let database = cluster.database();
+    let url = database.url_of(&format!("keyed:{KEYED_PASSWORD}"), proxy.address());
+    let read_only = "options=-c%20default_transaction_read_only%3Don";
+    for (parameters, is_taken) in [
+        ("target_session_attrs=primary".to_owned(), true),
+        ("target_session_attrs=standby".to_owned(), false),
+        (format!("target_session_attrs=read-only&{read_only}"), true),
+    ] {
+        let connected = address(&format!("{url}?{parameters}")).connect().await;
+        assert_eq!(connected.is_ok(), is_taken, "{parameters}");
+    }
+}
+
 #[tokio::test]
 async fn a_store_that_is_not_encrypted_and_asks_by_scram_takes_messages_over_a_network() {
     let Some((cluster, proxy)) = over_a_network() else { return };

@@ -2,6 +2,8 @@
 
 use talktrack::store::postgres::Address;
 
+use crate::properties::{draws, hold};
+
 const URL: &str = "postgres://u:secret@h/db";
 
 fn refused(text: &str) -> String {
@@ -127,6 +129,7 @@ fn other_parameters_without_effect_are_warned_of_by_name_and_once() {
         ("krbsrvname=postgres", &["krbsrvname"]),
         ("jit=off&timezone=secret&jit=on", &["jit", "timezone"]),
         ("sslmode=prefer&sslrootcert=ca.pem", &["sslrootcert"]),
+        ("password=my&word=1&user=u&jit=off", &["after the password", "jit"]),
         ("pgbouncer=true&connection_limit=1&pool_timeout=0&supa=base-pooler.x&pgbouncer", &[]),
     ] {
         let address: Address = format!("{URL}?{parameters}").parse().unwrap();
@@ -154,6 +157,7 @@ fn a_password_in_a_string_that_is_misread_is_shown_nowhere() {
         "host=h user=u password=my secret",
         "host=h user=u password=my secret=1 dbname=db",
         "host=h user=u password='my secret",
+        "host=h user=u password='my'secret=1",
         "host=h password=secret port=x",
         "mysql://u:secret@h/db",
         "secret",
@@ -165,6 +169,8 @@ fn a_password_in_a_string_that_is_misread_is_shown_nowhere() {
         "postgres://u:secret@h1,h2:5433/db?password=secret",
         "postgres://h/db?user=me@tenant&password=secret@1",
         "postgres://u:pa?secret/word@h/db",
+        "postgres://h/db?password=my&secret=1&secret2=1&sslmode=require",
+        "host=h password='my' secret=1 dbname=db",
         "postgres://u:secret%0A@[::1]:5433/db",
         "\n host=h password = 'se\\'cret' dbname=db ",
     ] {
@@ -175,4 +181,29 @@ fn a_password_in_a_string_that_is_misread_is_shown_nowhere() {
     }
     let address: Address = "postgres://h:5433/db?user=me@tenant&password=p@ss".parse().unwrap();
     assert_eq!((address.user(), address.to_string().as_str()), ("me@tenant", "postgres://h:5433/db"));
+}
+
+/// People forget to encode a password, and then a part of it is taken for a host, a database or a parameter.
+#[test]
+fn a_password_of_any_characters_is_shown_nowhere_encoded_or_not() {
+    let around = "[a-z1-9?@/#&=:% '\"\\\\,;.+\\[\\]-]{0,10}";
+    hold("strings with odd passwords", draws(2_000, 100_000), &(around, around), |(before, after)| {
+        let password = format!("{before}hunter2{after}");
+        for text in [
+            format!("postgres://u:{password}@h/db"),
+            format!("postgresql+asyncpg://u:{password}@h:5432,h2/db?sslmode=require&jit=off"),
+            format!("postgres://h/db?user=u&password={password}&sslmode=require"),
+            format!("host=h user=u dbname=db password={password}"),
+            format!("host=h password='{password}' user=u dbname=db"),
+        ] {
+            let told = match text.parse::<Address>() {
+                Ok(address) => format!("{address} {address:?} {:?}", address.warnings()),
+                Err(error) => format!("{error} {error:?}"),
+            };
+            if told.contains("hunter2") {
+                return Err(format!("{text}: {told}"));
+            }
+        }
+        Ok(())
+    });
 }
