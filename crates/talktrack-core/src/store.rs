@@ -1,6 +1,7 @@
 //! Stores: the databases that conversations are written to and read from. Every store passes the same
 //! conformance suite, which is in the crate `talktrack-testkit`.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -251,6 +252,33 @@ pub trait Rows: Send + Sync + 'static {
         after: Option<MessageCursor>,
         limit: usize,
     ) -> Result<Page<MessageRow>, ReadError>;
+
+    /// Returns a page of a session's messages from its end, or before the cursor, newest first. It is the list of
+    /// [`messages`](Self::messages) read backwards. The default reads that list from its beginning; a store that can
+    /// read backwards should do so.
+    async fn latest_messages(
+        &self,
+        session_id: SessionId,
+        before: Option<MessageCursor>,
+        limit: usize,
+    ) -> Result<Page<MessageRow>, ReadError> {
+        let mut latest = VecDeque::new();
+        let mut after = None;
+        loop {
+            let page = self.messages(session_id, after, limit).await?;
+            after = page.last_before_more().map(MessageRow::cursor);
+            for row in page {
+                match before {
+                    Some(before) if row.cursor() >= before => after = None,
+                    _ => latest.push_back(row),
+                }
+            }
+            latest.drain(..latest.len().saturating_sub(limit));
+            if after.is_none() {
+                return Page::fill(latest.into_iter().rev().map(Ok), Some(limit));
+            }
+        }
+    }
 
     /// Returns those of these messages that the caller may see, in no particular order. The caller must
     /// already be allowed to see the sessions of these messages. Only a database with row-level policies of

@@ -137,6 +137,26 @@ pub(super) const MESSAGES_WITHOUT_TIME: &str = page_of_messages!(
 pub(super) const FIRST_MESSAGES: &str =
     page_of_messages!("WHERE session_id = $1::uuid", "created_at, coalesce(seq, 0), id", "$2::int8");
 
+/// Messages before a cursor, newest first. Those without a time are the first of this order.
+pub(super) const MESSAGES_BACKWARDS: &str = page_of_messages!(
+    "WHERE session_id = $1::uuid AND (created_at, coalesce(seq, 0), id) < ($2::timestamptz, $3::int8, $4::uuid)",
+    "created_at DESC, coalesce(seq, 0) DESC, id DESC",
+    "$5::int8"
+);
+
+/// Messages before one without a time, newest first.
+pub(super) const MESSAGES_BACKWARDS_WITHOUT_TIME: &str = page_of_messages!(
+    "WHERE session_id = $1::uuid AND (created_at IS NOT NULL OR (coalesce(seq, 0), id) < ($2::int8, $3::uuid))",
+    "created_at DESC, coalesce(seq, 0) DESC, id DESC",
+    "$4::int8"
+);
+
+pub(super) const LAST_MESSAGES: &str = page_of_messages!(
+    "WHERE session_id = $1::uuid",
+    "created_at DESC, coalesce(seq, 0) DESC, id DESC",
+    "$2::int8"
+);
+
 /// For each session in `$1`: the last message, and the number of interrupted messages.
 pub(super) const SESSION_PREVIEWS: &str = "
 SELECT last.session_id, last.role, last.words,

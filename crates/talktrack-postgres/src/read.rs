@@ -19,10 +19,11 @@ use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use crate::queries::{
-    COUNTS, DELETED_SESSIONS, FIRST_MESSAGES, INACTIVE_SESSIONS, LAST_SAID_AT, MATCHING_SESSIONS, MESSAGES,
-    MESSAGES_BY_ID, MESSAGES_WITHOUT_TIME, NEWEST_MATCHING_SESSIONS, ODD_SESSIONS, ORPHANS, SESSION,
-    SESSION_BY_NAME, SESSION_PREVIEWS, SESSIONS, SESSIONS_AMONG, SESSIONS_BY_ID, SESSIONS_BY_PREFIX,
-    SESSIONS_OF_USER_AT, VISIBLE_MESSAGES,
+    COUNTS, DELETED_SESSIONS, FIRST_MESSAGES, INACTIVE_SESSIONS, LAST_MESSAGES, LAST_SAID_AT,
+    MATCHING_SESSIONS, MESSAGES, MESSAGES_BACKWARDS, MESSAGES_BACKWARDS_WITHOUT_TIME, MESSAGES_BY_ID,
+    MESSAGES_WITHOUT_TIME, NEWEST_MATCHING_SESSIONS, ODD_SESSIONS, ORPHANS, SESSION, SESSION_BY_NAME,
+    SESSION_PREVIEWS, SESSIONS, SESSIONS_AMONG, SESSIONS_BY_ID, SESSIONS_BY_PREFIX, SESSIONS_OF_USER_AT,
+    VISIBLE_MESSAGES,
 };
 use crate::rows::{
     SESSION_COLUMNS, get, get_id, get_id_or_null, get_time, is_full, message_page, session_page,
@@ -145,6 +146,27 @@ impl Rows for PostgresStore {
             found.rows.extend(last);
         }
         Ok(found)
+    }
+
+    async fn latest_messages(
+        &self,
+        session_id: SessionId,
+        before: Option<MessageCursor>,
+        limit: usize,
+    ) -> Result<Page<MessageRow>, ReadError> {
+        let about = |sql| Statement::new(sql).uuid(session_id);
+        let statement = match before.map(|cursor| (time_param(cursor.created_at), cursor)) {
+            None => about(LAST_MESSAGES),
+            Some((None, cursor)) => {
+                about(MESSAGES_BACKWARDS_WITHOUT_TIME).with(cursor.seq.get(), Type::INT8).uuid(cursor.id)
+            }
+            Some((at, cursor)) => about(MESSAGES_BACKWARDS)
+                .with(at, Type::TIMESTAMPTZ)
+                .with(cursor.seq.get(), Type::INT8)
+                .uuid(cursor.id),
+        };
+        let statement = statement.with(row_limit(limit), Type::INT8);
+        message_page(&self.run_query(statement).await?, Some(limit))
     }
 
     async fn visible_messages(&self, ids: &[MessageId]) -> Result<Vec<MessageId>, ReadError> {

@@ -93,6 +93,7 @@ macro_rules! for_each_conformance_check {
             paging {
                 messages_page_by_page_come_once_each_while_more_arrive,
                 messages_of_one_moment_are_not_lost_between_pages,
+                messages_are_read_backwards_from_the_end_or_from_any_message,
                 sessions_page_by_page_come_newest_first_once_each_while_more_arrive,
                 sessions_can_be_filtered_by_user_and_status,
                 sessions_can_be_filtered_by_when_they_began,

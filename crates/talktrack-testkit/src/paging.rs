@@ -81,6 +81,37 @@ pub async fn messages_of_one_moment_are_not_lost_between_pages(setup: Setup) {
 }
 
 /// Reads the sessions in pages of two. Calls `between` after each page.
+pub async fn messages_are_read_backwards_from_the_end_or_from_any_message(setup: Setup) {
+    let mut trial = Trial::open(setup);
+    trial.start(NewSession::new(SESSION, USER)).await;
+    for number in 0..11 {
+        trial.wait(Duration::from_millis(number % 2));
+        trial.say(SESSION, Role::User, &format!("message {number}")).await;
+    }
+    trial.settled().await;
+    let reader = trial.tracker().reader();
+    let mut backwards = trial.transcript(SESSION).await;
+    backwards.reverse();
+    for limit in [1, 3, 11, 12] {
+        let mut found = Vec::new();
+        let mut before = None;
+        loop {
+            let page = reader.latest_messages(SESSION, before, limit).await.expect("the store can be read");
+            assert!(page.len() <= limit, "a page of {} where {limit} were asked for", page.len());
+            before = page.last_before_more().map(MessageRow::cursor);
+            found.extend(page);
+            assert_eq!(found, backwards[..found.len()], "in pages of {limit}");
+            if before.is_none() {
+                break;
+            }
+        }
+        assert_eq!(found, backwards, "in pages of {limit}");
+    }
+    let first = backwards.last().map(MessageRow::cursor);
+    let page = reader.latest_messages(SESSION, first, 5).await.expect("the store can be read");
+    assert_eq!(page, [], "nothing is before the first message");
+}
+
 async fn session_pages(
     trial: &Trial,
     filter: &SessionFilter,

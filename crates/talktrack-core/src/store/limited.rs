@@ -79,6 +79,18 @@ impl Rows for LimitedRows {
         }
     }
 
+    async fn latest_messages(
+        &self,
+        session_id: SessionId,
+        before: Option<MessageCursor>,
+        limit: usize,
+    ) -> Result<Page<MessageRow>, ReadError> {
+        match self.session(session_id).await? {
+            Some(_) => self.reader.latest_messages(session_id, before, limit).await,
+            None => Ok(Page::default()),
+        }
+    }
+
     async fn session_previews(&self, ids: &[SessionId]) -> Result<Vec<SessionPreview>, ReadError> {
         let rows = self.reader.sessions_by_id(ids).await?;
         let shown: HashSet<SessionId> =

@@ -4,6 +4,7 @@
 //! A test clones a good row with one odd value in one column, for every column and many values, some of them
 //! random. Then every reader reads, page by page with several page sizes, and the tracker continues to write.
 
+mod backwards;
 mod values;
 
 use std::collections::BTreeSet;
@@ -177,6 +178,7 @@ async fn transcript(reader: &dyn Read, session: SessionId, page: usize) -> Resul
         let is_last = !rows.more;
         all.extend(rows);
         if is_last || all.len() > 5_000 {
+            backwards::is_the_reverse(reader, session, page, &all).await?;
             return Ok(all);
         }
     }

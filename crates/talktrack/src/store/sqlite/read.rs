@@ -176,6 +176,23 @@ impl Rows for SqliteReader {
             .await
     }
 
+    async fn latest_messages(
+        &self,
+        session_id: SessionId,
+        before: Option<MessageCursor>,
+        limit: usize,
+    ) -> Result<Page<MessageRow>, ReadError> {
+        let viewer = self.viewer.clone();
+        self.connections
+            .run_query(move |connection| {
+                if !may_see(connection, session_id, viewer.as_ref())? {
+                    return Ok(Page::default());
+                }
+                messages::read::read_page_backwards(connection, session_id, before, limit)
+            })
+            .await
+    }
+
     async fn session_previews(&self, ids: &[SessionId]) -> Result<Vec<SessionPreview>, ReadError> {
         let ids = ids.to_vec();
         let viewer = self.viewer.clone();

@@ -22,6 +22,13 @@ const AFTER_ROW: &str = "EXISTS (SELECT 1 FROM conversation_messages AS last WHE
      ELSE conversation_messages.created_at IS NOT NULL \
        AND (last.created_at IS NULL OR conversation_messages.created_at > last.created_at) END)";
 
+/// Messages before the one with the id `?4` in a transcript, as in [`AFTER_ROW`].
+const BEFORE_ROW: &str = "EXISTS (SELECT 1 FROM conversation_messages AS first WHERE first.id = ?4 AND CASE \
+     WHEN conversation_messages.created_at IS first.created_at \
+       THEN (coalesce(conversation_messages.seq, 0), conversation_messages.id) < (coalesce(first.seq, 0), first.id) \
+     ELSE first.created_at IS NOT NULL \
+       AND (conversation_messages.created_at IS NULL OR conversation_messages.created_at < first.created_at) END)";
+
 /// Returns one message by its id.
 pub(crate) fn read_message(connection: &Connection, id: MessageId) -> rusqlite::Result<Option<MessageRow>> {
     let sql = format!("SELECT {MESSAGE_COLUMNS} FROM conversation_messages WHERE id = ?1");
@@ -41,19 +48,55 @@ pub(crate) fn read_page(
     after: Option<MessageCursor>,
     limit: usize,
 ) -> rusqlite::Result<Page<MessageRow>> {
-    let at = after.and_then(|cursor| cursor.created_at.known());
-    let (seq, id) = after.map(|cursor| (cursor.seq, cursor.id.to_string())).unwrap_or_default();
-    let place = match (after, at) {
-        (None, _) => "true",
-        (Some(_), Some(_)) => "(created_at, coalesce(seq, 0), id) > (?2, ?3, ?4)",
-        (Some(_), None) => AFTER_ROW,
+    let place = match after.map(|cursor| cursor.created_at.known()) {
+        None => "true",
+        Some(Some(_)) => "(created_at, coalesce(seq, 0), id) > (?2, ?3, ?4)",
+        Some(None) => AFTER_ROW,
     };
+    read_list(connection, session_id, place, "created_at, coalesce(seq, 0), id", after, limit)
+}
+
+/// Returns up to `limit` messages of the session before the cursor, the list of [`read_page`] read backwards.
+pub(crate) fn read_page_backwards(
+    connection: &Connection,
+    session_id: SessionId,
+    before: Option<MessageCursor>,
+    limit: usize,
+) -> rusqlite::Result<Page<MessageRow>> {
+    const BACKWARDS: &str = "created_at DESC, coalesce(seq, 0) DESC, id DESC";
+    let read = |place, limit| read_list(connection, session_id, place, BACKWARDS, before, limit);
+    match before.map(|cursor| cursor.created_at.known()) {
+        None => read("true", limit),
+        Some(None) => read(BEFORE_ROW, limit),
+        Some(Some(_)) => {
+            let mut page = read("(created_at, coalesce(seq, 0), id) < (?2, ?3, ?4)", limit)?;
+            // A comparison with NULL is true for no row, so rows with NULL are read by a query of their own.
+            if !page.more {
+                let rest = read("created_at IS NULL", limit - page.len())?;
+                page.more = rest.more;
+                page.rows.extend(rest);
+            }
+            Ok(page)
+        }
+    }
+}
+
+/// Reads one page of a list of messages. `place` is the condition on the cursor.
+fn read_list(
+    connection: &Connection,
+    session_id: SessionId,
+    place: &str,
+    order: &str,
+    cursor: Option<MessageCursor>,
+    limit: usize,
+) -> rusqlite::Result<Page<MessageRow>> {
+    let at = cursor.and_then(|cursor| cursor.created_at.known()).map(|at| at.to_string());
+    let (seq, id) = cursor.map(|cursor| (cursor.seq, cursor.id.to_string())).unwrap_or_default();
     let sql = format!(
         "SELECT {MESSAGE_COLUMNS} FROM conversation_messages WHERE session_id = ?1 AND {HAS_MESSAGE_ID} AND {place} \
-         ORDER BY created_at, coalesce(seq, 0), id LIMIT ?5"
+         ORDER BY {order} LIMIT ?5"
     );
     let session_id = UuidText::new(session_id);
-    let at = at.map(|at| at.to_string());
     let mut statement = connection.prepare_cached(&sql)?;
     // Each form uses only some of the parameters. SQLite accepts values for the others as well.
     Page::fill(
