@@ -2,6 +2,7 @@
 //! interpret in different ways (a user before the host, a path, half a bracket, a number as an address) are invalid
 //! here.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
 /// A host with an optional port.
@@ -16,7 +17,8 @@ pub(crate) struct Authority {
 pub(crate) struct PageOrigin {
     scheme: Scheme,
     host: Host,
-    port: u16,
+    /// The port, also if it is the usual one of the scheme; `None` if the scheme has no usual port.
+    port: Option<u16>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,17 +28,32 @@ enum Host {
     Name(String),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Scheme {
     Http,
     Https,
+    /// The scheme of apps and browser extensions, in lower case: `capacitor`, `tauri`, `chrome-extension`.
+    App(String),
 }
 
 impl Scheme {
-    fn usual_port(self) -> u16 {
+    fn parse(text: &str) -> Option<Self> {
+        let is_name = text.starts_with(|first: char| first.is_ascii_alphabetic())
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+        match text.to_ascii_lowercase() {
+            scheme if scheme == "http" => Some(Self::Http),
+            scheme if scheme == "https" => Some(Self::Https),
+            // Pages of files and of data have no origin of their own: browsers send `null`.
+            scheme if is_name && scheme != "file" && scheme != "data" => Some(Self::App(scheme)),
+            _ => None,
+        }
+    }
+
+    fn usual_port(&self) -> Option<u16> {
         match self {
-            Self::Http => 80,
-            Self::Https => 443,
+            Self::Http => Some(80),
+            Self::Https => Some(443),
+            Self::App(_) => None,
         }
     }
 }
@@ -88,7 +105,7 @@ impl Host {
 
     fn is_local(&self) -> bool {
         match self {
-            Self::Address(address) => address.is_loopback(),
+            Self::Address(address) => address.to_canonical().is_loopback(),
             Self::Name(name) => name == "localhost",
         }
     }
@@ -101,26 +118,64 @@ fn port_number(text: &str) -> Option<u16> {
 }
 
 impl PageOrigin {
-    /// Parses `http://host` or `https://host:port`; `None` for anything else, including `null`.
+    /// Parses `http://host` or `https://host:port`, or the origin of an app such as `capacitor://localhost`; `None` for
+    /// anything else, including `null`.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (scheme, authority) = text.split_once("://")?;
-        let scheme = match scheme.to_ascii_lowercase().as_str() {
-            "http" => Scheme::Http,
-            "https" => Scheme::Https,
-            _ => return None,
-        };
+        let scheme = Scheme::parse(scheme)?;
         let Authority { host, port } = Authority::parse(authority)?;
-        Some(Self { scheme, host, port: port.unwrap_or(scheme.usual_port()) })
+        let port = port.or(scheme.usual_port());
+        Some(Self { scheme, host, port })
+    }
+
+    /// Parses an origin as a person writes it: the name of the host may have letters of any script. Browsers send such a
+    /// name in its ASCII form (`xn--…`).
+    pub(crate) fn parse_written(text: &str) -> Option<Self> {
+        let (scheme, authority) = text.split_once("://")?;
+        match authority.is_ascii() {
+            true => Self::parse(text),
+            false => {
+                let (host, port) = match authority.rsplit_once(':') {
+                    Some((host, port)) => (host, format!(":{port}")),
+                    None => (authority, String::new()),
+                };
+                Self::parse(&format!("{scheme}://{}{port}", idna::domain_to_ascii(host).ok()?))
+            }
+        }
     }
 
     /// True if a page of this origin is a page of the server that was requested under this name.
     pub(crate) fn is_of(&self, server: &Authority) -> bool {
-        self.host == server.host && self.port == server.port.unwrap_or(self.scheme.usual_port())
+        self.is_web() && self.host == server.host && self.port == server.port.or(self.scheme.usual_port())
     }
 
-    /// True if the origin is on this machine.
+    /// True if the origin is on this machine. An app on another device may call itself `localhost`, so apps are not.
     pub(crate) fn is_local(&self) -> bool {
-        self.host.is_local()
+        self.is_web() && self.host.is_local()
+    }
+
+    fn is_web(&self) -> bool {
+        !matches!(self.scheme, Scheme::App(_))
+    }
+}
+
+/// Displays the origin as a browser sends it: without the usual port.
+impl fmt::Display for PageOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.scheme {
+            Scheme::Http => f.write_str("http://"),
+            Scheme::Https => f.write_str("https://"),
+            Scheme::App(name) => write!(f, "{name}://"),
+        }?;
+        match &self.host {
+            Host::Address(IpAddr::V6(address)) => write!(f, "[{address}]"),
+            Host::Address(address) => write!(f, "{address}"),
+            Host::Name(name) => f.write_str(name),
+        }?;
+        match self.port {
+            Some(port) if self.port != self.scheme.usual_port() => write!(f, ":{port}"),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -206,6 +261,35 @@ mod tests {
             ("https:talk.example", "talk.example"),
         ] {
             assert!(!is_of(origin, server), "{origin} {server}");
+        }
+    }
+
+    #[test]
+    fn a_person_may_write_an_origin_in_another_way_than_browsers_send_it() {
+        let written = |text: &str| PageOrigin::parse_written(text).map(|origin| origin.to_string());
+        for (text, sent) in [
+            ("https://App.Example:443", "https://app.example"),
+            ("http://app.example:443", "http://app.example:443"),
+            ("https://B\u{dc}CHER.example:8443", "https://xn--bcher-kva.example:8443"),
+            ("https://\u{4f8b}\u{5b50}.example", "https://xn--fsqu00a.example"),
+            ("https://[2001:DB8:0:0::1]:443", "https://[2001:db8::1]"),
+            ("http://127.0.0.1:80", "http://127.0.0.1"),
+            ("Tauri://localhost", "tauri://localhost"),
+        ] {
+            assert_eq!(written(text).as_deref(), Some(sent), "{text}");
+            assert_eq!(PageOrigin::parse(sent), PageOrigin::parse_written(text), "{text}");
+        }
+        for text in [
+            "null",
+            "file://",
+            "data://x",
+            "https://",
+            "https://a\u{fc}/b",
+            "https://a\u{fc}@b",
+            "1a://b",
+            "*",
+        ] {
+            assert_eq!(written(text), None, "{text}");
         }
     }
 }

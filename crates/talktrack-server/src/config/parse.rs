@@ -42,15 +42,19 @@ pub(super) fn list(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| c == ',' || c.is_whitespace()).filter(|entry| !entry.is_empty())
 }
 
-/// Parses origins of pages (`https://app.example.com`), or `*` for all.
-pub(super) fn origins(text: &str) -> Result<Vec<String>, String> {
-    let is_origin = |entry: &str| entry == "*" || PageOrigin::parse(entry).is_some();
-    match list(text).find(|entry| !is_origin(entry)) {
-        None => Ok(list(text).map(str::to_ascii_lowercase).collect()),
-        Some(entry) => {
-            Err(format!("must be a list of origins such as https://app.example.com, or *, not {entry:?}"))
+/// Parses origins of pages (`https://app.example.com`), or `*` for all. If no identity is checked, `*` would let any page
+/// write into the conversations of its visitor.
+pub(super) fn origins(text: &str, is_open: bool) -> Result<Vec<String>, String> {
+    let origin = |entry: &str| match entry {
+        "*" if is_open => {
+            Err("must name the pages, not *: no authentication is configured, so any page could write".into())
         }
-    }
+        "*" => Ok("*".to_owned()),
+        entry => PageOrigin::parse_written(entry).map(|origin| origin.to_string()).ok_or_else(|| {
+            format!("must be a list of origins such as https://app.example.com, or *, not {entry:?}")
+        }),
+    };
+    list(text).map(origin).collect()
 }
 
 /// Parses a text that must not be empty.

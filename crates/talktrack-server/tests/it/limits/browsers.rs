@@ -45,6 +45,52 @@ async fn pages_of_allowed_origins_may_use_the_api_and_no_others() {
 }
 
 #[tokio::test]
+async fn an_allowed_origin_is_recognised_in_every_form_that_a_client_sends() {
+    let home = Home::new();
+    let allowed = "https://app.example:443,http://Dev.Example:80,https://[2001:DB8::1]:8443,https://b\u{fc}cher.example,\
+                   https://[::FFFF:192.0.2.7],capacitor://localhost,chrome-extension://ABCDEFGHIJKLMNOP";
+    let server = home.serve(&["--allowed-origins", allowed]).await;
+    let is_allowed = async |origin: &str| {
+        let asked = server.request("GET", "/v1/sessions").header("Origin", origin).send().await;
+        asked.header("access-control-allow-origin") == Some(origin)
+    };
+    for origin in [
+        "https://app.example",
+        "https://app.example:443",
+        "HTTPS://APP.EXAMPLE",
+        "http://dev.example",
+        "http://dev.example:80",
+        "https://[2001:db8::1]:8443",
+        "https://[2001:0DB8:0::0001]:8443",
+        "https://xn--bcher-kva.example",
+        "https://XN--BCHER-KVA.example:443",
+        "https://[::ffff:c000:207]",
+        "capacitor://localhost",
+        "chrome-extension://abcdefghijklmnop",
+        "http://[::1]:3000",
+        "http://[::ffff:7f00:1]:3000",
+    ] {
+        assert!(is_allowed(origin).await, "{origin}");
+    }
+    for origin in [
+        "null",
+        "https://app.example:80",
+        "http://app.example:443",
+        "https://app.example:8443",
+        "https://[2001:db8::1]",
+        "https://[2001:db8::2]:8443",
+        "https://bucher.example",
+        "https://bcher-kva.example",
+        "ionic://localhost",
+        "capacitor://localhost:443",
+        "chrome-extension://abcdefghijklmnoq",
+        "file://",
+    ] {
+        assert!(!is_allowed(origin).await, "{origin}");
+    }
+}
+
+#[tokio::test]
 async fn every_answer_says_that_it_is_not_to_be_framed_kept_or_taken_for_something_else() {
     let home = Home::new();
     let server = home.serve(&[]).await;
