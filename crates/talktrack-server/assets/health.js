@@ -21,7 +21,7 @@
     if (looking || document.hidden) return;
     looking = true;
     try {
-      show(await talktrack.part("/health/figures"));
+      show(await talktrack.part(`${talktrack.base}health/figures`));
       talktrack.saysFollowing(true);
     } catch {
       talktrack.saysFollowing(false);

@@ -2,6 +2,9 @@
 "use strict";
 
 const talktrack = {
+  // The path of this server's pages: `/`, or a prefix that a proxy has added.
+  base: new URL("..", document.currentScript.src).pathname,
+
   // The token that the server's own pages send with every change, so that no other page can make changes with the
   // cookie.
   csrf: document.querySelector('meta[name="csrf-token"]')?.content ?? "",
@@ -20,16 +23,21 @@ const talktrack = {
   },
 
   // Follows live events while the page is visible: a browser opens only a few connections to one server for all of its
-  // tabs together. Calls `tell` with the name and the data of each event, and with "open" whenever the stream opens,
-  // because the stream does not contain earlier events.
+  // tabs together. Calls `tell` with the name and the data of each event, and with "open" whenever the stream opens.
+  // The stream continues after the last event; without an id of one in `query`, it begins with the next event.
   follow(query, tell, state) {
     const names = ["session.started", "session.updated", "session.ended", "session.deleted", "message", "gap"];
     let source = null;
     const stop = () => { source?.close(); source = null; };
     const listen = () => {
       if (source || document.hidden) return;
-      source = new EventSource("/v1/events" + query);
-      for (const name of names) source.addEventListener(name, (event) => tell(name, JSON.parse(event.data)));
+      source = new EventSource(`${talktrack.base}v1/events?${new URLSearchParams(query)}`);
+      for (const name of names) {
+        source.addEventListener(name, (event) => {
+          query.last_event_id = event.lastEventId;
+          tell(name, JSON.parse(event.data));
+        });
+      }
       source.addEventListener("open", () => { state(true); tell("open", {}); });
       // The browser reconnects by itself, unless the request was refused.
       source.addEventListener("error", () => {

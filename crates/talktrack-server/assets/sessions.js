@@ -1,7 +1,15 @@
-// Keeps the list up to date: new conversations appear on top, and rows show the latest state.
+// Sends the days of the filter in the reader's time zone. Keeps the list up to date: new conversations appear on top, and rows show the latest state.
 "use strict";
 
 (() => {
+  // The days of the form are those of the reader: the server gets the moments at which they begin and end.
+  document.querySelector("form.filters").addEventListener("formdata", ({ formData }) => {
+    for (const [field, further] of [["from", 0], ["to", 1]]) {
+      const [year, month, day] = formData.get(field).split("-").map(Number);
+      if (day) formData.set(`${field}_at`, new Date(year, month - 1, day + further).toISOString());
+    }
+  });
+
   const list = document.getElementById("list");
   if (!list || !("live" in list.dataset)) return;
 
@@ -32,5 +40,5 @@
     if (list.children.length) document.getElementById("empty")?.remove();
   }, 400);
 
-  talktrack.follow("", refresh, talktrack.saysFollowing);
+  talktrack.follow({}, refresh, talktrack.saysFollowing);
 })();

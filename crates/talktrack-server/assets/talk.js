@@ -19,7 +19,7 @@
     }
   }
   const user = talk.dataset.user || ownUser();
-  at("user").href = `/?user=${user}`;
+  at("user").href = `${talktrack.base}?user=${user}`;
   at("user").firstElementChild.textContent = user;
   for (const place of document.querySelectorAll("[data-user-id]")) place.textContent = user;
 
@@ -107,7 +107,7 @@
     const own = line = new talktrack.Line(session, user, (state, why) => {
       if (line === own) { tellState(state, why); if (why) stop(); }
     });
-    at("recorded").href = `/sessions/external:${session}`;
+    at("recorded").href = `${talktrack.base}sessions/external:${session}`;
     at("recorded").hidden = false;
     at("words").focus();
     hasVoice = at("with-voice").checked && await talktrack.Mouth.hasVoice();
@@ -200,7 +200,7 @@
   async function upload(session, recording) {
     for (let attempt = 1; ; attempt += 1) {
       const request = { method: "POST", body: recording, headers: { "content-type": recording.type, "x-csrf-token": talktrack.csrf } };
-      const answer = await fetch(`/v1/sessions/${session}/audio`, request).catch(() => null);
+      const answer = await fetch(`${talktrack.base}v1/sessions/${session}/audio`, request).catch(() => null);
       if (answer?.ok) return (await answer.json()).audio_url;
       const isPassing = !answer || answer.status === 429 || answer.status >= 500;
       if (!isPassing || attempt === 10) throw new Error(answer ? (await answer.json()).detail : "the server cannot be reached");

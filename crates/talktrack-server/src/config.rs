@@ -30,6 +30,7 @@ pub(crate) use settings::TOKEN_VARIABLE;
 use layers::Layers;
 
 use crate::error::Failure;
+use crate::path_prefix::PathPrefix;
 
 /// The maximum size of a frame in bytes. It is fixed by the protocol, so that every client can rely on it.
 pub(crate) const MAX_FRAME_BYTES: usize = 8 << 20;
@@ -71,6 +72,8 @@ pub(crate) struct Config {
     pub(crate) caller_limits: CallerLimits,
     /// The proxies whose `X-Forwarded-For` is trusted.
     pub(crate) trusted_proxies: Vec<Network>,
+    /// The path below which browsers reach the server, if no trusted proxy reports another.
+    pub(crate) base_path: PathPrefix,
     pub(crate) request_timeout: Duration,
     pub(crate) max_listeners: usize,
     pub(crate) ping_interval: Duration,
@@ -158,6 +161,7 @@ impl Config {
             max_http_connections: layers.get("max_http_connections", parse::count)?,
             caller_limits: CallerLimits::read(layers)?,
             trusted_proxies: layers.get("trusted_proxies", limits::parse_networks)?,
+            base_path: layers.get("base_path", parse::base_path)?,
             request_timeout: layers.get("request_timeout", parse::duration)?,
             max_listeners: layers.get("max_listeners", parse::count)?,
             // A connection that answers pings keeps its session active, so it must be pinged before the idle timeout.

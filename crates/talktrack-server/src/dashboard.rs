@@ -5,6 +5,8 @@ mod login;
 mod sessions;
 mod search_results;
 mod conversation;
+mod transcript_part;
+mod neighbours;
 mod deletion;
 mod stats;
 mod talk;
@@ -12,9 +14,11 @@ mod health;
 mod dead_letters;
 
 // The modules below are shared by the pages.
+mod sessions_query;
 mod forms;
 mod visitor;
 mod page;
+mod address;
 mod row;
 mod message_view;
 mod latency_bar;
@@ -25,10 +29,12 @@ mod assets;
 mod format;
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::CompressionLevel;
+
+pub(crate) use page::report_wrong_address;
 
 use crate::metered::meter_reading;
 use crate::state::AppState;
@@ -55,6 +61,7 @@ pub(crate) fn routes(state: &AppState) -> Router<AppState> {
         .route("/logout", post(login::log_out))
         .route("/assets/{name}", get(assets::serve_asset))
         .layer(from_fn_with_state(state.clone(), forms::check_form))
+        .layer(from_fn(address::add_path_prefix))
         // Inside the compression layer, so that reads are counted by their uncompressed size.
         .layer(from_fn_with_state(state.clone(), meter_reading))
         .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))

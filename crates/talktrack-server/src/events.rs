@@ -88,6 +88,14 @@ impl Events {
         Some(ListenerPermit { events: self.clone(), _permit: permit })
     }
 
+    /// Returns the id of the newest event. A page that was read after this call has everything up to this event.
+    ///
+    /// # Errors
+    /// Fails if the file cannot be read.
+    pub(crate) async fn newest_seq(&self) -> Result<Seq, ReadError> {
+        self.0.late.newest_seq().await
+    }
+
     /// Waits until there are no listeners.
     pub(crate) async fn wait_until_all_left(&self) {
         // `self` holds the sender, so this cannot fail.

@@ -44,6 +44,7 @@ mod store;
 mod telemetry;
 mod config;
 mod authority;
+mod path_prefix;
 mod visible;
 mod build_info;
 mod error;

@@ -28,6 +28,7 @@ pub(crate) use connections::{AddressPermit, Admitted, Connections};
 
 use crate::config::{Config, Network};
 use crate::error::Problem;
+use crate::path_prefix::PathPrefix;
 pub(crate) use counts::CountedPermit;
 use counts::Counts;
 use rate::Rates;
@@ -91,6 +92,7 @@ struct LimitsInner {
     connections_per_user: Option<usize>,
     addresses: Option<Rates<IpAddr>>,
     trusted_proxies: Vec<Network>,
+    base_path: PathPrefix,
     bodies: Arc<Semaphore>,
 }
 
@@ -131,6 +133,7 @@ impl Limits {
             connections_per_user: limits.connections_per_user,
             addresses: limits.per_address.map(Rates::new),
             trusted_proxies: config.trusted_proxies.clone(),
+            base_path: config.base_path.clone(),
             bodies: Arc::new(Semaphore::new(BODY_BYTES.max(config.max_body_bytes))),
         }))
     }
@@ -143,6 +146,13 @@ impl Limits {
     /// True if a request over a connection from `peer` left its client over TLS, according to a trusted proxy.
     pub(crate) fn is_over_tls(&self, peer: IpAddr, headers: &HeaderMap) -> bool {
         address::is_over_tls(peer, headers, &self.0.trusted_proxies)
+    }
+
+    /// Returns the path prefix below which a client behind `peer` reaches the server: as a trusted proxy reports it,
+    /// otherwise as the settings say.
+    pub(crate) fn path_prefix(&self, peer: IpAddr, headers: &HeaderMap) -> PathPrefix {
+        let told = address::path_prefix(peer, headers, &self.0.trusted_proxies);
+        told.unwrap_or_else(|| self.0.base_path.clone())
     }
 
     /// Counts one request or frame against this address.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use axum::extract::{Request, State};
 use axum::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, LOCATION, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY,
     X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use crate::error::Problem;
 use crate::limits::{ClientAddress, OverTls};
+use crate::path_prefix::PathPrefix;
 use crate::state::AppState;
 
 /// The peer of the connection that a request came over.
@@ -47,6 +48,7 @@ pub(crate) async fn guard_request(
 ) -> Response {
     let admitted = admit_request(&state, &mut request);
     let is_over_tls = matches!(request.extensions().get(), Some(OverTls(true)));
+    let prefix = request.extensions().get::<PathPrefix>().cloned().unwrap_or_default();
     let mut answer = match admitted {
         Ok(()) => run_with_timeout(&state, request, next).await,
         Err(problem) => problem.into_response(),
@@ -58,8 +60,19 @@ pub(crate) async fn guard_request(
         if is_over_tls {
             answer.headers_mut().insert(STRICT_TRANSPORT_SECURITY, ONLY_OVER_TLS);
         }
+        add_path_prefix(&prefix, &mut answer);
     }
     answer
+}
+
+/// Adds the path prefix to the address that the answer leads to.
+fn add_path_prefix(prefix: &PathPrefix, answer: &mut Response) {
+    let location = answer.headers().get(LOCATION).and_then(|location| location.to_str().ok());
+    if let Some(location) = location.and_then(|location| prefix.add_to(location))
+        && let Ok(location) = HeaderValue::try_from(location)
+    {
+        answer.headers_mut().insert(LOCATION, location);
+    }
 }
 
 fn admit_request(state: &AppState, request: &mut Request) -> Result<(), Problem> {
@@ -68,6 +81,8 @@ fn admit_request(state: &AppState, request: &mut Request) -> Result<(), Problem>
     let is_over_tls = state.limits().is_over_tls(peer, request.headers());
     request.extensions_mut().insert(ClientAddress(client));
     request.extensions_mut().insert(OverTls(is_over_tls));
+    let prefix = state.limits().path_prefix(peer, request.headers());
+    request.extensions_mut().insert(prefix);
     state.origins().check_host(request.uri(), request.headers())?;
     if NEVER_LIMITED.contains(&request.uri().path()) {
         return Ok(());

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::http::{HeaderName, Method, StatusCode, Uri, header};
+use axum::extract::{DefaultBodyLimit, Extension};
+use axum::http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header};
 use axum::middleware::from_fn_with_state;
+use axum::response::Response;
 use axum::routing::get;
 use talktrack::ErrorCode;
 use tower_http::cors::{AllowOrigin, CorsLayer};
@@ -19,6 +20,7 @@ use crate::error::Problem;
 use crate::metered::meter_reading;
 use crate::middleware::guard_request;
 use crate::origin;
+use crate::path_prefix::PathPrefix;
 use crate::socket;
 use crate::state::AppState;
 use crate::trail;
@@ -112,11 +114,17 @@ fn is_api(path: &str) -> bool {
     path.starts_with("/v1/") || others.contains(&path)
 }
 
-async fn report_not_found(uri: Uri) -> Problem {
-    Problem::nothing_at(uri.path())
+async fn report_not_found(uri: Uri, headers: HeaderMap, prefix: Option<Extension<PathPrefix>>) -> Response {
+    dashboard::report_wrong_address(Problem::nothing_at(uri.path()), &uri, &headers, prefix).await
 }
 
-async fn report_wrong_method(method: Method, uri: Uri) -> Problem {
+async fn report_wrong_method(
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    prefix: Option<Extension<PathPrefix>>,
+) -> Response {
     let detail = format!("{} does not support {method}", uri.path());
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, ErrorCode::Unsupported, detail)
+    let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, ErrorCode::Unsupported, detail);
+    dashboard::report_wrong_address(problem, &uri, &headers, prefix).await
 }

@@ -1,6 +1,7 @@
 //! One session as a caller reads it: the stored rows merged with the durable records of this node that still wait for
 //! the store.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -88,24 +89,39 @@ impl SessionView {
         // The journal is read before the store: a message that moves to the store in between is then found in the
         // store.
         let waiting = self.read_waiting().await?;
-        let mut page = match self.rows.messages(self.session.session_id, after, limit).await {
+        let page = match self.rows.messages(self.session.session_id, after, limit).await {
             Err(_) if self.begins_here => Page::default(),
             page => page?,
         };
         if waiting.is_empty() {
             return Ok(page);
         }
-        // A waiting message that sorts after the last stored row of this page belongs on a later page. This also holds
-        // if that row is shown at another place.
         let end = page.last_before_more().map(MessageRow::cursor);
-        page.rows.retain(|row| !waiting.contains_key(&row.id));
-        let is_wanted = |row: &MessageRow| {
-            after.is_none_or(|after| row.cursor() > after) && end.is_none_or(|end| row.cursor() <= end)
+        let is_wanted = |place| after.is_none_or(|after| place > after) && end.is_none_or(|end| place <= end);
+        merge_waiting(page, waiting, limit, is_wanted, MessageRow::cursor)
+    }
+
+    /// Returns up to `limit` messages before the cursor, or the last ones, newest first.
+    ///
+    /// # Errors
+    /// As for [`messages`](Self::messages).
+    pub(crate) async fn latest_messages(
+        &self,
+        before: Option<MessageCursor>,
+        limit: usize,
+    ) -> Result<Page<MessageRow>, ReadError> {
+        let waiting = self.read_waiting().await?;
+        let page = match self.rows.latest_messages(self.session.session_id, before, limit).await {
+            Err(_) if self.begins_here => Page::default(),
+            page => page?,
         };
-        page.rows.extend(waiting.into_values().filter(is_wanted));
-        page.rows.sort_by_key(MessageRow::cursor);
-        let merged = Page::fill::<ReadError>(page.rows.into_iter().map(Ok), Some(limit))?;
-        Ok(Page { more: merged.more || end.is_some(), ..merged })
+        if waiting.is_empty() {
+            return Ok(page);
+        }
+        let end = page.last_before_more().map(MessageRow::cursor);
+        let is_wanted =
+            |place| before.is_none_or(|before| place < before) && end.is_none_or(|end| place >= end);
+        merge_waiting(page, waiting, limit, is_wanted, |row| Reverse(row.cursor()))
     }
 
     /// Returns the waiting messages by id, each in its latest revision and at the place of its first revision.
@@ -167,6 +183,24 @@ impl SessionView {
     fn shows(&self, record: &Record) -> bool {
         record.owner().map_or(self.is_stored, |owner| self.session.user_id.as_ref() == Some(owner))
     }
+}
+
+/// Merges the waiting messages into a page of stored ones. `is_wanted` tells which places the page covers: a waiting
+/// message that sorts after the last stored row of a page belongs on a later page. This also holds if that row is shown
+/// at another place.
+fn merge_waiting<K: Ord>(
+    mut page: Page<MessageRow>,
+    waiting: HashMap<MessageId, MessageRow>,
+    limit: usize,
+    is_wanted: impl Fn(MessageCursor) -> bool,
+    order: impl FnMut(&MessageRow) -> K,
+) -> Result<Page<MessageRow>, ReadError> {
+    let has_more = page.last_before_more().is_some();
+    page.rows.retain(|row| !waiting.contains_key(&row.id));
+    page.rows.extend(waiting.into_values().filter(|row| is_wanted(row.cursor())));
+    page.rows.sort_by_key(order);
+    let merged = Page::fill::<ReadError>(page.rows.into_iter().map(Ok), Some(limit))?;
+    Ok(Page { more: merged.more || has_more, ..merged })
 }
 
 /// Merges the waiting records into the stored row. Also returns true if a start is among the records.

@@ -82,7 +82,7 @@ fn render_html(description: &Value) -> String {
     let mut html = format!(
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\
          <title>talktrack: the HTTP API</title><style>{STYLE}</style><main><h1>talktrack: the HTTP API</h1><p>{}</p>\
-         <p>For programs: <a href=/openapi.json>/openapi.json</a></p>",
+         <p>For programs: <a href=openapi.json>/openapi.json</a></p>",
         render_text(&description["info"]["description"])
     );
     for tag in description["tags"].as_array().into_iter().flatten() {

@@ -10,6 +10,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::{Database, LogFormat};
 use crate::authority::PageOrigin;
+use crate::path_prefix::PathPrefix;
 
 /// The units of a size. Longer spellings come first, because `KiB` also ends in `B`.
 const SIZES: &[(&str, u64)] = &[
@@ -55,6 +56,37 @@ pub(super) fn origins(text: &str, is_open: bool) -> Result<Vec<String>, String> 
         }),
     };
     list(text).map(origin).collect()
+}
+
+/// The first segments of the server's own paths.
+const OWN_PATHS: [&str; 13] = [
+    "assets",
+    "docs",
+    "health",
+    "healthz",
+    "login",
+    "logout",
+    "metrics",
+    "openapi.json",
+    "readyz",
+    "sessions",
+    "stats",
+    "talk",
+    "v1",
+];
+
+/// Parses the path below which browsers reach the server. It must not look like a path of the server itself, because the
+/// server accepts requests with and without it.
+pub(super) fn base_path(text: &str) -> Result<PathPrefix, String> {
+    let path = PathPrefix::parse(text).ok_or_else(|| {
+        format!("must be a path such as /talktrack, of letters, digits and -._~, not {text:?}")
+    })?;
+    match path.first_segment() {
+        first if OWN_PATHS.contains(&first) => {
+            Err(format!("must not begin with /{first}, which is a path of the server itself"))
+        }
+        _ => Ok(path),
+    }
 }
 
 /// Parses a text that must not be empty.

@@ -300,6 +300,12 @@ pub(super) const SETTINGS: &[Setting] = &[
         "Addresses or networks of proxies whose X-Forwarded-For is trusted",
     ),
     Setting::new(
+        "base_path",
+        "base-path",
+        "PATH",
+        "The path below which browsers reach the server, if a proxy serves it below one",
+    ),
+    Setting::new(
         "request_timeout",
         "request-timeout",
         "DURATION",

@@ -8,6 +8,7 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use ring::digest::{SHA256, digest};
 
+use super::page::ErrorPage;
 use crate::error::Problem;
 
 struct Asset {
@@ -45,7 +46,7 @@ pub(super) fn asset_url(name: &str) -> String {
     format!("/assets/{name}?v={}", *VERSION)
 }
 
-pub(super) async fn serve_asset(Path(name): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn serve_asset(Path(name): Path<String>) -> Result<Response, ErrorPage> {
     let asset = ASSETS.iter().find(|asset| asset.name == name);
     let asset = asset.ok_or_else(|| Problem::nothing_at(&format!("/assets/{name}")))?;
     let headers =

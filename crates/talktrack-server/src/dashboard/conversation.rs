@@ -1,30 +1,48 @@
 //! `/sessions/{session_id}`: the page of a conversation. While the conversation is live, the page follows it.
 
+use std::time::Duration;
+
 use askama::Template;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
-use talktrack::store::{MessageCursor, MessageRow, Page, SessionRow};
+use talktrack::clock::Seq;
+use talktrack::store::{MessageCursor, MessageRow, SessionRow};
 use talktrack::{JsonObject, SessionId, Status, Stored};
+use tokio::time::timeout;
 
 use super::format::{Moment, format_duration, format_stored_count, short_id, user_hue};
 use super::message_view::{MessageForm, MessageView, MetricValues, playable_url};
+use super::neighbours::Neighbours;
 use super::page::{ErrorPage, Layout, NavItem, render_page};
 use super::row;
-use super::visitor::{ConversationName, Visitor};
-use crate::access::SessionView;
+use super::sessions_query::SessionsQuery;
+use super::transcript_part::{PAGE, PartQuery, parse_cursor};
+use super::visitor::{ConversationName, PageQuery, Visitor};
+use crate::access::{self, SessionView};
 use crate::api::query::Cursor;
+use crate::auth::Caller;
 use crate::error::Problem;
 use crate::state::AppState;
 
-/// The maximum number of messages on a page.
-const PAGE: usize = 1_000;
+/// How long the page waits for the list that the conversation was opened from.
+const LIST_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Which part of the transcript is requested.
+/// Which part of the conversation is requested, and from which list it was opened.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct TranscriptQuery {
+pub(super) struct ConversationQuery {
+    #[serde(flatten)]
+    part: PartQuery,
+    #[serde(flatten)]
+    pub(super) list: SessionsQuery,
+}
+
+/// Which messages the script requests.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct MessagesQuery {
     after: String,
     limit: Option<usize>,
 }
@@ -56,10 +74,19 @@ struct ConversationPage {
     layout: Layout,
     head: ConversationHead,
     transcript: Transcript,
-    /// True if the page does not begin at the first message.
-    is_part: bool,
-    /// The cursor of the next page.
-    next: Option<String>,
+    /// The filters of the list that the conversation was opened from.
+    list: SessionsQuery,
+    neighbours: Neighbours,
+    /// The queries of the parts before and after this one.
+    earlier: Option<String>,
+    later: Option<String>,
+    /// The cursors that the messages of the page lie between; an empty one is no bound.
+    after: String,
+    until: String,
+    /// True if the page is to be read from its end.
+    is_newest: bool,
+    /// The id of the newest event when the page was made: the script follows the events after it.
+    newest_event: Seq,
 }
 
 /// A part of the transcript.
@@ -74,21 +101,54 @@ pub(super) async fn show_conversation(
     State(state): State<AppState>,
     visitor: Visitor,
     ConversationName(name): ConversationName,
-    Query(query): Query<TranscriptQuery>,
+    PageQuery(query): PageQuery<ConversationQuery>,
 ) -> Result<Response, ErrorPage> {
     let layout = || visitor.layout(NavItem::Conversations);
     let answer = async {
+        let newest_event = state.events().newest_seq().await.map_err(|error| Problem::read_failed(&error))?;
         let view = SessionView::open(&state, &visitor.caller, &name).await?;
-        let place = query.start_cursor()?;
-        let read = read_messages(&view, place, PAGE).await?;
-        let session = view.session;
-        let next = read.last_before_more().map(|row| Cursor(row.cursor()).to_string());
-        let transcript = Transcript::new(&session, read.rows);
-        let head = ConversationHead::new(session, may_delete(&visitor));
-        let page = ConversationPage { layout: layout(), head, transcript, is_part: place.is_some(), next };
+        let is_live = view.session.status == Status::Active;
+        let (part, neighbours) = tokio::join!(
+            query.part.read(&view, is_live),
+            find_neighbours(&state, &visitor.caller, &query.list, &view.session),
+        );
+        let part = part?;
+        let bound =
+            |cursor: Option<MessageCursor>| cursor.map_or(String::new(), |cursor| Cursor(cursor).to_string());
+        let page = ConversationPage {
+            layout: layout(),
+            list: query.list,
+            neighbours,
+            earlier: part.earlier(),
+            later: part.later(),
+            after: bound(part.after),
+            until: bound(part.until),
+            is_newest: part.is_newest,
+            newest_event,
+            transcript: Transcript::new(&view.session, part.rows),
+            head: ConversationHead::new(view.session, may_delete(&visitor)),
+        };
         Ok(render_page(StatusCode::OK, &page))
     };
     answer.await.map_err(|problem: Problem| ErrorPage::new(problem, layout()))
+}
+
+/// Finds the conversations next to this one in the list that it was opened from. A list that cannot be read has none:
+/// the conversation is shown nevertheless.
+async fn find_neighbours(
+    state: &AppState,
+    caller: &Caller,
+    list: &SessionsQuery,
+    session: &SessionRow,
+) -> Neighbours {
+    let filter = list.to_filter(caller).and_then(|filter| Ok(filter.with_matching(list.query_words()?)));
+    let (Ok(rows), Ok(filter)) = (access::open_rows(state, caller), filter) else {
+        return Neighbours::default();
+    };
+    match timeout(LIST_TIMEOUT, Neighbours::find(&*rows, &filter, session)).await {
+        Ok(Ok(found)) => found,
+        Ok(Err(_)) | Err(_) => Neighbours::default(),
+    }
 }
 
 /// Returns the current part above the transcript, for the script.
@@ -106,35 +166,29 @@ pub(super) async fn show_messages(
     State(state): State<AppState>,
     visitor: Visitor,
     ConversationName(name): ConversationName,
-    Query(query): Query<TranscriptQuery>,
+    PageQuery(query): PageQuery<MessagesQuery>,
 ) -> Result<Response, ErrorPage> {
     let view = SessionView::open(&state, &visitor.caller, &name).await?;
     let limit = query.limit.unwrap_or(PAGE).clamp(1, PAGE);
-    let read = read_messages(&view, query.start_cursor()?, limit).await?;
+    let after = Some(query.after.as_str()).filter(|after| !after.is_empty());
+    let after = after.map(|after| parse_cursor("after", after)).transpose()?;
+    let read = view.messages(after, limit).await.map_err(|error| Problem::read_failed(&error))?;
     Ok(render_page(StatusCode::OK, &Transcript::new(&view.session, read.rows)))
-}
-
-async fn read_messages(
-    view: &SessionView,
-    after: Option<MessageCursor>,
-    limit: usize,
-) -> Result<Page<MessageRow>, Problem> {
-    view.messages(after, limit).await.map_err(|error| Problem::read_failed(&error))
 }
 
 fn may_delete(visitor: &Visitor) -> bool {
     visitor.caller.require_delete().is_ok()
 }
 
-impl TranscriptQuery {
-    fn start_cursor(&self) -> Result<Option<MessageCursor>, Problem> {
-        if self.after.is_empty() {
-            return Ok(None);
-        }
-        let cursor = self.after.parse::<Cursor<MessageCursor>>();
-        cursor
-            .map(|Cursor(place)| Some(place))
-            .map_err(|error| Problem::invalid(format_args!("after: {error}")))
+impl ConversationPage {
+    /// Returns the address of a part of the conversation.
+    fn part(&self, query: &str) -> String {
+        format!("/sessions/{}?{query}{}", self.head.id, self.list.suffix("&"))
+    }
+
+    /// Returns the address of another conversation of the list.
+    fn conversation(&self, id: &SessionId) -> String {
+        format!("/sessions/{id}{}", self.list.suffix("?"))
     }
 }
 

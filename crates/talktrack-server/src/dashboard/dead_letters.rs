@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use askama::Template;
-use axum::extract::{Path, Query, State};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
@@ -13,7 +14,7 @@ use talktrack::clock::Seq;
 use super::format::{format_count, group_digits};
 use super::letter_view::{LetterView, explain_reason};
 use super::page::{ErrorPage, Layout, NavItem, render_page};
-use super::visitor::{Operator, Visitor};
+use super::visitor::{Operator, PageQuery, Visitor};
 use crate::api::form::FormBody;
 use crate::dead_letters::{ControlRequest, DeadLetters, LetterOutcome, LetterResult, MOST_AT_ONCE};
 use crate::error::Problem;
@@ -71,10 +72,11 @@ struct SettledPage {
 pub(super) async fn show_letter(
     State(state): State<AppState>,
     Operator(visitor): Operator,
-    Path(seq): Path<Seq>,
+    seq: Result<Path<Seq>, PathRejection>,
 ) -> Result<Response, ErrorPage> {
     let layout = || visitor.layout(NavItem::Health);
     let answer = async {
+        let Path(seq) = seq.map_err(|_| not_there())?;
         let letter =
             state.local().dead_letters().get(seq).await.map_err(|error| Problem::read_failed(&error))?;
         let letter = LetterView::new(letter.ok_or_else(not_there)?);
@@ -87,7 +89,7 @@ pub(super) async fn show_letter(
 pub(super) async fn confirm_drop(
     State(state): State<AppState>,
     Operator(visitor): Operator,
-    Query(selection): Query<LetterSelection>,
+    PageQuery(selection): PageQuery<LetterSelection>,
 ) -> Result<Response, ErrorPage> {
     let layout = || visitor.layout(NavItem::Health);
     let answer = async {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use askama::Template;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
@@ -19,7 +19,7 @@ use super::format::{Moment, format_count, group_digits};
 use super::letter_view::{LetterView, explain_reason};
 use super::page::{ErrorPage, Layout, NavItem, render_page};
 use super::pipeline_status::PipelineStatus;
-use super::visitor::Operator;
+use super::visitor::{Operator, PageQuery};
 use crate::config::Database;
 use crate::error::Problem;
 use crate::schema;
@@ -71,7 +71,7 @@ enum Schema {
 pub(super) async fn show_health(
     State(state): State<AppState>,
     Operator(visitor): Operator,
-    Query(query): Query<HealthQuery>,
+    PageQuery(query): PageQuery<HealthQuery>,
 ) -> Result<Response, ErrorPage> {
     let layout = visitor.layout(NavItem::Health);
     let reason = Some(query.reason.clone()).filter(|reason| !reason.is_empty());

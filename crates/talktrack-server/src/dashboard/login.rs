@@ -2,13 +2,14 @@
 //! cookie.
 
 use askama::Template;
-use axum::extract::{Extension, Query, State};
+use axum::extract::{Extension, State};
 use axum::http::header::SET_COOKIE;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{AppendHeaders, IntoResponse, Redirect, Response};
 use serde::Deserialize;
 
 use super::page::{ErrorPage, Layout, render_page};
+use super::visitor::PageQuery;
 use crate::api::form::FormBody;
 use crate::audit::{self, Actor};
 use crate::auth::{Admission, cookie};
@@ -42,7 +43,10 @@ pub(super) struct LoginForm {
 }
 
 /// Returns the login form.
-pub(super) async fn show_login(State(state): State<AppState>, Query(query): Query<LoginQuery>) -> Response {
+pub(super) async fn show_login(
+    State(state): State<AppState>,
+    PageQuery(query): PageQuery<LoginQuery>,
+) -> Response {
     if state.authenticator().is_open() {
         return Redirect::to("/").into_response();
     }

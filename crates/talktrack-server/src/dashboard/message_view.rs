@@ -22,7 +22,8 @@ pub(super) struct MessageView {
     pub(super) when: Moment,
     /// The time since the session began.
     pub(super) offset: String,
-    pub(super) heard: String,
+    /// The text, or what the parts say; `None` if the message has neither.
+    pub(super) heard: Option<String>,
     /// The rest of the generated text, which was never heard.
     pub(super) unheard: Option<String>,
     pub(super) is_interrupted: bool,
@@ -63,6 +64,7 @@ impl MessageView {
             json("parts", row.parts.as_ref().map(Stored::as_str)),
             json("metadata", row.metadata.as_ref().map(Stored::as_str)),
             json("metrics", row.metrics.as_ref().map(Stored::as_str)),
+            json("extra", row.extra.as_ref().map(Stored::as_str)),
         ];
         Self {
             id: row.id,
@@ -78,7 +80,7 @@ impl MessageView {
             heard: if row.content.trim().is_empty() {
                 describe_parts(row.parts.as_ref().map(Stored::as_str))
             } else {
-                row.content
+                Some(row.content)
             },
             is_interrupted: row.interrupted,
             audio: row.audio_url.as_deref().and_then(playable_url),
@@ -126,7 +128,7 @@ fn tool_name(parts: &str) -> Option<String> {
 }
 
 /// Returns the text for a message without content: the arguments and results of its tools, from its parts.
-fn describe_parts(parts: Option<&str>) -> String {
+fn describe_parts(parts: Option<&str>) -> Option<String> {
     let parts: Option<Vec<Value>> = parts.and_then(|parts| serde_json::from_str(parts).ok());
     let words = |part: &Value| {
         let said =
@@ -134,7 +136,7 @@ fn describe_parts(parts: Option<&str>) -> String {
         Some(said.as_str().map_or_else(|| said.to_string(), str::to_owned))
     };
     let words: Vec<_> = parts.iter().flatten().filter_map(words).collect();
-    if words.is_empty() { "(no words)".to_owned() } else { words.join("\n") }
+    (!words.is_empty()).then(|| words.join("\n"))
 }
 
 fn message_title<'r>(kind: &'r Stored<Kind>, role: &'r Stored<Role>) -> &'r str {
@@ -193,14 +195,14 @@ mod tests {
     fn what_has_no_words_says_what_its_tools_are_told_and_answer() {
         let told = |parts: &str| describe_parts(Some(parts));
         assert_eq!(
-            told(r#"[{"type":"tool_call","name":"weather","arguments":{"in":"Turin"}}]"#),
-            r#"{"in":"Turin"}"#
+            told(r#"[{"type":"tool_call","name":"weather","arguments":{"in":"Turin"}}]"#).as_deref(),
+            Some(r#"{"in":"Turin"}"#)
         );
-        assert_eq!(told(r#"[{"type":"tool_call_response","response":"4°"},{"type":"file"}]"#), "4°\nfile");
         assert_eq!(
-            (told("[1,{}]"), describe_parts(None)),
-            ("(no words)".to_owned(), "(no words)".to_owned())
+            told(r#"[{"type":"tool_call_response","response":"4°"},{"type":"file"}]"#).as_deref(),
+            Some("4°\nfile")
         );
+        assert_eq!((told("[1,{}]"), describe_parts(None)), (None, None));
     }
 
     #[test]

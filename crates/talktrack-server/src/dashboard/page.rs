@@ -1,13 +1,16 @@
 //! The frame around every page, and pages that report errors.
 
 use askama::Template;
-use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, RETRY_AFTER};
-use axum::http::{StatusCode, Uri};
+use axum::extract::Extension;
+use axum::http::header::{ACCEPT, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, RETRY_AFTER};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use talktrack::ErrorCode;
 
+use super::address::with_path_prefix;
 use super::assets;
 use crate::error::Problem;
+use crate::path_prefix::PathPrefix;
 
 /// The content security policy. It allows scripts and styles only as files of this server, none inline: text that
 /// becomes markup by mistake still does nothing. Recordings may be on other hosts.
@@ -106,7 +109,7 @@ impl ErrorPage {
     pub(super) fn new(problem: Problem, layout: Layout) -> Self {
         let status = problem.status();
         let heading = match status {
-            StatusCode::NOT_FOUND => "There is nothing here",
+            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => "There is nothing here",
             StatusCode::GONE => "This was deleted",
             StatusCode::FORBIDDEN => "You may not do this",
             StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => "Not possible now",
@@ -125,6 +128,27 @@ impl ErrorPage {
         let back = from.path_and_query().map_or("/", |path| path.as_str());
         let query = form_urlencoded::Serializer::new(String::new()).append_pair("next", back).finish();
         Self(axum::response::Redirect::to(&format!("/login?{query}")).into_response())
+    }
+}
+
+/// The first segments of the paths of the pages.
+const PAGES: [&str; 7] = ["assets", "health", "login", "logout", "sessions", "stats", "talk"];
+
+/// Reports that nothing is at an address, or that it does not support the method: as a page to a person, as a problem
+/// document to a program.
+pub(crate) async fn report_wrong_address(
+    problem: Problem,
+    uri: &Uri,
+    headers: &HeaderMap,
+    prefix: Option<Extension<PathPrefix>>,
+) -> Response {
+    let first = uri.path().split('/').nth(1).unwrap_or_default();
+    let mut accepted = headers.get_all(ACCEPT).iter().filter_map(|types| types.to_str().ok());
+    let is_person = first != "v1" && accepted.any(|types| types.contains("text/html"));
+    if is_person || PAGES.contains(&first) {
+        with_path_prefix(prefix, ErrorPage::from(problem).into_response()).await
+    } else {
+        problem.into_response()
     }
 }
 

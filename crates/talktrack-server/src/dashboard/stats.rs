@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use askama::Template;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
@@ -14,7 +14,8 @@ use talktrack::{Timestamp, UserId};
 use super::chart::{Chart, Series, XAxis};
 use super::format::{format_duration, group_digits};
 use super::page::{ErrorPage, Layout, NavItem, render_page};
-use super::visitor::Visitor;
+use super::sessions_query::parse_day;
+use super::visitor::{PageQuery, Visitor};
 use crate::api;
 use crate::error::Problem;
 use crate::state::AppState;
@@ -75,7 +76,7 @@ struct StatsView {
 pub(super) async fn show_stats(
     State(state): State<AppState>,
     visitor: Visitor,
-    Query(mut query): Query<StatsPageQuery>,
+    PageQuery(mut query): PageQuery<StatsPageQuery>,
 ) -> Result<Response, ErrorPage> {
     if !MEASURES.contains(&query.measure.as_str()) {
         "e2e_ms".clone_into(&mut query.measure);
@@ -104,9 +105,7 @@ async fn load_stats(
 impl StatsPageQuery {
     fn range(&self) -> Result<TimeRange, Problem> {
         let now = SystemClock.now();
-        let day = |field: &str, name: &str| super::sessions::parse_day(field, name);
-        let from = day(&self.from, "From")?;
-        let to = day(&self.to, "To")?;
+        let (from, to) = (parse_day(&self.from, "From")?, parse_day(&self.to, "To")?);
         let until = to.map(|day| day.plus(Duration::from_secs(24 * HOUR)));
         let since = from.or_else(|| until.is_none().then(|| self.since(now)));
         TimeRange::new(since, until, None, now).map_err(Problem::invalid)

@@ -3,14 +3,14 @@
 
 use askama::Template;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::Response;
 use talktrack::UserId;
 
+use super::address::ServerAddress;
 use super::page::{ErrorPage, Layout, NavItem, render_page};
 use super::visitor::Visitor;
 use crate::config::Scope;
-use crate::error::Problem;
 use crate::state::AppState;
 
 #[derive(Template)]
@@ -29,22 +29,14 @@ struct TalkPage {
 pub(super) async fn show_talk(
     State(state): State<AppState>,
     visitor: Visitor,
-    headers: HeaderMap,
+    address: ServerAddress,
 ) -> Result<Response, ErrorPage> {
     let layout = visitor.layout(NavItem::Talk);
     if let Err(problem) = visitor.caller.require(Scope::Write) {
         return Err(ErrorPage::new(problem, layout));
     }
     let user = visitor.caller.resolve_user(None).ok().flatten();
-    let address = websocket_base(&headers)?;
+    let address = address.websocket();
     let needs_token = !state.authenticator().is_open();
     Ok(render_page(StatusCode::OK, &TalkPage { layout, user, address, needs_token }))
-}
-
-/// Returns the WebSocket address of this server.
-fn websocket_base(headers: &HeaderMap) -> Result<String, Problem> {
-    let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let host = header("host").ok_or_else(|| Problem::invalid("Host: missing"))?;
-    let scheme = if header("x-forwarded-proto") == Some("https") { "wss" } else { "ws" };
-    Ok(format!("{scheme}://{host}"))
 }

@@ -1,13 +1,15 @@
 //! Extracts who visits a page, and which conversation.
 
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, Query};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
+use serde::de::DeserializeOwned;
 
 use super::format::short_id;
 use super::page::{ErrorPage, Layout, NavItem};
 use crate::access::SessionName;
 use crate::auth::{Admission, Caller};
+use crate::error::Problem;
 use crate::state::AppState;
 
 /// An authenticated visitor. An unauthenticated one is redirected to the login.
@@ -43,6 +45,20 @@ impl FromRequestParts<AppState> for ConversationName {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ErrorPage> {
         Ok(Self(SessionName::from_request_parts(parts, state).await?))
+    }
+}
+
+/// The query of a page, deserialised into `T`.
+pub(super) struct PageQuery<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequestParts<AppState> for PageQuery<T> {
+    type Rejection = ErrorPage;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ErrorPage> {
+        match Query::<T>::from_request_parts(parts, state).await {
+            Ok(Query(query)) => Ok(Self(query)),
+            Err(rejection) => Err(Problem::invalid_query(&rejection).into()),
+        }
     }
 }
 

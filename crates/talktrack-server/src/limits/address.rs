@@ -7,9 +7,11 @@ use std::net::{IpAddr, Ipv6Addr};
 use axum::http::HeaderMap;
 
 use crate::config::Network;
+use crate::path_prefix::PathPrefix;
 
 const X_FORWARDED_FOR: &str = "x-forwarded-for";
 const X_FORWARDED_PROTO: &str = "x-forwarded-proto";
+const X_FORWARDED_PREFIX: &str = "x-forwarded-prefix";
 
 /// Returns the nearest address that is not a trusted proxy. Each proxy appends the address of its own client to the
 /// list.
@@ -35,6 +37,16 @@ pub(super) fn is_over_tls(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]
     is_trusted(peer, trusted)
         && told.peek().is_some()
         && told.all(|value| value.to_str().is_ok_and(|scheme| scheme.trim().eq_ignore_ascii_case("https")))
+}
+
+/// Returns the path prefix that a trusted proxy reports, without which it passes requests on. A value that is no prefix
+/// counts as none.
+pub(super) fn path_prefix(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> Option<PathPrefix> {
+    let mut told = headers.get_all(X_FORWARDED_PREFIX).iter();
+    match (told.next(), told.next()) {
+        (Some(prefix), None) if is_trusted(peer, trusted) => PathPrefix::parse(prefix.to_str().ok()?.trim()),
+        _ => None,
+    }
 }
 
 pub(super) fn is_trusted(address: IpAddr, trusted: &[Network]) -> bool {

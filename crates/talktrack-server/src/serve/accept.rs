@@ -19,6 +19,7 @@ use super::lingering_close::LingeringClose;
 use crate::config::Config;
 use crate::limits::{Admitted, Connections};
 use crate::middleware::PeerAddress;
+use crate::path_prefix::PathPrefix;
 
 /// How long a client may take to send the head of a request, and how long it may keep an idle connection.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -42,14 +43,16 @@ pub(super) async fn accept_connections(listener: TcpListener, router: Router, co
     let connections = Connections::new(&config);
     let refusals = Arc::new(Semaphore::new(REFUSALS));
     let write_timeout = config.peer_timeout;
+    let base_path = config.base_path.clone();
     loop {
         let Some((stream, peer)) = accept_next(&listener).await else { continue };
         match connections.admit_connection(peer) {
             Ok(Admitted { slot, place }) => {
                 let router = router.clone();
                 let stream = LingeringClose::new(stream, place);
+                let base_path = base_path.clone();
                 tokio::spawn(async move {
-                    serve_connection(stream, write_timeout, router, peer).await;
+                    serve_connection(stream, write_timeout, router, peer, base_path).await;
                     drop(slot);
                 });
             }
@@ -58,7 +61,8 @@ pub(super) async fn accept_connections(listener: TcpListener, router: Router, co
                 let refuse = Router::new().fallback(async move || problem.clone());
                 tokio::spawn(async move {
                     // A refusal gets a short time limit, which is enough for the head of one request.
-                    serve_connection(LingeringClose::new(stream, None), HEADER_TIMEOUT, refuse, peer).await;
+                    let stream = LingeringClose::new(stream, None);
+                    serve_connection(stream, HEADER_TIMEOUT, refuse, peer, PathPrefix::default()).await;
                     drop(refusal);
                 });
             }
@@ -67,8 +71,15 @@ pub(super) async fn accept_connections(listener: TcpListener, router: Router, co
 }
 
 /// Answers the requests of a connection until it ends or becomes a WebSocket. Gives up on a client that accepts nothing
-/// of the response for `write_timeout`.
-async fn serve_connection(stream: LingeringClose, write_timeout: Duration, router: Router, peer: IpAddr) {
+/// of the response for `write_timeout`. The paths of requests may begin with `base_path`: some proxies pass it on,
+/// others remove it.
+async fn serve_connection(
+    stream: LingeringClose,
+    write_timeout: Duration,
+    router: Router,
+    peer: IpAddr,
+    base_path: PathPrefix,
+) {
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(write_timeout));
     let mut server = http1::Builder::new();
@@ -76,6 +87,9 @@ async fn serve_connection(stream: LingeringClose, write_timeout: Duration, route
     server.max_header_size(MAX_HEAD_BYTES).max_buf_size(READ_AHEAD);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(PeerAddress(peer));
+        if let Some(uri) = base_path.strip(request.uri()) {
+            *request.uri_mut() = uri;
+        }
         // A router is always ready, so there is no need to poll for readiness.
         router.clone().call(request)
     });

@@ -122,6 +122,33 @@ async fn pages_follow_a_conversation_while_it_goes_on() {
 }
 
 #[tokio::test]
+async fn a_conversation_is_shown_in_the_order_of_the_server_whatever_arrives_when() {
+    let Some(browser) = Browser::installed().await else { return };
+    let home = Home::new();
+    let server = home.serve(&[]).await;
+    browser.visits(&server, "order.mjs").await;
+}
+
+#[tokio::test]
+async fn the_list_knows_the_readers_days_and_the_way_to_the_next_conversation_and_back() {
+    let Some(browser) = Browser::installed().await else { return };
+    let home = Home::new();
+    let server = home.serve(&[]).await;
+    browser.visits(&server, "list.mjs").await;
+}
+
+#[tokio::test]
+async fn pages_work_below_a_path_of_another_site() {
+    let Some(mut browser) = Browser::installed().await else { return };
+    let home = Home::new();
+    let key = auth::new_key(&home, "dashboard", "read,write,admin").await;
+    let environment = [("TALKTRACK_API_KEYS", &*key.entry), ("TALKTRACK_TRUSTED_PROXIES", "127.0.0.1")];
+    let server = auth::serve_with(&home, &environment).await;
+    browser.node.env("API_KEY", &key.key);
+    browser.visits(&server, "below_a_path.mjs").await;
+}
+
+#[tokio::test]
 async fn whatever_people_say_is_shown_as_it_is_and_does_nothing() {
     let Some(browser) = Browser::installed().await else { return };
     let home = Home::new();

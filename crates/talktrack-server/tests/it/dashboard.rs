@@ -1,9 +1,12 @@
 //! The pages of the dashboard as the server sends them. The tests in `browser` check what a browser makes of them.
 
 pub(crate) mod login;
+mod addresses;
+mod list;
 mod pages;
 mod health;
 mod talk;
+mod waiting;
 
 use crate::harness::HttpAnswer;
 
