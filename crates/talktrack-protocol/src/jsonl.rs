@@ -2,9 +2,7 @@
 //! line.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, stdin};
-use std::path::Path;
+use std::io::{self, BufRead};
 
 /// The maximum length of a line; a longer one is skipped. The largest valid message (1 MiB) takes at most six bytes of
 /// JSON for each of its own.
@@ -40,22 +38,6 @@ pub struct LinePosition<'a> {
 impl fmt::Display for LinePosition<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.file, self.line)
-    }
-}
-
-impl Lines<Box<dyn BufRead + Send>> {
-    /// Opens a file; `-` is standard input.
-    ///
-    /// # Errors
-    /// If the file cannot be read; the text names it.
-    pub fn open(path: &Path) -> io::Result<Self> {
-        if path == Path::new("-") {
-            return Ok(Self::new(Box::new(BufReader::new(stdin())), "stdin"));
-        }
-        let name = path.display().to_string();
-        let file = File::open(path)
-            .map_err(|error| io::Error::new(error.kind(), format!("cannot read {name}: {error}")))?;
-        Ok(Self::new(Box::new(BufReader::with_capacity(1 << 16, file)), name))
     }
 }
 

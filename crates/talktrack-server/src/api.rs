@@ -23,6 +23,7 @@ pub(crate) mod docs;
 // The modules below are shared by the endpoints.
 pub(crate) mod form;
 pub(crate) mod body;
+mod body_encoding;
 mod incoming;
 mod idempotency_key;
 pub(crate) mod query;

@@ -25,6 +25,7 @@ mod dead_letters;
 mod retention;
 mod letter_quota;
 mod deletion;
+mod jsonl_file;
 mod output;
 mod terminal;
 mod access;

@@ -27,9 +27,10 @@ use crate::trail;
 
 /// Request headers that a page of an allowed origin may send. [`ANSWERED_WITH`] lists the response headers that it may
 /// read.
-const ASKED_WITH: [HeaderName; 7] = [
+const ASKED_WITH: [HeaderName; 8] = [
     header::AUTHORIZATION,
     header::CONTENT_TYPE,
+    header::CONTENT_ENCODING,
     HeaderName::from_static("idempotency-key"),
     HeaderName::from_static("last-event-id"),
     header::RANGE,

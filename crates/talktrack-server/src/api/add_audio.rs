@@ -121,6 +121,11 @@ fn check_headers(headers: &HeaderMap, limit: u64) -> Result<(), Problem> {
         let detail = "the body must be a recording, and Content-Type must begin with audio/";
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorCode::Unsupported, detail));
     }
+    // A recording is stored as it comes.
+    if headers.contains_key(header::CONTENT_ENCODING) {
+        let detail = "a recording must be sent without Content-Encoding";
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorCode::Unsupported, detail));
+    }
     match told(header::CONTENT_LENGTH).parse::<u64>() {
         Ok(length) if length > limit => Err(too_large(limit)),
         _ => Ok(()),

@@ -6,10 +6,14 @@ use axum::http::{HeaderMap, StatusCode, header};
 use talktrack::ErrorCode;
 use talktrack_protocol::{Frame, WireError};
 
+use super::body_encoding::{BodyDecoder, BodyEncoding};
 use super::incoming::Incoming;
 use crate::error::Problem;
 use crate::limits::{Account, BodyPermit};
 use crate::state::AppState;
+
+/// How much of a body is decompressed before memory is reserved for it.
+const PIECE: usize = 1 << 10;
 
 /// JSON text that is not parsed yet.
 pub(crate) struct JsonText {
@@ -48,8 +52,9 @@ impl FromRequest<AppState> for JsonText {
         }
         let limit = state.config().max_body_bytes;
         let detail = format!("the body may have at most {limit} bytes (max_body_bytes)");
+        let encoding = BodyEncoding::of(request.headers())?;
         let account: Option<Account> = request.extensions().get().cloned();
-        let (bytes, room) = read(request.into_body(), state, limit, &detail).await?;
+        let (bytes, room) = read_encoded(request.into_body(), encoding, state, limit, &detail).await?;
         state.limits().take_bytes(account.as_ref(), bytes.len())?;
         let text = String::from_utf8(bytes);
         let text = text.map_err(|_| {
@@ -72,22 +77,42 @@ pub(crate) async fn read(
     limit: usize,
     detail: &str,
 ) -> Result<(Vec<u8>, Option<BodyPermit>), Problem> {
+    read_encoded(body, BodyEncoding::Identity, state, limit, detail).await
+}
+
+/// Reads a body in this encoding. The limit and the reserved memory count decompressed bytes.
+async fn read_encoded(
+    body: Body,
+    encoding: BodyEncoding,
+    state: &AppState,
+    limit: usize,
+    detail: &str,
+) -> Result<(Vec<u8>, Option<BodyPermit>), Problem> {
     let too_large = || Problem::new(StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::TooLarge, detail);
     if body.size_hint().lower() > limit as u64 {
         return Err(too_large());
     }
     let mut incoming = Incoming::new(body, state.config().peer_timeout);
-    let (mut bytes, mut taken): (_, Option<BodyPermit>) = (Vec::new(), None);
-    while let Some(piece) = incoming.next().await? {
-        if bytes.len() + piece.len() > limit {
-            return Err(too_large());
-        }
-        let room = state.limits().reserve_body(piece.len())?;
+    let mut decoder = BodyDecoder::new(encoding, limit);
+    let mut taken: Option<BodyPermit> = None;
+    let mut reserve = |bytes: usize| {
+        let room = state.limits().reserve_body(bytes)?;
         match &mut taken {
             Some(taken) => taken.merge(room),
             None => taken = Some(room),
         }
-        bytes.extend_from_slice(&piece);
+        Ok::<_, Problem>(())
+    };
+    while let Some(piece) = incoming.next().await? {
+        // A small piece can decompress to a thousand times its size.
+        for part in piece.chunks(PIECE) {
+            let before = decoder.len();
+            decoder.write(part).map_err(|error| error.into_problem(detail))?;
+            reserve(decoder.len() - before)?;
+        }
     }
+    let before = decoder.len();
+    let bytes = decoder.finish().map_err(|error| error.into_problem(detail))?;
+    reserve(bytes.len() - before)?;
     Ok((bytes, taken))
 }

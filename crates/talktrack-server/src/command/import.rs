@@ -10,11 +10,11 @@ use std::time::Instant;
 
 use importer::Importer;
 use talktrack::{OpenError, Tracker};
-use talktrack_protocol::jsonl::Lines;
 
 use super::Outcome;
 use crate::config::{Config, DataLocation, Database};
 use crate::error::Failure;
+use crate::jsonl_file;
 use crate::output;
 use crate::store::{self, NotOpened};
 
@@ -63,7 +63,7 @@ async fn open_tracker(config: &Config) -> Result<Tracker, Failure> {
 }
 
 async fn import_file(importer: &mut Importer, path: &Path) -> Result<(), Failure> {
-    let mut lines = Lines::open(path)?;
+    let mut lines = jsonl_file::open(path)?;
     importer.begin_file();
     while let Some(line) = lines.next_line()? {
         importer.import_line(&line).await?;

@@ -122,7 +122,7 @@ async fn every_refusal_is_counted_by_its_reason() {
     let taken = json!({"type": "message", "role": "user", "content": "something else", "id": id});
     for (reason, frame) in [
         ("invalid_json", "{".to_owned()),
-        ("invalid_message", text("user", "").to_string()),
+        ("invalid_message", json!({"type": "message", "content": "x"}).to_string()),
         ("invalid_message", text("king", "x").to_string()),
         ("too_large", text("user", &"x".repeat(101)).to_string()),
         ("id_conflict", taken.to_string()),

@@ -15,6 +15,7 @@ use talktrack_protocol::jsonl::Lines;
 use talktrack_protocol::{ClientFrame, Frame};
 
 use crate::error::Failure;
+use crate::jsonl_file;
 
 /// All sessions of a file, in the order of their first lines.
 #[derive(Debug, Default)]
@@ -99,7 +100,7 @@ impl ReplayInput {
     /// # Errors
     /// Fails if the file cannot be read.
     pub(super) fn load(path: &Path) -> Result<Self, Failure> {
-        Self::read(Lines::open(path)?)
+        Self::read(jsonl_file::open(path)?)
     }
 
     /// Reads lines.

@@ -25,7 +25,9 @@ async fn pages_of_allowed_origins_may_use_the_api_and_no_others() {
             "{methods}"
         );
         let headers = allowed.header("access-control-allow-headers").unwrap();
-        for header in ["authorization", "content-type", "idempotency-key", "range", "last-event-id"] {
+        for header in
+            ["authorization", "content-type", "content-encoding", "idempotency-key", "range", "last-event-id"]
+        {
             assert!(headers.contains(header), "{headers}");
         }
         assert_eq!(allowed.header("access-control-allow-credentials"), None, "no cookies here");
