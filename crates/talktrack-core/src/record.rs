@@ -242,7 +242,8 @@ impl SessionEnd {
     /// Returns when the session started, if the tracker knew it.
     pub fn session_started_at(&self) -> Option<Timestamp> {
         let duration = Duration::try_from_secs_f64(self.known?.duration_seconds).ok()?;
-        Some(self.ended_at.minus(duration))
+        // Rounded to the microsecond: the nanoseconds of a duration in seconds are not exact.
+        Some(self.ended_at.minus(duration + Duration::from_nanos(500)))
     }
 
     /// True if no caller sent this end: a node saw a lost connection or silence, or found the session open after a

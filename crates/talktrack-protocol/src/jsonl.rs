@@ -50,11 +50,11 @@ impl<R: BufRead> Lines<R> {
     /// Returns the next line that is not blank; `None` at the end.
     ///
     /// # Errors
-    /// If the input cannot be read.
+    /// If the input cannot be read; the text names it.
     pub fn next_line(&mut self) -> io::Result<Option<Line<'_>>> {
         loop {
             self.buffer.clear();
-            let fits = self.read_line()?;
+            let fits = self.read_line().map_err(|error| self.name_in(&error))?;
             if self.buffer.is_empty() {
                 return Ok(None);
             }
@@ -64,6 +64,10 @@ impl<R: BufRead> Lines<R> {
                 return Ok(Some(Line { place, text: decode_line(&self.buffer, fits) }));
             }
         }
+    }
+
+    fn name_in(&self, error: &io::Error) -> io::Error {
+        io::Error::new(error.kind(), format!("cannot read {}: {error}", self.name))
     }
 
     /// Reads a line into the buffer. Returns false if the line is too long, so that only its beginning is in the

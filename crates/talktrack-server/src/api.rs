@@ -9,6 +9,7 @@ pub(crate) mod delete_user;
 pub(crate) mod list_sessions;
 pub(crate) mod get_session;
 pub(crate) mod list_messages;
+pub(crate) mod get_message;
 pub(crate) mod add_audio;
 pub(crate) mod get_audio;
 pub(crate) mod export;

@@ -44,10 +44,14 @@ fn apply_end(end: &SessionEnd, row: SessionRow) -> SessionRow {
         Status::Abandoned => last.unwrap_or(end.ended_at),
         _ => end.ended_at,
     };
-    let lasted = row.started_at.known().map_or(0.0, |start| ended_at.max(start).seconds_since(start));
+    // The start may have moved down to a message that waits, too. The node that ended the session knows.
+    let moved = end.session_started_at().map(StoredTime::Known).filter(|start| *start < row.started_at);
+    let started_at = moved.unwrap_or(row.started_at);
+    let lasted = started_at.known().map_or(0.0, |start| ended_at.max(start).seconds_since(start));
     let known = end.known.map_or(0, |known| i64::try_from(known.message_count).unwrap_or(i64::MAX));
     SessionRow {
         status: end.status.into(),
+        started_at,
         end_reason: Some(end.reason.clone()),
         ended_at: Some(ended_at.into()),
         duration_seconds: Some(end.known.map_or(lasted, |known| known.duration_seconds)),

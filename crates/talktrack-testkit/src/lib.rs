@@ -11,6 +11,7 @@ pub mod damage;
 mod conversation;
 mod identity;
 mod session_life;
+mod session_times;
 mod ownership;
 mod lateness;
 mod search;
@@ -61,8 +62,6 @@ macro_rules! for_each_conformance_check {
                 an_end_that_is_told_replaces_the_end_of_an_abandoned_session,
                 a_session_that_starts_again_goes_on,
                 a_start_that_does_not_resume_only_fills_in,
-                a_session_that_is_told_after_the_call_has_the_times_of_the_call,
-                a_start_that_was_given_moves_down_by_a_day_at_most,
                 a_session_goes_on_after_a_restart,
                 session_metadata_are_merged_key_by_key,
                 numbers_beyond_a_double_survive_a_merge_of_session_metadata,
@@ -70,6 +69,10 @@ macro_rules! for_each_conformance_check {
                 an_idle_session_is_abandoned_at_its_last_event,
                 shutdown_ends_the_open_sessions,
                 sessions_that_a_stop_left_open_are_abandoned_at_their_last_event,
+            }
+            session_times {
+                a_session_that_is_told_after_the_call_has_the_times_of_the_call,
+                a_start_that_was_given_moves_down_by_a_day_at_most,
             }
             ownership {
                 another_users_start_is_refused_while_the_session_is_in_memory,

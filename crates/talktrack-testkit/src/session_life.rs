@@ -12,7 +12,7 @@ use talktrack_core::ids::{SessionId, UserId};
 use talktrack_core::json::JsonObject;
 use talktrack_core::message::{Message, Role, SESSION_NAMESPACE};
 use talktrack_core::record::{Ended, Status};
-use talktrack_core::stored::{Stored, StoredTime};
+use talktrack_core::stored::Stored;
 use uuid::Uuid;
 
 use crate::setup::Setup;
@@ -226,59 +226,6 @@ pub async fn a_start_that_does_not_resume_only_fills_in(setup: Setup) {
     trial.settled().await;
     assert_eq!(trial.contents(SESSION).await, ["one", "late"], "{late:?}");
     assert_eq!(trial.session(SESSION).await.end_reason.as_deref(), Some("hangup"));
-}
-
-/// Returns what the store knows of the times of a session, in seconds from this moment.
-async fn times_from(trial: &Trial, session_id: SessionId, moment: Timestamp) -> [Option<f64>; 3] {
-    trial.settled().await;
-    let row = trial.session(session_id).await;
-    let from = |time: Option<Timestamp>| time.map(|time| time.seconds_since(moment));
-    let ended_at = row.ended_at.as_ref().and_then(StoredTime::known);
-    [from(row.started_at.known()), from(ended_at), row.duration_seconds]
-}
-
-async fn say_at(trial: &mut Trial, session_id: SessionId, said_at: Timestamp) {
-    let message = Message::new(session_id, Role::User, "then").with_created_at(said_at);
-    trial.track(message).await.expect("the message becomes durable");
-}
-
-pub async fn a_session_that_is_told_after_the_call_has_the_times_of_the_call(setup: Setup) {
-    let mut trial = Trial::open(setup);
-    let call = trial.now().minus(seconds(9 * 24 * 60 * 60));
-    trial.start(new()).await;
-    say_at(&mut trial, SESSION, call.plus(seconds(10))).await;
-    say_at(&mut trial, SESSION, call).await;
-    let ended = end_as(&trial, Status::Ended, "hangup", call.plus(seconds(300))).await;
-    assert_eq!(ended, Ended { duration_seconds: 300.0, message_count: 2 });
-    assert_eq!(times_from(&trial, SESSION, call).await, [Some(0.0), Some(300.0), Some(300.0)]);
-    say_at(&mut trial, SESSION, call.minus(seconds(5))).await;
-    assert_eq!(times_from(&trial, SESSION, call).await, [Some(-5.0), Some(300.0), Some(305.0)]);
-    let mut trial = trial.restart().await;
-    say_at(&mut trial, SESSION, call.minus(seconds(10))).await;
-    assert_eq!(times_from(&trial, SESSION, call).await, [Some(-10.0), Some(300.0), Some(310.0)]);
-
-    // Without messages, the end tells when the session was.
-    let silent = SessionId::from_u128(0xa5);
-    trial.start(NewSession::new(silent, USER)).await;
-    let closing = Closing::new(Status::Ended, "hangup", call);
-    trial.tracker().end_session_as(silent, closing).expect("accepted").durable().await.expect("durable");
-    assert_eq!(times_from(&trial, silent, call).await, [Some(0.0), Some(0.0), Some(0.0)]);
-}
-
-pub async fn a_start_that_was_given_moves_down_by_a_day_at_most(setup: Setup) {
-    let mut trial = Trial::open(setup);
-    let given = trial.now().minus(seconds(60));
-    trial.start(new().with_started_at(given)).await;
-    say_at(&mut trial, SESSION, given.minus(seconds(20))).await;
-    assert_eq!(times_from(&trial, SESSION, given).await, [Some(-20.0), None, None]);
-    let day = 24 * 60 * 60;
-    say_at(&mut trial, SESSION, given.minus(seconds(day + 1))).await;
-    assert_eq!(times_from(&trial, SESSION, given).await, [Some(-20.0), None, None]);
-    let mut trial = trial.restart().await;
-    say_at(&mut trial, SESSION, given.minus(seconds(day))).await;
-    assert_eq!(times_from(&trial, SESSION, given).await[0], Some(-86_400.0));
-    say_at(&mut trial, SESSION, given.minus(seconds(2 * day))).await;
-    assert_eq!(times_from(&trial, SESSION, given).await[0], Some(-86_400.0));
 }
 
 pub async fn a_session_goes_on_after_a_restart(setup: Setup) {

@@ -5,6 +5,7 @@
 //! not in the registry is accepted, and its owner is read from the stored row when it is written.
 
 mod known_metadata;
+mod session_ref;
 
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use talktrack_core::record::{Ended, StartTime, Status};
 use talktrack_core::stored::StoredTime;
 
 pub(crate) use known_metadata::{KnownMetadata, MemberSizes};
+pub use session_ref::SessionRef;
 
 use crate::now::Now;
 use crate::store::SessionRow;
@@ -23,29 +25,6 @@ use crate::store::SessionRow;
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     sessions: DashMap<SessionId, Claims>,
-}
-
-/// A session as a caller names it: in the claim of one user, or without a user.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct SessionRef {
-    /// The session.
-    pub session_id: SessionId,
-    /// The user whose claim is meant. Without it, the only claim that this process knows. If this process knows none or
-    /// several, the record carries no owner and takes the stored session's user.
-    pub user_id: Option<UserId>,
-}
-
-impl SessionRef {
-    /// Names this user's claim to the session.
-    pub fn for_user(session_id: SessionId, user_id: UserId) -> Self {
-        Self { session_id, user_id: Some(user_id) }
-    }
-}
-
-impl From<SessionId> for SessionRef {
-    fn from(session_id: SessionId) -> Self {
-        Self { session_id, user_id: None }
-    }
 }
 
 /// What this process knows of one session: a claim for each user who started it. There can be more than one only until

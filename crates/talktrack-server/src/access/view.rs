@@ -124,6 +124,24 @@ impl SessionView {
         merge_waiting(page, waiting, limit, is_wanted, |row| Reverse(row.cursor()))
     }
 
+    /// Returns one message of the session.
+    ///
+    /// # Errors
+    /// As for [`messages`](Self::messages).
+    pub(crate) async fn message(&self, id: MessageId) -> Result<Option<MessageRow>, ReadError> {
+        if let Some(row) = self.read_waiting().await?.remove(&id) {
+            return Ok(Some(row));
+        }
+        let stored = match self.reader.messages_by_id(&[id]).await {
+            Err(_) if self.begins_here => Page::default(),
+            stored => stored?,
+        };
+        let visible = self.filter_visible(&stored).await?;
+        let is_shown =
+            |row: &MessageRow| row.session_id == self.session.session_id && visible.contains(&row.id);
+        Ok(stored.into_iter().find(is_shown))
+    }
+
     /// Returns the waiting messages by id, each in its latest revision and at the place of its first revision.
     async fn read_waiting(&self) -> Result<HashMap<MessageId, MessageRow>, ReadError> {
         let mut waiting: HashMap<MessageId, MessageRow> = HashMap::new();

@@ -20,13 +20,25 @@ use crate::state::AppState;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ListMessagesQuery {
+    /// `asc` (the default) begins with the first message of the session, `desc` with the last one.
+    #[serde(default)]
+    #[param(value_type = Option<String>, pattern = "^(asc|desc)$")]
+    order: MessageOrder,
     /// The maximum number of messages in the page. Defaults to 50. A page of large rows ends earlier.
     #[serde(default)]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
     limit: Limit,
-    /// The `next_cursor` of the previous page. Defaults to the first page.
+    /// The `next_cursor` of the previous page, in the same order. Defaults to the first page.
     #[param(value_type = Option<String>, pattern = "^(r|p?-?[0-9]{1,19})\\.-?[0-9]{1,19}\\.[0-9a-f]{32}$")]
     cursor: Option<Cursor<MessageCursor>>,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum MessageOrder {
+    #[default]
+    Asc,
+    Desc,
 }
 
 /// A page of messages.
@@ -41,7 +53,7 @@ pub(crate) struct Messages {
 /// Lists the messages of a session
 ///
 /// The messages are in the order of `created_at`, then of acceptance. Messages that arrive while you read the pages come at the
-/// end.
+/// end. With `order=desc` the last message comes first, and the last N messages cost one page.
 #[utoipa::path(
     get, path = "/v1/sessions/{session_id}/messages", operation_id = "list_messages", tag = "reading",
     params(("session_id" = String, Path, pattern = "^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|external:[A-Za-z0-9._~@+-]{1,200})$", description = "The session's UUID, or `external:NAME` (percent-encoded) with its `external_id`."), ListMessagesQuery),
@@ -57,8 +69,12 @@ pub(crate) async fn list_messages(
     QueryParams(query): QueryParams<ListMessagesQuery>,
 ) -> Result<Json<Messages>, Problem> {
     let view = SessionView::open(&state, &caller, &name).await?;
-    let ListMessagesQuery { limit: Limit(limit), cursor } = query;
-    let found = view.messages(cursor.map(|Cursor(place)| place), limit).await;
+    let ListMessagesQuery { order, limit: Limit(limit), cursor } = query;
+    let place = cursor.map(|Cursor(place)| place);
+    let found = match order {
+        MessageOrder::Asc => view.messages(place, limit).await,
+        MessageOrder::Desc => view.latest_messages(place, limit).await,
+    };
     let found = found.map_err(|error| Problem::read_failed(&error))?;
     let next_cursor = found.last_before_more().map(MessageRow::cursor).map(Cursor);
     Ok(Json(Messages { messages: found.into_iter().map(Message::from).collect(), next_cursor }))

@@ -15,6 +15,9 @@ def bend(value):
         # The server refuses times far in the past and in the future.
         if isinstance(bent[key], str) and bent[key][:4].isdigit() and not "1000" < bent[key][:4] < "2020":
             bent[key] = "2019" + bent[key][4:]
+    # Nor does a session end in the far future.
+    if isinstance(bent.get("ended_at"), (int, float)) and not isinstance(bent["ended_at"], bool):
+        bent["ended_at"] = bent["ended_at"] % 1_700_000_000
     for key in ("external_id", "reason"):
         # The limit is 256 bytes, but a schema can only count characters. PostgreSQL cannot store U+0000.
         if isinstance(bent.get(key), str) and 0 < len(bent[key]) <= 256:
@@ -22,9 +25,6 @@ def bend(value):
     # To JSON Schema, 1.0 is an integer.
     if isinstance(bent.get("revision"), float) and bent["revision"].is_integer():
         bent["revision"] = abs(int(bent["revision"]))
-    # A message without text must have another kind than `message`.
-    if bent.get("content") == "" and bent.get("kind") in (None, "message"):
-        bent["kind"] = "event"
     return bent
 
 
@@ -35,6 +35,10 @@ def before_call(context, case, kwargs):
         # The query must contain a word.
         if isinstance(case.query, dict) and isinstance(case.query.get("q"), str):
             case.query["q"] = case.query["q"][:498] + " a"
+        # The numbers of a cursor are those of a row, and a pattern cannot say how large they are.
+        if isinstance(case.query, dict) and isinstance(case.query.get("cursor"), str):
+            *numbers, last = case.query["cursor"].split(".")
+            case.query["cursor"] = ".".join([number[:16] for number in numbers] + [last])
 
 
 @schemathesis.serializer("audio/*")

@@ -106,7 +106,7 @@ async fn a_file_in_gzip_or_zstandard_is_imported_and_replayed() {
     let server = home.serve(&[]).await;
     let replayed = Uuid::new_v4();
     let file = pack("zst", &lines(replayed));
-    let url = format!("http://{}", server.address);
+    let url = format!("ws://{}", server.address);
     home.run(&["client", "--url", &url, "--file", &file]).await.succeeded();
     assert_eq!(home.database().contents(replayed), ["in a file"]);
 }

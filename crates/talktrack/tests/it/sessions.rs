@@ -262,8 +262,8 @@ async fn times_of_a_session_that_lie_ahead_are_replaced_by_the_moment_of_accepta
     let tracker = setup.open(setup.options()).unwrap();
     let now = setup.clock().now();
     let ahead = |seconds| Some(now.plus(Duration::from_secs(seconds)));
-    let far = "9999-12-31T23:59:59.999999Z".parse().unwrap();
-    for (claimed, stored) in [(ahead(60), ahead(60)), (ahead(61), Some(now)), (Some(far), Some(now))] {
+    let day = 24 * 60 * 60;
+    for (claimed, stored) in [(ahead(60), ahead(60)), (ahead(61), Some(now)), (ahead(day), Some(now))] {
         let session = SessionId::new(uuid::Uuid::new_v4());
         let new = NewSession::new(session, USER).with_started_at(claimed);
         within(tracker.start_session(new).unwrap().durable()).await.unwrap();
@@ -272,6 +272,16 @@ async fn times_of_a_session_that_lie_ahead_are_replaced_by_the_moment_of_accepta
         let row = within(tracker.reader().session(session)).await.unwrap().unwrap();
         assert_eq!(Some(row.started_at), stored.map(StoredTime::Known), "{claimed:?}");
         assert_eq!(row.ended_at, stored.map(StoredTime::Known), "{claimed:?}");
+    }
+    for far in [ahead(day + 1), Some("9999-12-31T23:59:59.999999Z".parse().unwrap())] {
+        let session = SessionId::new(uuid::Uuid::new_v4());
+        let new = NewSession::new(session, USER).with_started_at(far);
+        within(tracker.start_session(new).unwrap().durable()).await.unwrap();
+        let closing = Closing::new(Status::Ended, "over", far.unwrap());
+        let refused = tracker.end_session_as(session, closing).unwrap_err();
+        assert_eq!(refused.to_string(), "ended_at: must not be more than a day in the future");
+        let row = within(tracker.reader().session(session)).await.unwrap().unwrap();
+        assert_eq!((row.started_at, row.ended_at), (now.into(), None), "{far:?}");
     }
 }
 

@@ -148,13 +148,13 @@ async fn the_clock_of_the_options_stamps_everything() {
     let tracker = Tracker::open(options).unwrap();
     drop(tracker.start_session(new_session()).unwrap());
     within(accept(&tracker, message("hello"))).await.unwrap();
+    let session = within(tracker.reader().session(SESSION)).await.unwrap().unwrap();
+    assert_eq!(session.started_at.to_string(), "2001-02-03T04:05:06.789012Z");
     let said: Timestamp = "1999-12-31T23:59:59Z".parse().unwrap();
     within(accept(&tracker, message("earlier").with_created_at(said))).await.unwrap();
     let rows = within(tracker.reader().messages(SESSION, None, 10)).await.unwrap();
     let times: Vec<_> = rows.iter().map(|row| row.created_at.to_string()).collect();
     assert_eq!(times, ["1999-12-31T23:59:59.000000Z", "2001-02-03T04:05:06.789012Z"]);
-    let session = within(tracker.reader().session(SESSION)).await.unwrap().unwrap();
-    assert_eq!(session.started_at.to_string(), "2001-02-03T04:05:06.789012Z");
 }
 
 #[tokio::test]

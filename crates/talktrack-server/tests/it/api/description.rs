@@ -30,6 +30,7 @@ const ROUTES: &[&str] = &[
     "GET /v1/sessions/{session_id}/audio/{name}",
     "GET /v1/sessions/{session_id}/export",
     "GET /v1/sessions/{session_id}/messages",
+    "GET /v1/sessions/{session_id}/messages/{message_id}",
     "GET /v1/search",
     "GET /v1/stats",
     "PATCH /v1/sessions/{session_id}",
@@ -57,6 +58,7 @@ async fn the_description_and_the_routes_are_the_same() {
         let address = path
             .replace("{session_id}", "no-uuid")
             .replace("{name}", "no-name")
+            .replace("{message_id}", "no-uuid")
             .replace("{user_id}", "no-uuid");
         // The unknown parameter makes every endpoint answer at once; without it, the stream of events would never end.
         let status = server.request(method, format!("{address}?unknown=1")).send().await.status;

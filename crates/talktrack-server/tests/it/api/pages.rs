@@ -185,7 +185,7 @@ async fn large_messages_come_on_small_pages(server: &Server) {
     }
     let dashboard = server.get(&format!("/sessions/{session}")).await;
     assert!(dashboard.body.len() < PAGE_AT_MOST, "{} bytes", dashboard.body.len());
-    assert!(dashboard.body.contains("rel=\"next\""), "the page says where the transcript goes on");
+    assert!(dashboard.body.contains("Previous messages"), "the page says where the transcript goes on");
     let grown = server.resident_kib().saturating_sub(before);
     assert!(grown < 128 << 10, "{grown} KiB for pages of 4 MiB");
     let (rows, next) = page(server, &path, None, "messages").await;
@@ -209,4 +209,51 @@ async fn pages_of_large_messages_end_early_in_postgresql() {
     let home = Home::new();
     let database = migrated(Postgres::shared()).await;
     large_messages_come_on_small_pages(&home.serve_on(&database.url()).await).await;
+}
+
+/// Reads the messages of a session backwards, and one by one, while they wait for the store and after that.
+async fn messages_are_read_from_the_last(server: &Server) {
+    let session = start(server).await;
+    let turns: Value = (0..25)
+        .map(|turn| json!({"role": "user", "content": turn.to_string(), "external_id": format!("m{turn}")}))
+        .collect();
+    assert_eq!(say(server, session, &turns).await.status, 202);
+    for _ in 0..2 {
+        let path = messages_of(session);
+        let forwards = all(server, &format!("{path}?limit=10"), "messages").await;
+        let mut backwards = all(server, &format!("{path}?limit=10&order=desc"), "messages").await;
+        let last = page(server, &format!("{path}?limit=3&order=desc"), None, "messages").await.0;
+        let contents: Vec<_> = last.iter().map(|row| row["content"].clone()).collect();
+        assert_eq!(contents, ["24", "23", "22"]);
+        backwards.reverse();
+        assert_eq!((forwards.len(), &backwards), (25, &forwards));
+        for row in &forwards {
+            let answer = server.get(&format!("{path}/{}", row["id"].as_str().unwrap())).await;
+            assert_eq!((answer.status, &answer.json()), (200, row));
+        }
+        server.drained().await;
+    }
+    let other = start(server).await;
+    assert_eq!(say(server, other, &json!({"role": "user", "content": "elsewhere"})).await.status, 202);
+    let elsewhere =
+        page(server, &messages_of(other), None, "messages").await.0[0]["id"].as_str().unwrap().to_owned();
+    for id in [elsewhere, Uuid::new_v4().to_string()] {
+        let answer = server.get(&format!("{}/{id}", messages_of(session))).await;
+        assert_eq!(answer.problem(404, "not_found"), "the session has no such message");
+    }
+    let answer = server.get(&format!("{}/7", messages_of(session))).await;
+    assert_eq!(answer.problem(400, "invalid_message"), "message_id: must be a UUID");
+}
+
+#[tokio::test]
+async fn the_last_messages_are_one_page() {
+    let home = Home::new();
+    messages_are_read_from_the_last(&home.serve(&[]).await).await;
+}
+
+#[tokio::test]
+async fn the_last_messages_are_one_page_in_postgresql() {
+    let home = Home::new();
+    let database = migrated(Postgres::shared()).await;
+    messages_are_read_from_the_last(&home.serve_on(&database.url()).await).await;
 }

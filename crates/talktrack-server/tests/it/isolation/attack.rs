@@ -55,8 +55,10 @@ async fn answers(scene: &Scene, attacker: Uuid, session: Uuid) -> Vec<(String, u
     let mut attempts = Vec::new();
     for route in routes(scene).await {
         let (method, path) = route.split_once(' ').unwrap();
-        let path =
-            path.replace("{session_id}", &session.to_string()).replace("{name}", &format!("{name}.wav"));
+        let path = path
+            .replace("{session_id}", &session.to_string())
+            .replace("{message_id}", &name.to_string())
+            .replace("{name}", &format!("{name}.wav"));
         attempts.push((route.clone(), method.to_owned(), path));
     }
     let bodies = |route: &str| match route {

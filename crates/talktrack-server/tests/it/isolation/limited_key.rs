@@ -26,7 +26,7 @@ enum Answers {
 
 /// Every route of the API description, and the pages of the dashboard, which are not in it. A route that is missing
 /// here fails the test: decide what a limited key may see there.
-const ROUTES: [(&str, Answers); 28] = [
+const ROUTES: [(&str, Answers); 29] = [
     ("DELETE /v1/sessions/{session_id}", Answers::NotFound),
     ("DELETE /v1/users/{user_id}", Answers::Forbidden),
     ("GET /", Answers::OwnOnly),
@@ -49,6 +49,7 @@ const ROUTES: [(&str, Answers); 28] = [
     ("GET /v1/sessions/{session_id}/audio/{name}", Answers::NotFound),
     ("GET /v1/sessions/{session_id}/export", Answers::NotFound),
     ("GET /v1/sessions/{session_id}/messages", Answers::NotFound),
+    ("GET /v1/sessions/{session_id}/messages/{message_id}", Answers::NotFound),
     ("GET /v1/stats", Answers::OwnOnly),
     ("PATCH /v1/sessions/{session_id}", Answers::NotFound),
     ("POST /v1/sessions", Answers::Starts),
@@ -76,6 +77,7 @@ async fn ask(server: &Server, key: &str, route: &str, session: Uuid, user: Uuid)
     let path = path
         .replace("{session_id}", &session.to_string())
         .replace("{user_id}", &user.to_string())
+        .replace("{message_id}", "00000000-0000-4000-8000-000000000008")
         .replace("{name}", "00000000-0000-4000-8000-000000000007.wav");
     let request = server.request(method, path.as_str()).token(key);
     let body = match route {

@@ -130,9 +130,13 @@ pub(super) fn dump(database: &Database) {
 pub(super) fn restore(database: &Database) {
     let tables = TABLES.join(", ");
     let fill = TABLES.map(|table| format!("INSERT INTO {table} SELECT * FROM dump.{table};")).concat();
-    database.psql(&format!(
+    let script = format!(
         "BEGIN; SET LOCAL session_replication_role = replica; TRUNCATE {tables} CASCADE; {fill} COMMIT"
-    ));
+    );
+    // The tables are locked one after the other, and talktrack may read them in another order at this moment.
+    while let Err(complaint) = database.try_psql(&script) {
+        assert!(complaint.contains("deadlock detected"), "{complaint}");
+    }
 }
 
 const TABLES: [&str; 6] = [
