@@ -74,7 +74,7 @@ impl DocsPage {
 
 const STYLE: &str = "\
 :root{color-scheme:light dark;background:Canvas;color:CanvasText;font:16px/1.5 system-ui,sans-serif}body{max-width:60rem;margin:2rem auto;padding:0 1rem}\
-code{font-family:ui-monospace,monospace;font-size:.9em}summary{cursor:pointer;padding:.4rem 0}summary b{display:inline-block;\
+code{font-family:ui-monospace,monospace;font-size:.9em;overflow-wrap:anywhere}summary{cursor:pointer;padding:.4rem 0}summary b{display:inline-block;\
 min-width:4.5rem}table{border-collapse:collapse;margin:.5rem 0 1rem;width:100%}td,th{text-align:left;vertical-align:top;\
 padding:.25rem .75rem .25rem 0;border-bottom:1px solid #8884}details{border-bottom:1px solid #8884}section{margin:2rem 0}";
 
