@@ -179,6 +179,20 @@ fn true_before_there_was_a_choice() -> bool {
 }
 
 impl SessionStart {
+    /// Creates the start of a session whose row was removed, from what another record knows of it.
+    pub fn restored(session_id: SessionId, user_id: UserId, started_at: Timestamp) -> Self {
+        Self {
+            session_id,
+            user_id,
+            external_id: None,
+            metadata: None,
+            started_at,
+            has_given_start: true,
+            resumed: true,
+            reopens: true,
+        }
+    }
+
     /// Returns the start of a new session.
     pub fn start_time(&self) -> StartTime {
         StartTime::new(self.started_at, self.has_given_start)

@@ -25,6 +25,7 @@ mod connections;
 mod identity;
 mod transaction;
 mod deliveries;
+mod moved_start;
 mod statement;
 mod rows;
 mod queries;

@@ -6,8 +6,8 @@ use talktrack_core::message::Message;
 use talktrack_core::record::StampedMessage;
 use tokio_postgres::types::Type;
 
+use crate::moved_start::{moved_duration, moved_start, noted_start};
 use crate::plan::PlacedMessage;
-use crate::sessions::{moved_start, noted_start};
 use crate::statement::Statement;
 
 /// Inserts messages that have a session of their own user, and counts them. Returns the ids that were
@@ -41,8 +41,7 @@ WITH inserted AS (
       last_event_at = greatest(session.last_event_at, news.happened_at),
       (status, ended_at, duration_seconds, end_reason, end_inferred, started_at, extra) = (
         SELECT CASE WHEN goes_on THEN 'active' ELSE session.status END, CASE WHEN NOT goes_on THEN session.ended_at END,
-          CASE WHEN goes_on THEN NULL WHEN isfinite(session.ended_at) AND start IS NOT NULL
-            THEN extract(epoch FROM greatest(session.ended_at, start) - start) ELSE session.duration_seconds END,
+          CASE WHEN NOT goes_on THEN ", moved_duration!(), " END,
           CASE WHEN NOT goes_on THEN session.end_reason END, session.end_inferred AND NOT goes_on,
           coalesce(start, session.started_at), ", noted_start!(), "
         FROM (SELECT session.end_inferred AND coalesce(session.ended_at < news.takes_back, false)) AS decided(goes_on),
@@ -106,10 +105,9 @@ WHERE message.id = first.id AND (message.created_at, message.seq) > (first.creat
 RETURNING message.session_id, message.created_at
 )
 UPDATE public.conversation_sessions session SET (started_at, duration_seconds, extra) = (
-  SELECT coalesce(start, session.started_at),
-    CASE WHEN isfinite(session.ended_at) AND start IS NOT NULL
-      THEN extract(epoch FROM greatest(session.ended_at, start) - start) ELSE session.duration_seconds END,
-    ",
+  SELECT coalesce(start, session.started_at), ",
+    moved_duration!(),
+    ", ",
     noted_start!(),
     "
   FROM (SELECT ",

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{Error as _, MapAccess, Visitor};
+use serde::de::{DeserializeOwned, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use talktrack_core::error::Invalid;
@@ -145,14 +145,21 @@ pub(crate) fn parse_object(
 
 /// Parses the value of a field that must be a string.
 pub(crate) fn parse_string(field: &'static str, raw: Option<&RawValue>) -> Result<Option<String>, Invalid> {
-    let text = raw.map(|raw| serde_json::from_str(raw.get())).transpose();
-    text.map_err(|_| Invalid::new(field, "must be a string"))
+    parse_value(field, raw, "must be a string")
 }
 
 /// Parses the value of a field that must be `true` or `false`.
 pub(crate) fn parse_bool(field: &'static str, raw: Option<&RawValue>) -> Result<Option<bool>, Invalid> {
-    let flag = raw.map(|raw| serde_json::from_str(raw.get())).transpose();
-    flag.map_err(|_| Invalid::new(field, "must be true or false"))
+    parse_value(field, raw, "must be true or false")
+}
+
+fn parse_value<T: DeserializeOwned>(
+    field: &'static str,
+    raw: Option<&RawValue>,
+    expected: &'static str,
+) -> Result<Option<T>, Invalid> {
+    let value = raw.map(|raw| serde_json::from_str(raw.get())).transpose();
+    value.map_err(|_| Invalid::new(field, expected))
 }
 
 /// Parses the value of a field that must be a time.

@@ -1,17 +1,14 @@
 //! The `message` frame: how its fields become a message.
 
-use std::borrow::Cow;
-
 use serde_json::value::RawValue;
 use talktrack_core::error::Invalid;
 use talktrack_core::ids::SessionId;
 use talktrack_core::json::InvalidJson;
 use talktrack_core::{JsonArray, Kind, Message, Role, Timestamp, TurnMetrics};
 
-use crate::borrowed::Word;
 use crate::content::{ReadContent, SentContent};
 use crate::extra::Extra;
-use crate::fields::{FrameFields, missing_field, parse_object, shown};
+use crate::fields::{FrameFields, missing_field, parse_object, parse_string, shown};
 use crate::sent_role::SentRole;
 use crate::tool_call;
 use crate::warnings::Warnings;
@@ -62,11 +59,11 @@ impl MessageFrame {
 }
 
 impl<'a> FrameFields<'a> {
-    fn read_tools(&self, role: Role) -> Result<ToolFields<'a>, Invalid> {
+    fn read_tools(&self, role: Role) -> Result<ToolFields, Invalid> {
         let mut calls = self.tool_calls.map_or_else(|| Ok(Vec::new()), tool_call::read_calls)?;
         calls.extend(self.function_call.map(tool_call::read_single_call).transpose()?);
-        let answered = parse_word("tool_call_id", self.tool_call_id)?;
-        let name = parse_word("name", self.name)?;
+        let answered = parse_string("tool_call_id", self.tool_call_id)?;
+        let name = parse_string("name", self.name)?;
         Ok(ToolFields { calls, answered, tool: name.filter(|_| role == Role::Tool) })
     }
 
@@ -97,16 +94,16 @@ impl<'a> FrameFields<'a> {
 }
 
 /// What a message says of tools.
-struct ToolFields<'a> {
+struct ToolFields {
     /// The JSON of each call.
     calls: Vec<String>,
     /// The id of the call that the message answers.
-    answered: Option<Cow<'a, str>>,
+    answered: Option<String>,
     /// The tool that answers.
-    tool: Option<Cow<'a, str>>,
+    tool: Option<String>,
 }
 
-impl ToolFields<'_> {
+impl ToolFields {
     /// Returns the kind of a message whose sender says nothing of its kind.
     fn implied_kind(&self, content: &ReadContent) -> Kind {
         if self.answered.is_some() || self.tool.is_some() {
@@ -146,9 +143,4 @@ fn join_parts(
     let all: Vec<_> =
         content.iter().map(String::as_str).chain(given).chain(tools.iter().map(String::as_str)).collect();
     JsonArray::parse(&format!("[{}]", all.join(","))).map(Some).map_err(invalid)
-}
-
-fn parse_word<'a>(field: &'static str, raw: Option<&'a RawValue>) -> Result<Option<Cow<'a, str>>, Invalid> {
-    let word = raw.map(|raw| serde_json::from_str(raw.get())).transpose();
-    word.map(|word| word.map(|Word(text)| text)).map_err(|_| Invalid::new(field, "must be a string"))
 }

@@ -193,18 +193,7 @@ fn restore(tx: &Transaction<'_>, known: &KnownSession) -> rusqlite::Result<()> {
     let KnownSession { session_id, started_at, .. } = *known;
     // If only system messages are left, the user is unknown.
     let user_id = known.user_id.clone().unwrap_or(UserId::nil());
-    let external_id = None;
-    let metadata = None;
-    let start = SessionStart {
-        session_id,
-        user_id,
-        external_id,
-        metadata,
-        started_at,
-        has_given_start: true,
-        resumed: true,
-        reopens: true,
-    };
+    let start = SessionStart::restored(session_id, user_id, started_at);
     sessions::insert_session(tx, started_at.into(), &start, false)?;
     sessions::checks::advance_last_event(tx, session_id)
 }

@@ -69,6 +69,24 @@ impl SqliteReader {
         self.viewer.as_ref()
     }
 
+    /// Reads a page of a session's messages. The page is empty if the viewer may not see the session.
+    async fn read_transcript(
+        &self,
+        session_id: SessionId,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<Page<MessageRow>> + Send + 'static,
+    ) -> Result<Page<MessageRow>, ReadError> {
+        let viewer = self.viewer.clone();
+        self.connections
+            .run_query(move |connection| {
+                if may_see(connection, session_id, viewer.as_ref())? {
+                    read(connection)
+                } else {
+                    Ok(Page::default())
+                }
+            })
+            .await
+    }
+
     /// Returns the number of the newest row of messages, or 0 if there is none.
     pub(super) async fn newest_row(&self) -> Result<i64, ReadError> {
         self.connections.look_up(messages::read::newest_row).await
@@ -165,15 +183,10 @@ impl Rows for SqliteReader {
         after: Option<MessageCursor>,
         limit: usize,
     ) -> Result<Page<MessageRow>, ReadError> {
-        let viewer = self.viewer.clone();
-        self.connections
-            .run_query(move |connection| {
-                if !may_see(connection, session_id, viewer.as_ref())? {
-                    return Ok(Page::default());
-                }
-                messages::read::read_page(connection, session_id, after, limit)
-            })
-            .await
+        self.read_transcript(session_id, move |connection| {
+            messages::read::read_page(connection, session_id, after, limit)
+        })
+        .await
     }
 
     async fn latest_messages(
@@ -182,15 +195,10 @@ impl Rows for SqliteReader {
         before: Option<MessageCursor>,
         limit: usize,
     ) -> Result<Page<MessageRow>, ReadError> {
-        let viewer = self.viewer.clone();
-        self.connections
-            .run_query(move |connection| {
-                if !may_see(connection, session_id, viewer.as_ref())? {
-                    return Ok(Page::default());
-                }
-                messages::read::read_page_backwards(connection, session_id, before, limit)
-            })
-            .await
+        self.read_transcript(session_id, move |connection| {
+            messages::read::read_page_backwards(connection, session_id, before, limit)
+        })
+        .await
     }
 
     async fn session_previews(&self, ids: &[SessionId]) -> Result<Vec<SessionPreview>, ReadError> {

@@ -137,19 +137,7 @@ impl RowBatch<'_> {
         let stored = self.owner_of(session_id, stamped.owner.as_ref())?;
         let (Owner::NotStored, Some(user_id)) = (&stored, &stamped.owner) else { return Ok(stored) };
         let started_at = stamped.session_started_at.unwrap_or(stamped.created_at);
-        let external_id = None;
-        let metadata = None;
-        let user_id = user_id.clone();
-        let start = SessionStart {
-            session_id,
-            user_id,
-            external_id,
-            metadata,
-            started_at,
-            has_given_start: true,
-            resumed: true,
-            reopens: true,
-        };
+        let start = SessionStart::restored(session_id, user_id.clone(), started_at);
         sessions::insert_session(self.tx, seq, &start, false)?;
         self.batch_session(session_id)?.owner = Some(start.user_id.clone());
         Ok(Owner::User(start.user_id))
