@@ -8,8 +8,10 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use axum::extract::ws::close_code;
-use talktrack::Reason;
-use talktrack::{ClaimRefusal, Durability, ErrorCode, NewSession, NotDurable};
+use talktrack::clock::{Clock as _, SystemClock};
+use talktrack::{
+    ClaimRefusal, Closing, Durability, ErrorCode, NewSession, NotDurable, Reason, Status, Timestamp,
+};
 use talktrack_protocol::{FrameRef, ServerFrame};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
@@ -150,6 +152,8 @@ impl Conversation {
     async fn end_session(
         &mut self,
         reason: Option<String>,
+        ended_at: Option<Timestamp>,
+        status: Option<Status>,
         reference: Option<FrameRef>,
     ) -> Result<(), Disconnected> {
         let reason = match talktrack_protocol::reason_of_end(reason) {
@@ -158,7 +162,9 @@ impl Conversation {
                 return self.reject_frame(ErrorCode::InvalidMessage, invalid.to_string(), reference).await;
             }
         };
-        let receipt = match self.guard.tracker.end_session(self.guard.session.clone(), &reason) {
+        let ended_at = ended_at.unwrap_or_else(|| SystemClock.now());
+        let closing = Closing::new(status.unwrap_or(Status::Ended), &reason, ended_at);
+        let receipt = match self.guard.tracker.end_session_as(self.guard.session.clone(), closing) {
             Ok(receipt) => receipt,
             Err(reason) => return self.send_refusal(&reason, reference).await,
         };

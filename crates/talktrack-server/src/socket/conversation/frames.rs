@@ -77,7 +77,9 @@ impl Conversation {
                 self.track_message(message.in_session(session_id), reference, warnings).await
             }
             ClientFrame::SessionUpdate { metadata } => self.update_session(metadata, reference).await,
-            ClientFrame::SessionEnd { reason, .. } => Ok(self.end_session(reason, reference).await?),
+            ClientFrame::SessionEnd { reason, ended_at, status } => {
+                Ok(self.end_session(reason, ended_at, status, reference).await?)
+            }
             ClientFrame::SessionStart(_) => {
                 let problem = "type: session.start is only for files; a connection starts its session itself";
                 Ok(self.reject_frame(ErrorCode::InvalidMessage, problem, reference).await?)
