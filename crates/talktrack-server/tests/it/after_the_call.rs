@@ -5,7 +5,7 @@ use talktrack_testbed::Postgres;
 use uuid::Uuid;
 
 use crate::harness::remote::{has_status, migrated};
-use crate::harness::{Home, Server, until_told};
+use crate::harness::{Client, Home, Server, until_told};
 
 /// A moment of a call nine days ago.
 fn at(second: u64) -> Value {
@@ -137,4 +137,15 @@ async fn an_export_is_imported_although_its_session_ends_before_it_starts() {
     assert_eq!(other.look(&["export", "--session", &session.to_string()]).await.succeeded().stdout, exported);
     let row = home.look(&["sessions", "--json"]).await.succeeded().json_lines().remove(0);
     assert_eq!((&row["started_at"], &row["duration_seconds"]), (&row["ended_at"], &json!(0.0)), "{row}");
+}
+
+#[tokio::test]
+async fn an_end_over_a_socket_has_the_time_that_the_client_gives() {
+    let home = Home::new();
+    let server = home.serve(&[]).await;
+    let mut client = Client::new(&server).await;
+    client.track(json!({"type": "message", "role": "user", "created_at": at(0)})).await;
+    client.send(json!({"type": "session.end", "reason": "hangup", "ended_at": at(300)})).await;
+    assert_eq!(client.expect("session.ended").await["duration_seconds"], 300.0);
+    is_of_then(&server.request("GET", format!("/v1/sessions/{}", client.session)).send().await.json());
 }
