@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use uuid::Uuid;
 
@@ -14,7 +14,7 @@ use super::signing::now;
 use super::{Publisher, SECRET, SigningKey, admits, claims, serve_for, serve_with};
 use crate::audio::{Upload, wav};
 use crate::faults::clock::Calendar;
-use crate::harness::{Client, Home, Listener, Server, text, until_told};
+use crate::harness::{Client, Home, Listener, Server, text, until_told, within};
 
 /// Makes a token of this user that is accepted for `seconds` more. The server allows clocks to differ by 30 s.
 fn token_for(user: Uuid, seconds: u64) -> String {
@@ -207,8 +207,20 @@ async fn the_terminal_client_says_that_its_token_expires() {
     command.env("TALKTRACK_TOKEN", token_for(Uuid::new_v4(), 20));
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut client = command.spawn().unwrap();
-    client.stdin.take().unwrap().write_all(b"hello\n").await.unwrap();
-    let output = client.wait_with_output().await.unwrap();
-    let shown = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && shown.contains("the token expires at "), "{shown}");
+    let mut typed = client.stdin.take().unwrap();
+    typed.write_all(b"hello\n").await.unwrap();
+    let mut shown = BufReader::new(client.stdout.take().unwrap()).lines();
+    let warned = async {
+        while let Some(line) = shown.next_line().await.unwrap() {
+            if line.contains("the token expires at ") {
+                return true;
+            }
+        }
+        false
+    };
+    assert!(within("a warning", warned).await, "the client ended without a word about its token");
+    // Only now does its input end: a client that ends first is told nothing.
+    drop(typed);
+    while within("the end of the output", shown.next_line()).await.unwrap().is_some() {}
+    assert!(within("the end of the client", client.wait()).await.unwrap().success());
 }
