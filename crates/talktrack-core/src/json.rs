@@ -137,6 +137,29 @@ impl JsonObject {
         Self::from_members(members.iter().map(|(key, value)| (key.as_str(), value.get())))
     }
 
+    /// Returns this object with the members of `patch`. A member replaces an existing one of the same key, and a member with
+    /// the value `null` removes it, as in RFC 7396 (JSON Merge Patch).
+    pub fn patched(&self, patch: &Self) -> Self {
+        let mut members = self.members();
+        for (key, value) in patch.members() {
+            if is_null(value) {
+                members.remove(&key);
+            } else {
+                members.insert(key, value);
+            }
+        }
+        Self::from_members(members.iter().map(|(key, value)| (key.as_str(), value.get())))
+    }
+
+    /// Returns this object with those members of `added` that it does not have. Members of `added` with the value `null` add
+    /// nothing.
+    pub fn filled_in(&self, added: &Self) -> Self {
+        let mut members = added.members();
+        members.retain(|_, value| !is_null(value));
+        members.extend(self.members());
+        Self::from_members(members.iter().map(|(key, value)| (key.as_str(), value.get())))
+    }
+
     /// Creates an object that another program wrote, with numbers that [`JsonObject::parse`] may refuse. The text must
     /// be valid JSON.
     pub fn from_valid_json(text: &str) -> Option<Self> {
@@ -164,6 +187,10 @@ impl From<&Map<String, Value>> for JsonObject {
     fn from(map: &Map<String, Value>) -> Self {
         Self::from_members(map.iter().map(|(key, value)| (key.as_str(), value)))
     }
+}
+
+fn is_null(value: &RawValue) -> bool {
+    value.get() == "null"
 }
 
 /// Replaces line breaks by spaces. Valid JSON has line breaks only between its parts: inside a string they are escaped.

@@ -24,6 +24,7 @@ pub mod books;
 pub mod search;
 pub mod stats;
 pub mod record;
+pub mod dimensions;
 pub mod message;
 pub mod ids;
 mod words;
@@ -35,6 +36,7 @@ pub mod clock;
 
 pub use books::Books;
 pub use clock::Timestamp;
+pub use dimensions::{Dimensions, Tags};
 pub use error::{Invalid, NotDurable, ReadError, ReadErrorKind, Reason, Refused};
 pub use error_code::ErrorCode;
 pub use ids::{MessageId, SessionId, UserId};

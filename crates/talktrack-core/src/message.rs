@@ -18,6 +18,9 @@ pub use turn_metrics::TurnMetrics;
 /// The maximum length of an `external_id`, in bytes. A longer one is refused.
 pub const MAX_EXTERNAL_ID_BYTES: usize = 256;
 
+/// The maximum length of a `name`, in bytes. A longer one is refused.
+pub const MAX_NAME_BYTES: usize = 256;
+
 /// The namespace from which a session's UUID is derived if the caller only has a name for the session (`external_id`).
 pub const SESSION_NAMESPACE: Uuid = Uuid::from_u128(0x8f5a_3c0e_6d1b_5b7e_9a42_7461_6c6b_7472);
 
@@ -65,7 +68,9 @@ words! {
         /// The result of a tool call.
         ToolResult = "tool_result",
         /// An event without text of its own.
-        Event = "event"
+        Event = "event",
+        /// Another agent takes over the conversation. `name` is its name.
+        Handoff = "handoff"
     }
 }
 
@@ -162,6 +167,9 @@ pub struct Message {
     /// When the message was spoken or written. If omitted, the time of acceptance.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created_at: Option<Timestamp>,
+    /// Who spoke: the name of the agent or of the participant, up to [`MAX_NAME_BYTES`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// The kind of the transcript entry.
     pub kind: Kind,
     /// The revision. A later revision of the same id replaces an earlier one. At most `i32::MAX`.
@@ -198,6 +206,7 @@ impl Message {
         let text = |field: &Option<String>| field.as_ref().map_or(0, String::len);
         self.content.len()
             + text(&self.external_id)
+            + text(&self.name)
             + text(&self.audio_url)
             + text(&self.content_generated)
             + self.metadata.as_ref().map_or(0, |json| json.as_str().len())
@@ -214,6 +223,9 @@ impl Message {
         if self.revision > i32::MAX.unsigned_abs() {
             return Err(Invalid::new("revision", "must be at most 2147483647"));
         }
+        if self.name.as_ref().is_some_and(|name| name.len() > MAX_NAME_BYTES) {
+            return Err(Invalid::new("name", "must be at most 256 bytes"));
+        }
         self.external_id.as_deref().map_or(Ok(()), check_external_id)
     }
 
@@ -222,7 +234,8 @@ impl Message {
     #[doc(hidden)]
     pub fn replace_nul(&mut self) {
         let mut found = replace_nul_in(&mut self.content);
-        for field in [&mut self.external_id, &mut self.audio_url, &mut self.content_generated] {
+        for field in [&mut self.external_id, &mut self.name, &mut self.audio_url, &mut self.content_generated]
+        {
             found |= field.as_mut().is_some_and(replace_nul_in);
         }
         if let Some(parts) = self.parts.as_ref().and_then(JsonArray::without_nul) {

@@ -6,6 +6,7 @@ use crate::ids::{MessageId, SessionId, UserId};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::{Seq, Timestamp};
+use crate::dimensions::Dimensions;
 use crate::json::JsonObject;
 use crate::message::{Message, Role};
 use crate::words::words;
@@ -63,8 +64,9 @@ impl Record {
             Body::Start(start) => {
                 start.external_id.as_ref().map_or(0, String::len)
                     + start.metadata.as_ref().map_or(0, |json| json.as_str().len())
+                    + start.dimensions.heap_bytes()
             }
-            Body::Update(update) => update.metadata.as_str().len(),
+            Body::Update(update) => update.metadata.as_str().len() + update.dimensions.heap_bytes(),
             Body::End(end) => end.reason.len(),
             Body::Heartbeat(_) | Body::Delete(_) | Body::DeleteUser(_) => 0,
             Body::Message(stamped) => stamped.message.heap_bytes(),
@@ -160,6 +162,9 @@ pub struct SessionStart {
     pub external_id: Option<String>,
     /// Merged into the metadata if the session is resumed.
     pub metadata: Option<JsonObject>,
+    /// What sessions are filtered and grouped by.
+    #[serde(default, skip_serializing_if = "Dimensions::is_empty")]
+    pub dimensions: Dimensions,
     /// When the session started. A resumed session keeps its earlier start.
     pub started_at: Timestamp,
     /// True if the caller gave `started_at`. Otherwise it is the time of acceptance, and moves down to the first message or the
@@ -186,6 +191,7 @@ impl SessionStart {
             user_id,
             external_id: None,
             metadata: None,
+            dimensions: Dimensions::default(),
             started_at,
             has_given_start: true,
             resumed: true,
@@ -204,13 +210,17 @@ impl SessionStart {
     }
 }
 
-/// Merges keys into a session's metadata. A key replaces an existing key of the same name.
+/// Merges keys into a session's metadata, and changes its dimensions. A key replaces an existing key of the same name; a key
+/// with the value `null` removes it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SessionUpdate {
     /// The session.
     pub session_id: SessionId,
     /// The keys.
     pub metadata: JsonObject,
+    /// The dimensions to change.
+    #[serde(default, skip_serializing_if = "Dimensions::is_empty")]
+    pub dimensions: Dimensions,
     /// The owner of the session, if the tracker knew it. The store refuses the update if the session belongs to another
     /// user.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -355,6 +365,7 @@ impl StampedMessage {
         let mine = &self.message;
         mine.session_id == other.session_id
             && mine.role == other.role
+            && mine.name == other.name
             && mine.kind == other.kind
             && mine.content == other.content
             && mine.content_generated == other.content_generated

@@ -16,13 +16,13 @@ use crate::statement::Statement;
 const INSERT: &str = concat!("
 WITH inserted AS (
   INSERT INTO public.conversation_messages (id, session_id, user_id, role, content, audio_url, metadata, created_at, seq,
-    external_id, kind, revision, interrupted, content_generated, parts, metrics, extra)
+    external_id, kind, revision, interrupted, content_generated, parts, metrics, extra, name)
   SELECT news.id, news.session_id, CASE WHEN role <> 'system' THEN session.user_id END, role, content, audio_url,
     news.metadata::jsonb, news.created_at, seq, news.external_id, kind, revision, interrupted, content_generated,
-    parts::jsonb, metrics::jsonb, news.extra::jsonb
+    parts::jsonb, metrics::jsonb, news.extra::jsonb, name
   FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::int4[], $8::bool[], $9::text[],
-      $10::text[], $11::text[], $12::text[], $13::uuid[], $14::uuid[], $15::timestamptz[], $16::int8[], $17::text[])
-    AS news(id, role, content, audio_url, metadata, kind, revision, interrupted, content_generated, parts, metrics, extra,
+      $10::text[], $11::text[], $12::text[], $13::text[], $14::uuid[], $15::uuid[], $16::timestamptz[], $17::int8[], $18::text[])
+    AS news(id, role, content, audio_url, metadata, kind, revision, interrupted, content_generated, parts, metrics, extra, name,
       session_id, owner, created_at, seq, external_id)
   JOIN public.conversation_sessions session
     ON session.session_id = news.session_id AND session.user_id = coalesce(news.owner, session.user_id)
@@ -50,14 +50,14 @@ WITH inserted AS (
           -- An event is never later than its acceptance, even if the caller's clock is ahead.
           max(least(created_at, timestamptz 'epoch' + seq * interval '1 microsecond')) AS happened_at,
           max(takes_back) AS takes_back, min(created_at) AS first_said
-        FROM inserted LEFT JOIN unnest($19::uuid[], $20::timestamptz[]) AS late(id, takes_back) USING (id)
+        FROM inserted LEFT JOIN unnest($20::uuid[], $21::timestamptz[]) AS late(id, takes_back) USING (id)
         GROUP BY session_id) news
   WHERE session.session_id = news.session_id
 )
-SELECT CASE WHEN count(*) < $18::int8 THEN coalesce(array_agg(id), '{}') END,
+SELECT CASE WHEN count(*) < $19::int8 THEN coalesce(array_agg(id), '{}') END,
   -- Fails, and with it the whole transaction, if a trigger gave a row another id: it would be written again without end.
   (SELECT ('talktrack: a trigger changed ' || count(*))::int FROM inserted WHERE NOT EXISTS (
-    SELECT FROM unnest($1::uuid[], $13::uuid[]) AS sent(id, session_id)
+    SELECT FROM unnest($1::uuid[], $14::uuid[]) AS sent(id, session_id)
     WHERE sent.id = inserted.id AND sent.session_id = inserted.session_id) HAVING count(*) > 0)
 FROM inserted");
 
@@ -84,10 +84,10 @@ SET role = revised.role, content = revised.content, audio_url = revised.audio_ur
     kind = revised.kind, revision = revised.revision, interrupted = revised.interrupted,
     content_generated = revised.content_generated, parts = revised.parts::jsonb, metrics = revised.metrics::jsonb,
     extra = ", noted!("revised.extra::jsonb", "revised.seq"), ",
-    user_id = CASE WHEN revised.role <> 'system' THEN session.user_id END
+    name = revised.name, user_id = CASE WHEN revised.role <> 'system' THEN session.user_id END
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::int4[], $8::bool[], $9::text[],
-    $10::text[], $11::text[], $12::text[], $13::int8[])
-  AS revised(id, role, content, audio_url, metadata, kind, revision, interrupted, content_generated, parts, metrics, extra, seq),
+    $10::text[], $11::text[], $12::text[], $13::text[], $14::int8[])
+  AS revised(id, role, content, audio_url, metadata, kind, revision, interrupted, content_generated, parts, metrics, extra, name, seq),
   public.conversation_sessions session
 WHERE message.id = revised.id AND message.revision < revised.revision AND session.session_id = message.session_id
 RETURNING message.id");
@@ -171,4 +171,5 @@ fn with_content<'a, I: Iterator<Item = &'a StampedMessage>>(
             messages().map(|message| message.metrics.as_ref().map(|metrics| metrics.as_json().as_str())),
         )
         .texts_or_null(messages().map(|message| message.extra.as_ref().map(JsonObject::as_str)))
+        .texts_or_null(messages().map(|message| message.name.as_deref()))
 }

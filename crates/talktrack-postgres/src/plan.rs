@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 use talktrack_core::ids::{MessageId, SessionId, UserId};
 
 use talktrack_core::clock::{Seq, Timestamp};
+use talktrack_core::dimensions::Dimensions;
 use talktrack_core::json::JsonObject;
 use talktrack_core::record::{
     Attempt, Body, Record, RemovedRows, SessionDelete, SessionEnd, SessionStart, SessionUpdate,
@@ -58,6 +59,7 @@ pub(super) struct UpdateOrEnd {
 #[derive(Clone)]
 pub(super) struct MergedUpdates {
     pub(super) metadata: JsonObject,
+    pub(super) dimensions: Dimensions,
     /// The owner that all of the updates name.
     pub(super) owner: Option<UserId>,
     /// When the session started, if the first of the updates says so.
@@ -74,6 +76,7 @@ impl MergedUpdates {
     fn new(record: RecordRef, update: &SessionUpdate) -> Self {
         Self {
             metadata: update.metadata.clone(),
+            dimensions: update.dimensions.clone(),
             owner: update.owner.clone(),
             session_started_at: update.session_started_at,
             attempt: record.attempt,
@@ -227,6 +230,7 @@ impl<'r> Round<'r> {
             Entry::Occupied(mut merged) => {
                 let merged = merged.get_mut();
                 merged.metadata = merged.metadata.merged(&more.metadata);
+                merged.dimensions = std::mem::take(&mut merged.dimensions).replaced_by(more.dimensions);
                 merged.last_seq = more.last_seq;
                 merged.places.extend(more.places);
             }

@@ -1,48 +1,92 @@
 //! The queries of readers, each as one statement.
 
+/// The columns of a session, for [`session_row`](crate::rows::session_row), as they are read and as they are stored.
+macro_rules! session_columns {
+    (read) => {
+        "session_id, user_id, external_id, status, end_reason, started_at, ended_at, duration_seconds, last_event_at, \
+         message_count, metadata::text, agent, agent_version, channel, environment, parent_session_id, to_json(tags)::text"
+    };
+    (stored) => {
+        "session_id, user_id, external_id, status, end_reason, started_at, ended_at, duration_seconds, last_event_at, \
+         message_count, metadata, agent, agent_version, channel, environment, parent_session_id, tags"
+    };
+}
+
+/// The same for a message and [`message_row`](crate::rows::message_row).
+macro_rules! message_columns {
+    (read) => {
+        "id, session_id, user_id, role, content, audio_url, metadata::text, created_at, seq, external_id, kind, revision, \
+         interrupted, content_generated, parts::text, metrics::text, extra::text, name"
+    };
+    (stored) => {
+        "id, session_id, user_id, role, content, audio_url, metadata, created_at, seq, external_id, kind, revision, \
+         interrupted, content_generated, parts, metrics, extra, name"
+    };
+}
+
 macro_rules! select_sessions {
     ($rest:literal) => {
+        concat!("SELECT ", session_columns!(read), " FROM public.conversation_sessions ", $rest)
+    };
+}
+
+/// A page of rows: those that begin before 4 MiB of text, and the number of rows up to the limit. Each row is measured
+/// once (`OFFSET 0` keeps the planner from measuring it twice), and lengths of texts are known without reading the texts.
+macro_rules! page {
+    ($read:expr, $stored:expr, $weight:literal, $table:literal, $rows:literal, $order:literal, $limit:literal) => {
         concat!(
-            "SELECT session_id, user_id, external_id, status, end_reason, started_at, ended_at, duration_seconds, \
-             last_event_at, message_count, metadata::text FROM public.conversation_sessions ",
-            $rest
+            "SELECT ",
+            $read,
+            ", found FROM (SELECT *, count(*) OVER () AS found, \
+             sum(weight) OVER (ORDER BY ",
+            $order,
+            " ROWS UNBOUNDED PRECEDING) - weight AS bytes FROM (\
+             SELECT *, ",
+            $weight,
+            " AS weight FROM (SELECT ",
+            $stored,
+            " FROM public.",
+            $table,
+            " ",
+            $rows,
+            " ORDER BY ",
+            $order,
+            " LIMIT ",
+            $limit,
+            ") AS listed OFFSET 0) AS measured) AS weighed \
+             WHERE bytes < 4194304 ORDER BY ",
+            $order
         )
     };
 }
 
-/// A page of sessions: the rows that begin before 4 MiB of text, and the number of rows up to the limit.
-/// Each row is measured once (`OFFSET 0` keeps the planner from measuring it twice), and lengths of texts
-/// are known without reading the texts.
 macro_rules! page_of_sessions {
     ($rows:literal, $order:literal, $limit:literal) => {
-        concat!(
-            "SELECT session_id, user_id, external_id, status, end_reason, started_at, ended_at, duration_seconds, \
-             last_event_at, message_count, metadata::text, found FROM (SELECT *, count(*) OVER () AS found, \
-             sum(weight) OVER (ORDER BY ", $order, " ROWS UNBOUNDED PRECEDING) - weight AS bytes FROM (\
-             SELECT *, coalesce(octet_length(external_id::text), 0) + coalesce(octet_length(end_reason::text), 0) \
-               + coalesce(octet_length(metadata::text), 0) AS weight FROM (SELECT session_id, user_id, external_id, status, end_reason, started_at, ended_at, duration_seconds, \
-               last_event_at, message_count, metadata FROM public.conversation_sessions ",
-            $rows, " ORDER BY ", $order, " LIMIT ", $limit, ") AS listed OFFSET 0) AS measured) AS weighed \
-             WHERE bytes < 4194304 ORDER BY ", $order
+        page!(
+            session_columns!(read),
+            session_columns!(stored),
+            "coalesce(octet_length(external_id::text), 0) + coalesce(octet_length(end_reason::text), 0) \
+             + coalesce(octet_length(metadata::text), 0) + coalesce(octet_length(agent::text), 0) \
+             + coalesce(octet_length(agent_version::text), 0) + coalesce(octet_length(channel::text), 0) \
+             + coalesce(octet_length(environment::text), 0) + coalesce(octet_length(tags::text), 0)",
+            "conversation_sessions",
+            $rows,
+            $order,
+            $limit
         )
     };
 }
 
-/// A page of messages, selected in the same way.
 macro_rules! page_of_messages {
     ($rows:literal, $order:literal, $limit:literal) => {
-        concat!(
-            "SELECT id, session_id, user_id, role, content, audio_url, metadata::text, created_at, seq, external_id, kind, \
-             revision, interrupted, content_generated, parts::text, metrics::text, extra::text, found FROM (\
-             SELECT *, count(*) OVER () AS found, sum(weight) OVER (ORDER BY ", $order, " ROWS UNBOUNDED PRECEDING) - weight AS bytes FROM (\
-             SELECT *, coalesce(octet_length(content::text), 0) \
-               + coalesce(octet_length(content_generated::text), 0) + coalesce(octet_length(audio_url::text), 0) \
-               + coalesce(octet_length(external_id::text), 0) + coalesce(octet_length(metadata::text), 0) \
-               + coalesce(octet_length(parts::text), 0) + coalesce(octet_length(metrics::text), 0) \
-               + coalesce(octet_length(extra::text), 0) AS weight FROM (SELECT id, session_id, user_id, role, content, audio_url, metadata, created_at, seq, external_id, kind, \
-               revision, interrupted, content_generated, parts, metrics, extra FROM public.conversation_messages ",
-            $rows, " ORDER BY ", $order, " LIMIT ", $limit, ") AS listed OFFSET 0) AS measured) AS weighed \
-             WHERE bytes < 4194304 ORDER BY ", $order
+        page!(
+            message_columns!(read), message_columns!(stored),
+            "coalesce(octet_length(content::text), 0) \
+             + coalesce(octet_length(content_generated::text), 0) + coalesce(octet_length(audio_url::text), 0) \
+             + coalesce(octet_length(external_id::text), 0) + coalesce(octet_length(metadata::text), 0) \
+             + coalesce(octet_length(parts::text), 0) + coalesce(octet_length(metrics::text), 0) \
+             + coalesce(octet_length(extra::text), 0) + coalesce(octet_length(name::text), 0)",
+            "conversation_messages", $rows, $order, $limit
         )
     };
 }

@@ -4,6 +4,7 @@
 use std::error::Error;
 
 use talktrack_core::clock::Seq;
+use talktrack_core::dimensions::Dimensions;
 use talktrack_core::error::ReadError;
 use talktrack_core::store::{MessageRow, Page, SessionPreview, SessionRow};
 use talktrack_core::stored::{FromJson, Stored, StoredTime, TimeKey};
@@ -26,7 +27,20 @@ pub(super) fn session_row(row: &Row) -> Result<SessionRow, ReadError> {
         last_event_at: get_time_or_null(row, 8)?,
         message_count: get_or_default(row, 9)?,
         metadata: get_json_or_null(row, 10)?,
+        dimensions: dimensions(row, 11)?,
     })
+}
+
+/// Reads the dimensions of a session, of which the first is in this column.
+fn dimensions(row: &Row, first: usize) -> Result<Dimensions, ReadError> {
+    let mut dimensions = Dimensions::new()
+        .with_agent(get::<Option<String>>(row, first)?)
+        .with_agent_version(get::<Option<String>>(row, first + 1)?)
+        .with_channel(get::<Option<String>>(row, first + 2)?)
+        .with_environment(get::<Option<String>>(row, first + 3)?)
+        .with_parent_session_id(get_id_or_null(row, first + 4)?);
+    dimensions.tags = get_json_or_null(row, first + 5)?;
+    Ok(dimensions)
 }
 
 pub(super) fn session_preview(row: &Row) -> Result<SessionPreview, ReadError> {
@@ -51,6 +65,7 @@ pub(super) fn message_row(row: &Row) -> Result<MessageRow, ReadError> {
         created_at: get_time(row, 7)?,
         seq: get::<Option<i64>>(row, 8)?.map(Seq::new),
         external_id: get(row, 9)?,
+        name: get(row, 17)?,
         kind: get_word(row, 10, |word| word.parse().ok())?,
         revision: get_or_default::<i32>(row, 11)?.into(),
         interrupted: get_or_default(row, 12)?,
@@ -62,8 +77,8 @@ pub(super) fn message_row(row: &Row) -> Result<MessageRow, ReadError> {
 }
 
 /// Number of columns of a session before the column with the number of rows found.
-pub(super) const SESSION_COLUMNS: usize = 11;
-const MESSAGE_COLUMNS: usize = 17;
+pub(super) const SESSION_COLUMNS: usize = 17;
+const MESSAGE_COLUMNS: usize = 18;
 
 /// Reads a page of sessions.
 pub(super) fn session_page(rows: &[Row], limit: usize) -> Result<Page<SessionRow>, ReadError> {

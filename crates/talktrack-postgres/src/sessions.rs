@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use talktrack_core::clock::{Seq, Timestamp};
+use talktrack_core::dimensions::Dimensions;
 use talktrack_core::ids::{SessionId, UserId};
 use talktrack_core::json::JsonObject;
 use talktrack_core::record::{Attempt, SessionEnd, SessionStart};
@@ -35,6 +36,13 @@ macro_rules! base {
     };
 }
 
+/// The keys that a record removes, because their value is null.
+macro_rules! removed {
+    ($news:literal) => {
+        concat!("ARRAY(SELECT key FROM jsonb_each(", $news, ".metadata) WHERE value = 'null')")
+    };
+}
+
 /// The metadata merged with a record. A record without keys changes nothing. Under `ignore` and `fill` only
 /// missing keys are added, so a record that was already applied changes nothing; if the result is too long,
 /// the record was not applied.
@@ -46,14 +54,18 @@ macro_rules! merged {
             ".metadata = '{}' THEN session.metadata \
              WHEN rule IN ('ignore', 'fill') THEN ",
             $news,
-            ".metadata || ",
+            ".metadata - ",
+            removed!($news),
+            " || ",
             base!(),
             " \
-             ELSE ",
+             ELSE (",
             base!(),
             " || ",
             $news,
-            ".metadata END"
+            ".metadata) - ",
+            removed!($news),
+            " END"
         )
     };
 }
@@ -63,6 +75,77 @@ macro_rules! merged {
 macro_rules! fits {
     () => {
         "coalesce(octet_length(merged::text) <= greatest(131072, octet_length(session.metadata::text)), true)"
+    };
+}
+
+/// The columns of the dimensions.
+macro_rules! dimensions {
+    () => {
+        "agent, agent_version, channel, environment, parent_session_id, tags"
+    };
+}
+
+/// The values of the dimensions in this object.
+macro_rules! dimensions_of {
+    ($object:literal) => {
+        concat!(
+            $object,
+            "->>'agent', ",
+            $object,
+            "->>'agent_version', ",
+            $object,
+            "->>'channel', ",
+            $object,
+            "->>'environment', (",
+            $object,
+            "->>'parent_session_id')::uuid, CASE WHEN ",
+            $object,
+            " ? 'tags' THEN ARRAY(SELECT jsonb_array_elements_text(",
+            $object,
+            "->'tags')) END"
+        )
+    };
+}
+
+/// The dimensions of a session merged with those of a record
+/// ([`Rule::merge_dimensions`](talktrack_core::store::conflict::Rule::merge_dimensions)).
+macro_rules! merged_dimensions {
+    ($news:literal) => {
+        concat!(
+            merged_dimension!($news, "agent"),
+            ", ",
+            merged_dimension!($news, "agent_version"),
+            ", ",
+            merged_dimension!($news, "channel"),
+            ", ",
+            merged_dimension!($news, "environment"),
+            ", ",
+            merged_dimension!($news, "parent_session_id"),
+            ", ",
+            merged_dimension!($news, "tags")
+        )
+    };
+}
+
+macro_rules! merged_dimension {
+    ($news:literal, $column:literal) => {
+        concat!(
+            "CASE WHEN rule = 'ignore' THEN session.",
+            $column,
+            " WHEN rule = 'fill' THEN coalesce(session.",
+            $column,
+            ", ",
+            $news,
+            ".",
+            $column,
+            ") ELSE coalesce(",
+            $news,
+            ".",
+            $column,
+            ", session.",
+            $column,
+            ") END"
+        )
     };
 }
 
@@ -76,19 +159,26 @@ const START: &str = concat!(
     "
 WITH begun AS (
 INSERT INTO public.conversation_sessions AS session
-  (id, session_id, user_id, started_at, created_at, last_event_at, external_id, metadata, last_node, last_seq, extra)
+  (id, session_id, user_id, started_at, created_at, last_event_at, external_id, metadata, last_node, last_seq, extra, ",
+    dimensions!(),
+    ")
 SELECT id, session_id, user_id, started_at, created_at, least(started_at, created_at), external_id, metadata::jsonb,
   CASE WHEN attempt <> 'replay' THEN $8::uuid END, CASE WHEN attempt <> 'replay' THEN seq END,
-  CASE WHEN session_id <> ALL($13::uuid[]) THEN jsonb_build_object('talktrack', jsonb_build_object('start', 'accepted')) END
-FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::timestamptz[], $6::text[], $7::text[], $9::int8[], $10::text[])
-  AS t(id, session_id, user_id, started_at, created_at, external_id, metadata, seq, attempt)
+  CASE WHEN session_id <> ALL($13::uuid[]) THEN jsonb_build_object('talktrack', jsonb_build_object('start', 'accepted')) END, ",
+    dimensions_of!("dimensions"),
+    "
+FROM (SELECT *, sent::jsonb AS dimensions FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::timestamptz[], $6::text[], $7::text[], $9::int8[], $10::text[], $14::text[])
+  AS t(id, session_id, user_id, started_at, created_at, external_id, metadata, seq, attempt, sent)) AS t
 WHERE NOT EXISTS (SELECT FROM public.conversation_deletions gone WHERE gone.session_id = t.session_id)
   AND NOT EXISTS (SELECT FROM public.conversation_user_deletions gone WHERE gone.user_id = t.user_id
     AND CASE gone.session_id WHEN '00000000-0000-0000-0000-000000000000' THEN gone.deleted_at >= t.created_at
       WHEN t.session_id THEN true END)
 ORDER BY session_id
 ON CONFLICT (session_id) DO UPDATE
-SET (status, ended_at, duration_seconds, end_reason, end_inferred, last_event_at, external_id, metadata, last_node, last_seq) = (
+SET (status, ended_at, duration_seconds, end_reason, end_inferred, last_event_at, external_id, metadata, last_node, last_seq,
+  ",
+    dimensions!(),
+    ") = (
   SELECT CASE WHEN opens THEN 'active' ELSE session.status END, CASE WHEN NOT opens THEN session.ended_at END,
     CASE WHEN NOT opens THEN session.duration_seconds END, CASE WHEN NOT opens THEN session.end_reason END,
     session.end_inferred AND NOT opens,
@@ -96,7 +186,9 @@ SET (status, ended_at, duration_seconds, end_reason, end_inferred, last_event_at
     coalesce(session.external_id, excluded.external_id),
     CASE WHEN fits AND rule <> 'ignore' THEN merged ELSE session.metadata END,
     CASE WHEN applies THEN excluded.last_node ELSE session.last_node END,
-    CASE WHEN applies THEN excluded.last_seq ELSE session.last_seq END
+    CASE WHEN applies THEN excluded.last_seq ELSE session.last_seq END, ",
+    merged_dimensions!("excluded"),
+    "
   FROM (SELECT CASE WHEN excluded.last_node IS NULL THEN 'fill'
       WHEN session.last_node = excluded.last_node THEN CASE WHEN session.last_seq >= excluded.last_seq
           THEN CASE WHEN excluded.session_id = ANY($11::uuid[]) THEN 'ignore' ELSE 'fill' END
@@ -144,9 +236,13 @@ ON CONFLICT DO NOTHING";
 
 const UPDATE: &str = concat!(
     "
-UPDATE public.conversation_sessions session SET (metadata, last_node, last_seq) = (
+UPDATE public.conversation_sessions session SET (metadata, last_node, last_seq, ",
+    dimensions!(),
+    ") = (
   SELECT CASE WHEN fits AND rule <> 'ignore' THEN merged ELSE session.metadata END,
-    CASE WHEN applies THEN news.node ELSE session.last_node END, CASE WHEN applies THEN news.seq ELSE session.last_seq END
+    CASE WHEN applies THEN news.node ELSE session.last_node END, CASE WHEN applies THEN news.seq ELSE session.last_seq END, ",
+    merged_dimensions!("news"),
+    "
   FROM (SELECT ",
     rule!(),
     ") AS judged(rule), LATERAL (SELECT ",
@@ -154,8 +250,15 @@ UPDATE public.conversation_sessions session SET (metadata, last_node, last_seq) 
     ") AS added(merged), LATERAL (SELECT ",
     fits!(),
     ") AS measured(fits), LATERAL (SELECT fits AND rule IN ('apply', 'in time')) AS decided(applies))
-FROM (SELECT session_id, metadata::jsonb, owner, seq, attempt, $6::uuid AS node
-      FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::int8[], $5::text[]) AS t(session_id, metadata, owner, seq, attempt)) AS news
+FROM (SELECT session_id, metadata, owner, seq, attempt, $6::uuid AS node, ",
+    dimensions_of!("dimensions"),
+    "
+      FROM (SELECT session_id, metadata::jsonb, owner, seq, attempt, dimensions::jsonb
+        FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::int8[], $5::text[], $7::text[])
+          AS t(session_id, metadata, owner, seq, attempt, dimensions)) AS sent)
+  AS news(session_id, metadata, owner, seq, attempt, node, ",
+    dimensions!(),
+    ")
 WHERE session.session_id = news.session_id AND session.user_id = coalesce(news.owner, session.user_id)
   AND NOT EXISTS (SELECT FROM public.conversation_user_deletions gone WHERE gone.user_id = session.user_id
     AND gone.session_id = '00000000-0000-0000-0000-000000000000'
@@ -268,6 +371,7 @@ pub(super) fn start_sessions<'a>(node: Uuid, starts: &[(RecordRef, &'a SessionSt
         .uuids(retried.map(|(_, start)| start.session_id))
         .uuids(repeated.map(|start| start.session_id))
         .uuids(all().filter(|start| start.has_given_start).map(|start| start.session_id))
+        .with(all().map(|start| to_json(&start.dimensions)).collect::<Vec<_>>(), Type::TEXT_ARRAY)
 }
 
 /// Restores the session of a record that was accepted at `accepted`. Writes nothing if the session or its
@@ -304,7 +408,7 @@ pub(super) fn read_owners(rows: &[Row]) -> Result<HashMap<SessionId, UserId>, Er
     rows.iter().map(|row| Ok((read_id(row, 0)?, read_id(row, 1)?))).collect()
 }
 
-pub(super) fn update_metadata<'a>(
+pub(super) fn update_sessions<'a>(
     node: Uuid,
     updates: &(impl Iterator<Item = (SessionId, &'a MergedUpdates)> + Clone),
 ) -> Statement<'a> {
@@ -316,6 +420,7 @@ pub(super) fn update_metadata<'a>(
         .seqs(all().map(|merged| merged.last_seq))
         .texts(all().map(|merged| merged.attempt.as_str()))
         .uuid(node)
+        .with(all().map(|merged| to_json(&merged.dimensions)).collect::<Vec<_>>(), Type::TEXT_ARRAY)
 }
 
 /// Writes signs of life. Each belongs to a claim: a session, and the user for whom it was started if the
@@ -353,6 +458,11 @@ pub(super) fn lock_inferred_ends(sessions: impl Iterator<Item = SessionId>) -> S
 
 pub(super) fn abandon_inactive(since: Timestamp) -> Statement<'static> {
     Statement::new(ABANDON).with(moment(since), Type::TIMESTAMPTZ)
+}
+
+/// The dimensions as a JSON object of those that are known.
+fn to_json(dimensions: &Dimensions) -> String {
+    serde_json::to_string(dimensions).unwrap_or_else(|_| "{}".to_owned())
 }
 
 /// The primary key of a session's row, the same in every store.

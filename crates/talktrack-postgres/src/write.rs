@@ -118,7 +118,7 @@ async fn write_round<'r>(
     let statements = [
         (!round.starts.is_empty()).then(|| deletions::share_lock(starting)),
         (!round.starts.is_empty()).then(|| sessions::start_sessions(lane.node(), &round.starts)),
-        (!round.updates.is_empty()).then(|| sessions::update_metadata(lane.node(), &updates)),
+        (!round.updates.is_empty()).then(|| sessions::update_sessions(lane.node(), &updates)),
         late.peek().is_some().then(|| sessions::lock_inferred_ends(late.map(|(session_id, _)| session_id))),
         (!round.messages.is_empty()).then(|| messages::insert_messages(&round.messages)),
         (!round.alive.is_empty()).then(|| sessions::record_heartbeats(alive)),

@@ -95,6 +95,12 @@ fields! {
     "started_at" started_at: &'a RawValue,
     "ended_at" ended_at: &'a RawValue,
     "status" status: &'a RawValue,
+    "agent" agent: &'a RawValue,
+    "agent_version" agent_version: &'a RawValue,
+    "channel" channel: &'a RawValue,
+    "environment" environment: &'a RawValue,
+    "parent_session_id" parent_session_id: &'a RawValue,
+    "tags" tags: &'a RawValue,
     "token" token: &'a RawValue,
 }
 
@@ -120,10 +126,11 @@ impl FrameFields<'_> {
         }
     }
 
-    /// Returns an error if the name of an unknown field is nearly the name of a known one.
-    pub(crate) fn check_spelling(&self) -> Result<(), Invalid> {
+    /// Returns an error if the name of an unknown field is nearly the name of a field that the frame may have: all but `foreign`.
+    pub(crate) fn check_spelling(&self, foreign: &[&str]) -> Result<(), Invalid> {
         let misspelt = |(name, _): &(Cow<'_, str>, _)| {
-            let meant = NAMES.iter().find(|known| is_nearly(name, known))?;
+            let own = NAMES.iter().filter(|known| !foreign.contains(known));
+            let meant = own.into_iter().find(|known| is_nearly(name, known))?;
             Some(Invalid::new(shown(name), format!("unknown field; did you mean {meant}?")))
         };
         self.unknown.iter().find_map(misspelt).map_or(Ok(()), Err)
@@ -153,7 +160,8 @@ pub(crate) fn parse_bool(field: &'static str, raw: Option<&RawValue>) -> Result<
     parse_value(field, raw, "must be true or false")
 }
 
-fn parse_value<T: DeserializeOwned>(
+/// Parses the value of a field, or returns an error with what is expected.
+pub(crate) fn parse_value<T: DeserializeOwned>(
     field: &'static str,
     raw: Option<&RawValue>,
     expected: &'static str,

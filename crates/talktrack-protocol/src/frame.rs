@@ -7,9 +7,10 @@ mod tests;
 use serde_json::value::RawValue;
 use talktrack_core::error::Invalid;
 use talktrack_core::ids::{SessionId, UserId};
-use talktrack_core::{JsonObject, Status, Timestamp, json};
+use talktrack_core::{Dimensions, JsonObject, Status, Timestamp, json};
 
 use crate::borrowed::Word;
+use crate::dimensions;
 use crate::explain::{explain, unread_frame};
 use crate::fields::{FrameFields, missing_field, parse_bool, parse_object, parse_string, parse_time};
 use crate::message::MessageFrame;
@@ -40,11 +41,8 @@ pub enum ClientFrame {
     Message(MessageFrame),
     /// A session starts. Only in files: a connection starts its session when it is opened.
     SessionStart(SessionStartFrame),
-    /// Keys to merge into the session's metadata.
-    SessionUpdate {
-        /// The keys with their values.
-        metadata: JsonObject,
-    },
+    /// A session changes.
+    SessionUpdate(SessionUpdateFrame),
     /// The session ends.
     SessionEnd {
         /// The caller's reason.
@@ -71,10 +69,22 @@ pub struct SessionStartFrame {
     pub external_id: Option<String>,
     /// The caller's own metadata.
     pub metadata: Option<JsonObject>,
+    /// What sessions are filtered and grouped by.
+    pub dimensions: Dimensions,
     /// When the session started.
     pub started_at: Option<Timestamp>,
     /// True if the session continues even if it has ended.
     pub resume: bool,
+}
+
+/// Changes of a session.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
+pub struct SessionUpdateFrame {
+    /// Keys to merge into the session's metadata. A key with the value `null` is removed.
+    pub metadata: Option<JsonObject>,
+    /// The dimensions to change.
+    pub dimensions: Dimensions,
 }
 
 impl Frame {
@@ -145,19 +155,25 @@ impl FrameFields<'_> {
     }
 
     fn into_start(self) -> Result<ClientFrame, Invalid> {
-        self.check_only("session.start", &["external_id", "metadata", "started_at", "resume"])?;
+        let own = [&["external_id", "metadata", "started_at", "resume"][..], &dimensions::NAMES].concat();
+        self.check_only("session.start", &own)?;
         Ok(ClientFrame::SessionStart(SessionStartFrame {
             metadata: parse_object("metadata", self.metadata)?,
             started_at: parse_time("started_at", self.started_at)?,
             resume: parse_bool("resume", self.resume)?.unwrap_or(false),
+            dimensions: self.parse_dimensions()?,
             external_id: self.external_id,
         }))
     }
 
     fn into_update(self) -> Result<ClientFrame, Invalid> {
-        self.check_only("session.update", &["metadata"])?;
-        let metadata = parse_object("metadata", self.metadata)?.ok_or(missing_field("metadata"))?;
-        Ok(ClientFrame::SessionUpdate { metadata })
+        self.check_only("session.update", &[&["metadata"][..], &dimensions::NAMES].concat())?;
+        let dimensions = self.parse_dimensions()?;
+        let metadata = parse_object("metadata", self.metadata)?;
+        if metadata.is_none() && dimensions.is_empty() {
+            return Err(missing_field("metadata"));
+        }
+        Ok(ClientFrame::SessionUpdate(SessionUpdateFrame { metadata, dimensions }))
     }
 
     fn into_end(self) -> Result<ClientFrame, Invalid> {

@@ -11,6 +11,7 @@ mod message;
 mod extra;
 mod explain;
 mod fields;
+mod dimensions;
 mod content;
 mod tool_call;
 mod sent_role;
@@ -21,7 +22,7 @@ mod reference;
 mod reason;
 mod secret;
 
-pub use frame::{ClientFrame, Frame, SessionStartFrame};
+pub use frame::{ClientFrame, Frame, SessionStartFrame, SessionUpdateFrame};
 pub use line::{EndLine, MessageLine, RecordLine, StartLine, UpdateLine};
 pub use message::MessageFrame;
 pub use reason::reason_of_end;

@@ -6,7 +6,7 @@ use serde::Serialize;
 use talktrack_core::ids::{MessageId, SessionId, UserId};
 use talktrack_core::record::{Body, Record};
 use talktrack_core::store::{MessageRow, SessionRow};
-use talktrack_core::{JsonArray, JsonObject, Kind, Message, Role, Status, Stored, StoredTime};
+use talktrack_core::{Dimensions, JsonArray, JsonObject, Kind, Message, Role, Status, Stored, StoredTime};
 
 use super::reference::FrameRef;
 
@@ -33,11 +33,14 @@ impl<'a> RecordLine<'a> {
                 user_id: Some(&start.user_id),
                 external_id: start.external_id.as_deref(),
                 started_at: start.started_at.into(),
+                dimensions: &start.dimensions,
                 metadata: start.metadata.as_ref().map(JsonSource::Given),
             }),
-            Body::Update(update) => {
-                Self::Update(UpdateLine { session_id: update.session_id, metadata: &update.metadata })
-            }
+            Body::Update(update) => Self::Update(UpdateLine {
+                session_id: update.session_id,
+                dimensions: &update.dimensions,
+                metadata: &update.metadata,
+            }),
             Body::End(end) => Self::End(EndLine {
                 session_id: end.session_id,
                 reason: Some(&end.reason),
@@ -77,6 +80,8 @@ pub struct MessageLine<'a> {
     created_at: Option<StoredTime>,
     #[serde(skip_serializing_if = "Option::is_none")]
     external_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
     #[serde(skip_serializing_if = "is_plain")]
     kind: Cow<'a, Stored<Kind>>,
     #[serde(skip_serializing_if = "is_first")]
@@ -109,6 +114,7 @@ impl<'a> MessageLine<'a> {
             content: &row.content,
             created_at: Some(row.created_at.clone()),
             external_id: row.external_id.as_deref(),
+            name: row.name.as_deref(),
             kind: Cow::Borrowed(&row.kind),
             revision: row.revision,
             interrupted: row.interrupted,
@@ -131,6 +137,7 @@ impl<'a> MessageLine<'a> {
             content: &message.content,
             created_at: message.created_at.map(StoredTime::Known),
             external_id: message.external_id.as_deref(),
+            name: message.name.as_deref(),
             kind: Cow::Owned(message.kind.into()),
             revision: message.revision.into(),
             interrupted: message.interrupted,
@@ -154,6 +161,8 @@ pub struct StartLine<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     external_id: Option<&'a str>,
     started_at: StoredTime,
+    #[serde(flatten)]
+    dimensions: &'a Dimensions,
     #[serde(skip_serializing_if = "Option::is_none")]
     metadata: Option<JsonSource<'a, JsonObject>>,
 }
@@ -166,6 +175,7 @@ impl<'a> StartLine<'a> {
             user_id: row.user_id.as_ref(),
             external_id: row.external_id.as_deref(),
             started_at: row.started_at.clone(),
+            dimensions: &row.dimensions,
             metadata: row.metadata.as_ref().map(JsonSource::Stored),
         }
     }
@@ -176,6 +186,8 @@ impl<'a> StartLine<'a> {
 #[serde(tag = "type", rename = "session.update")]
 pub struct UpdateLine<'a> {
     session_id: SessionId,
+    #[serde(flatten)]
+    dimensions: &'a Dimensions,
     metadata: &'a JsonObject,
 }
 

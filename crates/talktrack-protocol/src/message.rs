@@ -29,16 +29,18 @@ impl MessageFrame {
 
     /// Makes the message of a frame's fields. What talktrack has no column for is kept in `extra`, with a warning.
     pub(crate) fn from_fields(mut fields: FrameFields<'_>, warnings: &mut Warnings) -> Result<Self, Invalid> {
-        fields.check_spelling()?;
+        fields.check_spelling(&OF_OTHER_FRAMES)?;
         let SentRole { role, translated_from } = fields.role.take().ok_or(missing_field("role"))?;
         if let Some(word) = translated_from {
             warnings.push(format_args!("role: {} is recorded as {role}", shown(&word)));
         }
         let content = fields.content.take().map_or_else(|| Ok(ReadContent::default()), SentContent::read)?;
+        // The name of a tool belongs to its result.
+        let name = parse_string("name", fields.name)?.filter(|_| role != Role::Tool);
         let metrics = parse_object("metrics", fields.metrics)?.map(TurnMetrics::try_from).transpose()?;
         let metadata = parse_object("metadata", fields.metadata)?;
         let tools = fields.read_tools(role)?;
-        let extra = fields.collect_extra(role)?.finish(warnings)?;
+        let extra = fields.collect_extra()?.finish(warnings)?;
         let kind = fields.kind.unwrap_or_else(|| tools.implied_kind(&content));
         let parts = join_parts(&content.parts, fields.parts, &tools.into_parts())?;
         let mut message = Message::new(SessionId::nil(), role, content.text)
@@ -51,6 +53,7 @@ impl MessageFrame {
             .with_parts(parts)
             .with_metrics(metrics);
         message.external_id = fields.external_id;
+        message.name = name;
         message.audio_url = fields.audio_url;
         message.content_generated = fields.content_generated;
         message.extra = extra;
@@ -67,21 +70,28 @@ impl<'a> FrameFields<'a> {
         Ok(ToolFields { calls, answered, tool: name.filter(|_| role == Role::Tool) })
     }
 
+    /// Returns the values of [`OF_OTHER_FRAMES`].
+    fn values_of_other_frames(&self) -> [Option<&'a RawValue>; 12] {
+        [
+            self.reason,
+            self.resume,
+            self.started_at,
+            self.ended_at,
+            self.status,
+            self.token,
+            self.agent,
+            self.agent_version,
+            self.channel,
+            self.environment,
+            self.parent_session_id,
+            self.tags,
+        ]
+    }
+
     /// Takes the fields that a message has no column for.
-    fn collect_extra(&mut self, role: Role) -> Result<Extra<'a>, Invalid> {
+    fn collect_extra(&mut self) -> Result<Extra<'a>, Invalid> {
         let mut extra = Extra::new(parse_object("extra", self.extra)?);
-        // The name of a tool belongs to its result.
-        let name = self.name.filter(|_| role != Role::Tool);
-        let of_other_frames = [
-            ("name", name),
-            ("reason", self.reason),
-            ("resume", self.resume),
-            ("started_at", self.started_at),
-            ("ended_at", self.ended_at),
-            ("status", self.status),
-            ("token", self.token),
-        ];
-        for (field, value) in of_other_frames {
+        for (field, value) in OF_OTHER_FRAMES.into_iter().zip(self.values_of_other_frames()) {
             if let Some(value) = value {
                 extra.add(field.into(), value)?;
             }
@@ -92,6 +102,22 @@ impl<'a> FrameFields<'a> {
         Ok(extra)
     }
 }
+
+/// The fields that only other frames have. Tools use their names for other things.
+const OF_OTHER_FRAMES: [&str; 12] = [
+    "reason",
+    "resume",
+    "started_at",
+    "ended_at",
+    "status",
+    "token",
+    "agent",
+    "agent_version",
+    "channel",
+    "environment",
+    "parent_session_id",
+    "tags",
+];
 
 /// What a message says of tools.
 struct ToolFields {

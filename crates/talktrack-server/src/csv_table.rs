@@ -12,11 +12,12 @@ use talktrack::{Stored, StoredTime};
 /// The media type of CSV with a header.
 pub(crate) const CONTENT_TYPE: &str = "text/csv; charset=utf-8; header=present";
 
-const MESSAGE_COLUMNS: [&str; 17] = [
+const MESSAGE_COLUMNS: [&str; 18] = [
     "session_id",
     "id",
     "created_at",
     "role",
+    "name",
     "kind",
     "content",
     "interrupted",
@@ -32,7 +33,7 @@ const MESSAGE_COLUMNS: [&str; 17] = [
     "extra",
 ];
 
-const SESSION_COLUMNS: [&str; 11] = [
+const SESSION_COLUMNS: [&str; 17] = [
     "session_id",
     "user_id",
     "external_id",
@@ -43,6 +44,12 @@ const SESSION_COLUMNS: [&str; 11] = [
     "duration_seconds",
     "last_event_at",
     "message_count",
+    "agent",
+    "agent_version",
+    "channel",
+    "environment",
+    "parent_session_id",
+    "tags",
     "metadata",
 ];
 
@@ -58,6 +65,7 @@ pub(crate) fn write_message(row: &MessageRow, out: &mut String) {
         row.id.to_string().into(),
         row.created_at.to_string().into(),
         row.role.as_str().into(),
+        text(row.name.as_deref()),
         row.kind.as_str().into(),
         row.content.as_str().into(),
         row.interrupted.to_string().into(),
@@ -83,6 +91,8 @@ pub(crate) fn write_session_header(out: &mut String) {
 /// Appends a session as one row.
 pub(crate) fn write_session(row: &SessionRow, out: &mut String) {
     let time = |time: Option<&StoredTime>| shown(time);
+    let dimensions = &row.dimensions;
+    let tags = dimensions.tags.as_ref().and_then(|tags| serde_json::to_string(tags).ok()).unwrap_or_default();
     let record = [
         row.session_id.to_string().into(),
         shown(row.user_id.as_ref()),
@@ -94,6 +104,12 @@ pub(crate) fn write_session(row: &SessionRow, out: &mut String) {
         shown(row.duration_seconds.as_ref()),
         time(row.last_event_at.as_ref()),
         row.message_count.to_string().into(),
+        text(dimensions.agent.as_deref()),
+        text(dimensions.agent_version.as_deref()),
+        text(dimensions.channel.as_deref()),
+        text(dimensions.environment.as_deref()),
+        shown(dimensions.parent_session_id.as_ref()),
+        tags.into(),
         json(row.metadata.as_ref()),
     ];
     write_record(record, out);

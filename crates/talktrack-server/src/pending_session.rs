@@ -3,7 +3,7 @@
 use talktrack::clock::Timestamp;
 use talktrack::record::{Body, Record, SessionEnd, SessionStart, SessionUpdate};
 use talktrack::store::SessionRow;
-use talktrack::{JsonObject, Status, Stored, StoredTime};
+use talktrack::{Dimensions, JsonObject, Status, Stored, StoredTime};
 
 /// Returns the row after the record, from what this node knows; `None` if the record cannot be applied to what is
 /// known.
@@ -20,22 +20,27 @@ pub(crate) fn apply_record(record: &Record, known: Option<SessionRow>) -> Option
 
 fn apply_start(start: &SessionStart, row: SessionRow) -> SessionRow {
     let external_id = row.external_id.clone().or_else(|| start.external_id.clone());
+    let added = start.metadata.as_ref();
     if !start.reopens {
-        let added = start.metadata.clone().map(Stored::from);
-        let stored = row.metadata.as_ref().and_then(Stored::as_object);
-        let metadata = merge_metadata(added.as_ref(), stored.as_ref());
-        return SessionRow { metadata, external_id, ..row };
+        let metadata = merge_metadata(row.metadata.as_ref(), added, JsonObject::filled_in);
+        let dimensions = start.dimensions.clone().replaced_by(row.dimensions);
+        return SessionRow { dimensions, metadata, external_id, ..row };
     }
-    let metadata = merge_metadata(row.metadata.as_ref(), start.metadata.as_ref());
-    let status = Status::Active.into();
-    let end_reason = None;
-    let ended_at = None;
-    let duration_seconds = None;
-    SessionRow { status, end_reason, ended_at, duration_seconds, metadata, external_id, ..row }
+    SessionRow {
+        status: Status::Active.into(),
+        end_reason: None,
+        ended_at: None,
+        duration_seconds: None,
+        metadata: merge_metadata(row.metadata.as_ref(), added, JsonObject::patched),
+        dimensions: row.dimensions.replaced_by(start.dimensions.clone()),
+        external_id,
+        ..row
+    }
 }
 
 fn apply_update(update: &SessionUpdate, row: SessionRow) -> SessionRow {
-    SessionRow { metadata: merge_metadata(row.metadata.as_ref(), Some(&update.metadata)), ..row }
+    let metadata = merge_metadata(row.metadata.as_ref(), Some(&update.metadata), JsonObject::patched);
+    SessionRow { metadata, dimensions: row.dimensions.replaced_by(update.dimensions.clone()), ..row }
 }
 
 fn apply_end(end: &SessionEnd, row: SessionRow) -> SessionRow {
@@ -76,6 +81,7 @@ fn from_its_end(end: &SessionEnd) -> Option<SessionRow> {
         duration_seconds: None,
         last_event_at: None,
         message_count: 0,
+        dimensions: Dimensions::default(),
         metadata: None,
     })
 }
@@ -83,7 +89,8 @@ fn from_its_end(end: &SessionEnd) -> Option<SessionRow> {
 fn merge_metadata(
     row: Option<&Stored<JsonObject>>,
     added: Option<&JsonObject>,
+    merge: impl Fn(&JsonObject, &JsonObject) -> JsonObject,
 ) -> Option<Stored<JsonObject>> {
     let Some(added) = added else { return row.cloned() };
-    Some(row.and_then(Stored::as_object).map_or_else(|| added.clone(), |row| row.merged(added)).into())
+    Some(merge(&row.and_then(Stored::as_object).unwrap_or_default(), added).into())
 }

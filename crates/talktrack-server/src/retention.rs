@@ -147,7 +147,7 @@ async fn delete_old_letters(state: &AppState, before: Timestamp) -> Result<u64, 
 
 #[cfg(test)]
 mod tests {
-    use talktrack::{Status, clock::Clock as _};
+    use talktrack::{Dimensions, Status, clock::Clock as _};
 
     use super::*;
     use talktrack::SessionId;
@@ -164,6 +164,7 @@ mod tests {
             duration_seconds: None,
             last_event_at: None,
             message_count: *message_count,
+            dimensions: Dimensions::default(),
             metadata: None,
         };
         counts.iter().map(row).collect()

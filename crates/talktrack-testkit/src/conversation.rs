@@ -77,6 +77,7 @@ fn complete(kind: Kind, said: Timestamp) -> Message {
     Message::new(SESSION, Role::Tool, format!("a {kind}"))
         .with_created_at(said)
         .with_external_id(format!("own id of a {kind}, \u{e9}\u{1F511}"))
+        .with_name("Front desk \u{1F511}")
         .with_kind(kind)
         .with_revision(3)
         .with_interrupted(true)
@@ -104,7 +105,7 @@ pub async fn every_optional_field_comes_back(setup: Setup) {
     let mut trial = Trial::open(setup);
     trial.start(NewSession::new(SESSION, USER)).await;
     let said = trial.now().plus(Duration::from_micros(123_456));
-    let kinds = [Kind::Message, Kind::ToolCall, Kind::ToolResult, Kind::Event];
+    let kinds = [Kind::Message, Kind::ToolCall, Kind::ToolResult, Kind::Event, Kind::Handoff];
     let messages: Vec<_> = kinds.map(|kind| complete(kind, said)).into();
     let outcomes = trial.track_all(messages.clone()).await;
     trial.settled().await;
@@ -130,6 +131,7 @@ fn assert_row_is(row: &MessageRow, message: &Message) {
         (message.revision.into(), message.interrupted),
         "revision, interrupted"
     );
+    assert_eq!(row.name, message.name, "name");
     assert_eq!(row.audio_url, message.audio_url, "audio_url");
     assert_eq!(row.content_generated, message.content_generated, "content_generated");
     assert_eq!(row.metadata, message.metadata.clone().map(Stored::Known), "metadata");
@@ -158,6 +160,7 @@ pub async fn what_was_left_out_is_null_or_its_default(setup: Setup) {
         created_at: trial.now().into(),
         seq,
         external_id: None,
+        name: None,
         kind: Kind::Message.into(),
         revision: 0,
         interrupted: false,

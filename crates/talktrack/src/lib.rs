@@ -144,7 +144,9 @@ mod now;
 mod error;
 
 #[doc(inline)]
-pub use talktrack_core::{books, clock, error_code, ids, json, message, record, search, stats, stored};
+pub use talktrack_core::{
+    books, clock, dimensions, error_code, ids, json, message, record, search, stats, stored,
+};
 
 pub use changes::{Change, ChangeKind, Changes};
 pub use error::{DatabaseError, OpenError};
@@ -162,11 +164,11 @@ pub use store::NotedStore;
 pub use talktrack_core::clock::{Clock, Seq};
 #[doc(inline)]
 pub use talktrack_core::{
-    Author, Books, DeletionCounts, Ended, ErrorCode, Invalid, JsonArray, JsonObject, Kind, Message,
-    MessageId, NotDurable, ReadError, ReadErrorKind, Reason, Refused, Role, SessionId, Status, Stored,
-    StoredTime, Timestamp, TurnMetrics, UserId,
+    Author, Books, DeletionCounts, Dimensions, Ended, ErrorCode, Invalid, JsonArray, JsonObject, Kind,
+    Message, MessageId, NotDurable, ReadError, ReadErrorKind, Reason, Refused, Role, SessionId, Status,
+    Stored, StoredTime, Tags, Timestamp, TurnMetrics, UserId,
 };
-pub use tracker::{Closing, NewSession, Tracker};
+pub use tracker::{Closing, NewSession, SessionChanges, Tracker};
 
 /// Compiles the example in the crate's README.
 #[cfg(doctest)]

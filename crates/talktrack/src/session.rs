@@ -12,6 +12,7 @@ use std::time::Duration;
 use dashmap::DashMap;
 use dashmap::mapref::entry::{Entry, OccupiedEntry};
 use talktrack_core::clock::{Seq, Timestamp};
+use talktrack_core::dimensions::Dimensions;
 use talktrack_core::ids::{SessionId, UserId};
 use talktrack_core::record::{Ended, StartTime, Status};
 use talktrack_core::stored::StoredTime;
@@ -154,7 +155,7 @@ impl Session {
         self.start.at()
     }
 
-    /// Returns what memory knows of the session as a row. `external_id`, `end_reason` and `metadata` are not in memory.
+    /// Returns what memory knows of the session as a row. `external_id`, `end_reason`, the dimensions and `metadata` are not in memory.
     pub(crate) fn to_row(&self, session_id: SessionId) -> SessionRow {
         let ended_at = self.ended.map(|closed| closed.ended_at);
         let started_at = self.started_at();
@@ -169,6 +170,7 @@ impl Session {
             duration_seconds: ended_at.map(|ended_at| ended_at.max(started_at).seconds_since(started_at)),
             last_event_at: Some(self.last_event.at.into()),
             message_count: i64::try_from(self.message_count).unwrap_or(i64::MAX),
+            dimensions: Dimensions::default(),
             metadata: None,
         }
     }

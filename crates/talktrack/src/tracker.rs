@@ -3,6 +3,7 @@
 
 mod sessions;
 mod new_session;
+mod session_changes;
 mod sweep;
 mod claimed_time;
 mod dead_letters;
@@ -33,6 +34,7 @@ use crate::tracker::lifecycle::Threads;
 use crate::tracker::outbox::OutboxStore;
 
 pub use new_session::NewSession;
+pub use session_changes::SessionChanges;
 pub use sessions::Closing;
 
 /// The maximum size of a message's `extra`, in bytes.

@@ -15,6 +15,7 @@ impl Message {
             id: None,
             external_id: None,
             created_at: None,
+            name: None,
             kind: Kind::Message,
             revision: 0,
             interrupted: false,
@@ -61,6 +62,12 @@ impl Message {
     #[must_use]
     pub fn with_created_at(self, created_at: impl Into<Option<Timestamp>>) -> Self {
         Self { created_at: created_at.into(), ..self }
+    }
+
+    /// Sets who spoke.
+    #[must_use]
+    pub fn with_name(self, name: impl Into<String>) -> Self {
+        Self { name: Some(name.into()), ..self }
     }
 
     /// Sets the kind of the transcript entry.

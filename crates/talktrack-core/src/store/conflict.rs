@@ -5,6 +5,7 @@
 use uuid::Uuid;
 
 use crate::clock::{Seq, Timestamp};
+use crate::dimensions::Dimensions;
 use crate::json::{JsonObject, MAX_SESSION_METADATA};
 use crate::record::{Attempt, SessionEnd, SessionStart};
 use crate::stored::Stored;
@@ -57,7 +58,7 @@ impl Rule {
     }
 
     /// Returns the session's metadata with the keys of a record added. A key replaces the existing key of
-    /// the same name, unless the rule only fills in. `None` if the record has no keys. Metadata that are
+    /// the same name, and a key with the value `null` removes it, unless the rule only fills in. `None` if the record has no keys. Metadata that are
     /// not an object are replaced by one ([`merge_base`]).
     ///
     /// # Errors
@@ -73,11 +74,22 @@ impl Rule {
         }
         let stored = merge_base(stored);
         let merged = match self {
-            Self::Ignore | Self::FillIn => added.merged(&stored),
-            Self::Apply | Self::ApplyIfInTime => stored.merged(added),
+            Self::Ignore | Self::FillIn => stored.filled_in(added),
+            Self::Apply | Self::ApplyIfInTime => stored.patched(added),
         };
         let length = merged.as_str().len();
         if length > limit && length > stored.as_str().len() { Err(length) } else { Ok(Some(merged)) }
+    }
+
+    /// Returns the dimensions of the row after a record. Those of the record replace the stored ones, unless the rule only
+    /// fills in.
+    #[must_use]
+    pub fn merge_dimensions(self, stored: Dimensions, added: &Dimensions) -> Dimensions {
+        match self {
+            Self::Ignore => stored,
+            Self::FillIn => added.clone().replaced_by(stored),
+            Self::Apply | Self::ApplyIfInTime => stored.replaced_by(added.clone()),
+        }
     }
 
     /// Returns the rule for a start of a session that exists. A start that does not reopen the session only fills in.

@@ -107,7 +107,7 @@ impl<'a, T> IntoIterator for &'a Page<T> {
 
 impl Weigh for MessageRow {
     fn text_bytes(&self) -> usize {
-        let texts = [&self.external_id, &self.audio_url, &self.content_generated];
+        let texts = [&self.external_id, &self.name, &self.audio_url, &self.content_generated];
         let texts: usize = texts.into_iter().flatten().map(String::len).sum();
         let metadata = self.metadata.as_ref().map_or(0, |json| json.as_str().len());
         let parts = self.parts.as_ref().map_or(0, |json| json.as_str().len());
@@ -122,6 +122,7 @@ impl Weigh for SessionRow {
     fn text_bytes(&self) -> usize {
         let texts = [&self.external_id, &self.end_reason];
         let texts: usize = texts.into_iter().flatten().map(String::len).sum();
-        texts + self.status.as_str().len() + self.metadata.as_ref().map_or(0, |json| json.as_str().len())
+        let metadata = self.metadata.as_ref().map_or(0, |json| json.as_str().len());
+        texts + self.status.as_str().len() + self.dimensions.heap_bytes() + metadata
     }
 }

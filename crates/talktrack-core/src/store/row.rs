@@ -6,6 +6,7 @@ use crate::ids::{MessageId, SessionId, UserId};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Seq;
+use crate::dimensions::Dimensions;
 use crate::json::{JsonArray, JsonObject};
 use crate::message::{Kind, Message, NOTES, REVISION_SEQ, Role, TurnMetrics};
 use crate::record::{RevisionOrder, SessionDelete, SessionStart, StampedMessage, Status};
@@ -28,6 +29,8 @@ pub struct SessionRow {
     pub duration_seconds: Option<f64>,
     pub last_event_at: Option<StoredTime>,
     pub message_count: i64,
+    #[serde(flatten)]
+    pub dimensions: Dimensions,
     pub metadata: Option<Stored<JsonObject>>,
 }
 
@@ -45,6 +48,7 @@ impl SessionRow {
             duration_seconds: None,
             last_event_at: Some(start.happened_at(seq).into()),
             message_count: 0,
+            dimensions: start.dimensions.clone(),
             metadata: Some(start.metadata.clone().unwrap_or_default().into()),
         }
     }
@@ -94,6 +98,7 @@ pub struct MessageRow {
     pub created_at: StoredTime,
     pub seq: Option<Seq>,
     pub external_id: Option<String>,
+    pub name: Option<String>,
     pub kind: Stored<Kind>,
     pub revision: i64,
     pub interrupted: bool,
@@ -119,6 +124,7 @@ impl MessageRow {
             created_at: stamped.created_at.into(),
             seq: Some(seq),
             external_id: message.external_id.clone(),
+            name: message.name.clone(),
             kind: message.kind.into(),
             revision: message.revision.into(),
             interrupted: message.interrupted,
@@ -165,6 +171,7 @@ impl MessageRow {
             content: self.content,
             id: Some(self.id),
             external_id: self.external_id,
+            name: self.name,
             created_at: self.created_at.known(),
             kind: self.kind.into_known()?,
             revision: self.revision.try_into().ok()?,

@@ -141,6 +141,12 @@ pub(super) const TABLES: [Table; 10] = [
                 .default("false")
                 .fill("coalesce(this.status = 'abandoned', false)")
                 .note("true if the end was inferred, not requested"),
+            Column::new("agent", "text").note("the name of the agent"),
+            Column::new("agent_version", "text"),
+            Column::new("channel", "text").note("phone | web | …"),
+            Column::new("environment", "text").note("production | staging | …"),
+            Column::new("parent_session_id", "uuid").note("the session from which this one was transferred"),
+            Column::new("tags", "text[]").note("at most 32"),
             Column::new("last_node", "uuid")
                 .note("the node that accepted the last applied start, update or end"),
             Column::new("last_seq", "bigint").note("the place of that record in the node's order"),
@@ -166,15 +172,22 @@ pub(super) const TABLES: [Table; 10] = [
             Column::new("seq", "bigint")
                 .note("order of acceptance; null on rows that talktrack did not write"),
             Column::new("external_id", "text"),
+            Column::new("name", "text").note("who spoke: the agent's or the participant's name"),
             Column::new("kind", "text")
                 .required()
                 .default("'message'")
-                .words(&["message", "tool_call", "tool_result", "event"])
-                .note("message | tool_call | tool_result | event"),
+                .words(&["message", "tool_call", "tool_result", "event", "handoff"])
+                .note("message | tool_call | tool_result | event | handoff"),
+            Column::new("status", "text")
+                .required()
+                .default("'final'")
+                .words(&["in_progress", "final", "discarded"])
+                .note("in_progress | final | discarded"),
             Column::new("revision", "integer")
                 .required()
                 .default("0")
                 .note("a later one of the same id replaces an earlier one"),
+            Column::new("place_revision", "integer").note("the revision that gave created_at"),
             Column::new("interrupted", "boolean").required().default("false"),
             Column::new("content_generated", "text")
                 .note("what the model generated, if the user interrupted it"),

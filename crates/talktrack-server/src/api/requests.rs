@@ -27,19 +27,58 @@ pub(crate) struct SessionStart {
     user_id: UserId,
     /// Your own data; the server stores it as it is.
     metadata: Option<Map<String, Value>>,
+    /// The name of the agent.
+    #[schema(min_length = 1, max_length = 256)]
+    agent: Option<String>,
+    #[schema(min_length = 1, max_length = 256)]
+    agent_version: Option<String>,
+    /// How the user talks to the agent, such as `phone` or `web`.
+    #[schema(min_length = 1, max_length = 256)]
+    channel: Option<String>,
+    /// The environment in which the agent runs, such as `production`.
+    #[schema(min_length = 1, max_length = 256)]
+    environment: Option<String>,
+    /// The session from which this one was transferred.
+    #[schema(value_type = Option<String>, format = Uuid, min_length = 36, max_length = 36)]
+    parent_session_id: Option<SessionId>,
+    /// At most 32 tags.
+    #[schema(value_type = Option<Vec<String>>, max_items = 32)]
+    tags: Option<Vec<Tag>>,
     /// When the session began. Defaults to now.
     started_at: Option<SentTime>,
     /// `true` to continue the session even if it exists and has ended. By default, a start of a session that exists changes nothing.
     resume: Option<bool>,
 }
 
-/// An update of a session's metadata.
+/// Changes of a session: of its metadata, its tags or its other dimensions. At least one field is needed.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SessionUpdate {
-    /// The keys to add or to replace.
-    metadata: Map<String, Value>,
+    /// The keys to add or to replace. A key with the value `null` is removed.
+    metadata: Option<Map<String, Value>>,
+    /// The name of the agent.
+    #[schema(min_length = 1, max_length = 256)]
+    agent: Option<String>,
+    #[schema(min_length = 1, max_length = 256)]
+    agent_version: Option<String>,
+    /// How the user talks to the agent, such as `phone` or `web`.
+    #[schema(min_length = 1, max_length = 256)]
+    channel: Option<String>,
+    /// The environment in which the agent runs, such as `production`.
+    #[schema(min_length = 1, max_length = 256)]
+    environment: Option<String>,
+    /// The session from which this one was transferred.
+    #[schema(value_type = Option<String>, format = Uuid, min_length = 36, max_length = 36)]
+    parent_session_id: Option<SessionId>,
+    /// At most 32 tags, which replace all earlier ones.
+    #[schema(value_type = Option<Vec<String>>, max_items = 32)]
+    tags: Option<Vec<Tag>>,
 }
+
+/// A tag of 1 to 64 bytes.
+#[derive(Deserialize, ToSchema)]
+#[schema(min_length = 1, max_length = 64)]
+pub(crate) struct Tag(String);
 
 /// The end of a session.
 #[derive(Deserialize, ToSchema)]
@@ -104,7 +143,7 @@ pub(crate) struct NewMessage {
     external_id: Option<String>,
     /// When the message was said. Defaults to now.
     created_at: Option<SentTime>,
-    #[schema(pattern = "^(message|tool_call|tool_result|event)$")]
+    #[schema(pattern = "^(message|tool_call|tool_result|event|handoff)$")]
     kind: Option<String>,
     /// A message with a higher revision replaces the stored message with the same id. Defaults to 0.
     #[schema(minimum = 0, maximum = 2147483647)]
@@ -123,7 +162,8 @@ pub(crate) struct NewMessage {
     function_call: Option<Map<String, Value>>,
     /// The id of the tool call that a `tool` message answers. It becomes a part.
     tool_call_id: Option<String>,
-    /// The name of the tool that a `tool` message comes from.
+    /// Who spoke: the name of the agent or of the participant. On a `tool` message, the name of the tool; it becomes a part.
+    #[schema(max_length = 256)]
     name: Option<String>,
     /// Your own reference, a string or a number. The answer repeats it.
     #[serde(rename = "ref")]

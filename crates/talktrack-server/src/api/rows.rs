@@ -5,7 +5,7 @@ use talktrack::clock::Seq;
 use talktrack::store::{MessageRow, SessionRow};
 use talktrack::stored::serialize_number;
 use talktrack::{
-    JsonArray, JsonObject, Kind, MessageId, Role, SessionId, Status, Stored, StoredTime, UserId,
+    JsonArray, JsonObject, Kind, MessageId, Role, SessionId, Status, Stored, StoredTime, Tags, UserId,
 };
 use utoipa::ToSchema;
 
@@ -37,6 +37,18 @@ pub(crate) struct Session {
     #[schema(value_type = Option<String>, format = DateTime)]
     last_event_at: Option<StoredTime>,
     message_count: i64,
+    /// The name of the agent.
+    agent: Option<String>,
+    agent_version: Option<String>,
+    /// How the user talks to the agent, such as `phone` or `web`.
+    channel: Option<String>,
+    /// The environment in which the agent runs, such as `production`.
+    environment: Option<String>,
+    /// The session from which this one was transferred, if the caller may read that session.
+    #[schema(value_type = Option<Uuid>)]
+    parent_session_id: Option<SessionId>,
+    #[schema(value_type = Option<Vec<String>>)]
+    tags: Option<Stored<Tags>>,
     /// The caller's own data.
     #[schema(value_type = Option<serde_json::Map<String, serde_json::Value>>)]
     metadata: Option<Stored<JsonObject>>,
@@ -67,7 +79,9 @@ pub(crate) struct Message {
     seq: Option<i64>,
     /// The caller's own id of the message.
     external_id: Option<String>,
-    /// `message`, `tool_call`, `tool_result` or `event`. Any other value that another program wrote is returned unchanged.
+    /// Who spoke: the name of the agent or of the participant.
+    name: Option<String>,
+    /// `message`, `tool_call`, `tool_result`, `event` or `handoff`. Any other value that another program wrote is returned unchanged.
     #[schema(value_type = String, example = "message")]
     kind: Stored<Kind>,
     revision: i64,
@@ -100,6 +114,12 @@ impl From<SessionRow> for Session {
             duration_seconds: row.duration_seconds,
             last_event_at: row.last_event_at,
             message_count: row.message_count,
+            agent: row.dimensions.agent,
+            agent_version: row.dimensions.agent_version,
+            channel: row.dimensions.channel,
+            environment: row.dimensions.environment,
+            parent_session_id: row.dimensions.parent_session_id,
+            tags: row.dimensions.tags,
             metadata: row.metadata,
         }
     }
@@ -118,6 +138,7 @@ impl From<MessageRow> for Message {
             created_at: row.created_at,
             seq: row.seq.map(Seq::get),
             external_id: row.external_id,
+            name: row.name,
             kind: row.kind,
             revision: row.revision,
             interrupted: row.interrupted,

@@ -4,8 +4,9 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
+use serde_json::{Map, Value};
 use talktrack::store::SessionRow;
-use talktrack::{JsonObject, NewSession, NotDurable, SessionId, SessionRef, Stored, UserId};
+use talktrack::{Dimensions, JsonObject, NewSession, NotDurable, SessionId, SessionRef, Stored, UserId};
 use talktrack_protocol::{ClientFrame, Frame, SessionStartFrame};
 use utoipa::ToSchema;
 
@@ -97,8 +98,14 @@ async fn new_session(
     frame: Frame,
 ) -> Result<NewSession, Problem> {
     let user_id = caller.resolve_user(frame.user_id)?.ok_or_else(|| Problem::invalid("user_id: missing"))?;
-    let ClientFrame::SessionStart(SessionStartFrame { external_id, metadata, started_at, resume, .. }) =
-        frame.body
+    let ClientFrame::SessionStart(SessionStartFrame {
+        external_id,
+        metadata,
+        dimensions,
+        started_at,
+        resume,
+        ..
+    }) = frame.body
     else {
         return Err(Problem::invalid("type: must be session.start here, or left out"));
     };
@@ -109,12 +116,17 @@ async fn new_session(
     Ok(session
         .with_session_id(session_id)
         .with_metadata(metadata)
+        .with_dimensions(dimensions)
         .with_started_at(started_at)
         .with_resume(resume))
 }
 
 /// The maximum number of differences that an answer names.
 const MAX_DIFFERENCES: usize = 16;
+
+fn as_fields(dimensions: &Dimensions) -> Map<String, Value> {
+    serde_json::to_value(dimensions).ok().and_then(|value| value.as_object().cloned()).unwrap_or_default()
+}
 
 /// Returns what a repeated start says otherwise than the session.
 fn find_differences(session: &NewSession, row: &SessionRow) -> Vec<String> {
@@ -127,6 +139,13 @@ fn find_differences(session: &NewSession, row: &SessionRow) -> Vec<String> {
         && row.started_at.known() != Some(started_at)
     {
         differences.push(format!("started_at: the session has {}", row.started_at));
+    }
+    let stored = as_fields(&row.dimensions);
+    for (name, _) in
+        as_fields(&session.dimensions).iter().filter(|(name, value)| stored.get(*name) != Some(*value))
+    {
+        let kept = stored.get(name).map_or("none".to_owned(), Value::to_string);
+        differences.push(format!("{name}: the session has {kept}"));
     }
     let stored = row.metadata.as_ref().and_then(Stored::as_object).unwrap_or_default().to_value();
     let given = session.metadata.as_ref().map(JsonObject::to_value).unwrap_or_default();

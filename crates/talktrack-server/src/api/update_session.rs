@@ -1,12 +1,12 @@
-//! `PATCH /v1/sessions/{session_id}`: merges keys into the session's metadata.
+//! `PATCH /v1/sessions/{session_id}`: changes the metadata and the dimensions of a session.
 
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use serde::Serialize;
-use talktrack::SessionId;
 use talktrack::json::MAX_SESSION_METADATA;
-use talktrack_protocol::ClientFrame;
+use talktrack::{SessionChanges, SessionId};
+use talktrack_protocol::{ClientFrame, SessionUpdateFrame};
 use utoipa::ToSchema;
 
 use super::body::JsonText;
@@ -25,9 +25,10 @@ pub(crate) struct UpdatedSession {
     session_id: SessionId,
 }
 
-/// Merges keys into a session's metadata
+/// Changes the metadata, the tags and the other dimensions of a session
 ///
-/// Each key replaces the key of the same name; the other keys stay. The server answers when the update is durable.
+/// Each key of the metadata replaces the key of the same name, and a key with the value `null` removes it; the other keys stay. Tags
+/// are replaced as a whole. The server answers when the update is durable.
 #[utoipa::path(
     patch, path = "/v1/sessions/{session_id}", operation_id = "update_session", tag = "writing", request_body = SessionUpdate,
     params(("session_id" = String, Path, pattern = "^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|external:[A-Za-z0-9._~@+-]{1,200})$", description = "The session's UUID, or `external:NAME` (percent-encoded) with its `external_id`.")),
@@ -44,7 +45,9 @@ pub(crate) async fn update_session(
     client: Option<Extension<ClientAddress>>,
     body: JsonText,
 ) -> Result<(StatusCode, Json<UpdatedSession>), Problem> {
-    let ClientFrame::SessionUpdate { metadata } = body.frame("session.update")?.body else {
+    let ClientFrame::SessionUpdate(SessionUpdateFrame { metadata, dimensions, .. }) =
+        body.frame("session.update")?.body
+    else {
         return Err(Problem::invalid("type: must be session.update here, or left out"));
     };
     let granted = access::to_write(&state, &caller, &name).await?;
@@ -52,7 +55,9 @@ pub(crate) async fn update_session(
     let client = client.map(|Extension(ClientAddress(address))| address);
     let mut pace = state.turns().new_pace(caller.account(), client, granted.session_id);
     pace.wait_for_turn(MAX_SESSION_METADATA, &mut state.tracker().durability()).await;
-    let receipt = state.tracker().update_session(granted.session(), metadata)?;
+    let changes =
+        SessionChanges::new().with_metadata(metadata.unwrap_or_default()).with_dimensions(dimensions);
+    let receipt = state.tracker().update_session(granted.session(), changes)?;
     // An update writes the whole metadata of the session again, so it counts with their maximum size.
     pace.record_sent(receipt.seq(), MAX_SESSION_METADATA);
     receipt.durable().await.map_err(|why| access::mask_refusal(&caller, why))?;

@@ -127,7 +127,7 @@ mod tests {
     use talktrack::StoredTime;
 
     use super::*;
-    use talktrack::SessionId;
+    use talktrack::{Dimensions, SessionId};
 
     fn moment(text: &str) -> StoredTime {
         StoredTime::Known(text.parse().unwrap())
@@ -145,6 +145,7 @@ mod tests {
             duration_seconds: Some(45.2),
             last_event_at: None,
             message_count: 8,
+            dimensions: Dimensions::default(),
             metadata: None,
         }
     }

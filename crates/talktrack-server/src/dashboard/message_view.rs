@@ -145,6 +145,7 @@ fn message_title<'r>(kind: &'r Stored<Kind>, role: &'r Stored<Role>) -> &'r str 
         Some(Kind::ToolCall) => "Tool call",
         Some(Kind::ToolResult) => "Tool result",
         Some(Kind::Event) => "Event",
+        Some(Kind::Handoff) => "Handoff",
         _ => kind.as_str(),
     }
 }

@@ -151,7 +151,7 @@ pub(super) fn message_event(
 mod tests {
     use talktrack::clock::Timestamp;
     use talktrack::record::{SessionEnd, SessionStart, SessionUpdate};
-    use talktrack::{JsonObject, Status, Stored};
+    use talktrack::{Dimensions, JsonObject, Status, Stored};
 
     use super::*;
     use talktrack::clock::Seq;
@@ -173,6 +173,7 @@ mod tests {
             user_id,
             external_id,
             metadata,
+            dimensions: Dimensions::default(),
             started_at,
             has_given_start: true,
             resumed: false,
@@ -184,10 +185,11 @@ mod tests {
     fn update(owner: UserId) -> Record {
         let session_id = SESSION;
         let metadata = object(r#"{"b":2}"#);
+        let dimensions = Dimensions::default();
         let owner = Some(owner);
         Record::new(
             Seq::new(2_000_000),
-            Body::Update(SessionUpdate { session_id, metadata, owner, session_started_at: None }),
+            Body::Update(SessionUpdate { session_id, metadata, dimensions, owner, session_started_at: None }),
         )
     }
 

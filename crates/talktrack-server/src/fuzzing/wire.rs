@@ -68,13 +68,14 @@ fn record_of(frame: &ClientFrame) -> (String, ClientFrame) {
             let started_at = *line.started_at.get_or_insert(now);
             let user_id = UserId::nil();
             let resumed = false;
-            let SessionStartFrame { external_id, metadata, .. } = line.clone();
+            let SessionStartFrame { external_id, metadata, dimensions, .. } = line.clone();
             let reopens = line.resume;
             let start = SessionStart {
                 session_id,
                 user_id,
                 external_id,
                 metadata,
+                dimensions,
                 started_at,
                 has_given_start: true,
                 resumed,
@@ -82,14 +83,13 @@ fn record_of(frame: &ClientFrame) -> (String, ClientFrame) {
             };
             (Body::Start(start), ClientFrame::SessionStart(line))
         }
-        ClientFrame::SessionUpdate { metadata } => {
-            let update = SessionUpdate {
-                session_id,
-                metadata: metadata.clone(),
-                owner: None,
-                session_started_at: None,
-            };
-            (Body::Update(update), ClientFrame::SessionUpdate { metadata })
+        ClientFrame::SessionUpdate(update) => {
+            let mut line = update;
+            let metadata = line.metadata.get_or_insert_default().clone();
+            let dimensions = line.dimensions.clone();
+            let update =
+                SessionUpdate { session_id, metadata, dimensions, owner: None, session_started_at: None };
+            (Body::Update(update), ClientFrame::SessionUpdate(line))
         }
         ClientFrame::SessionEnd { reason, ended_at, status } => {
             let reason = reason.unwrap_or_default();

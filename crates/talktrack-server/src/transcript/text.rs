@@ -39,7 +39,9 @@ impl TranscriptWriter for TextTranscript {
             format!(" ({})", terminal::escape_line(row.kind.as_str()).replace('_', " "))
         };
         let role = terminal::escape_line(row.role.as_str());
-        let _ = write!(out, "{}  {role}{kind}:", terminal::format_time(&row.created_at));
+        let name =
+            row.name.as_ref().map_or_else(String::new, |name| format!(" {}", terminal::escape_line(name)));
+        let _ = write!(out, "{}  {role}{name}{kind}:", terminal::format_time(&row.created_at));
         write_indented(&row.content, out);
         if row.interrupted {
             out.push_str("    [interrupted]\n");

@@ -27,6 +27,7 @@ pub(super) fn row_of(
         created_at,
         seq: Some(seq),
         external_id: message.external_id,
+        name: message.name,
         kind: message.kind.into(),
         revision: message.revision.into(),
         interrupted: message.interrupted,

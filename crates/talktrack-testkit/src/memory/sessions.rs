@@ -59,6 +59,8 @@ impl Tables {
         if session.external_id.is_none() {
             session.external_id.clone_from(&start.external_id);
         }
+        session.dimensions =
+            by.rule.merge_dimensions(std::mem::take(&mut session.dimensions), &start.dimensions);
         if let Some(added) = &start.metadata
             && !merge(by.rule, &mut session.metadata, added)
         {
@@ -78,6 +80,8 @@ impl Tables {
         if !merge(by.rule, &mut session.metadata, &update.metadata) {
             return metadata_too_large();
         }
+        session.dimensions =
+            by.rule.merge_dimensions(std::mem::take(&mut session.dimensions), &update.dimensions);
         self.applied.entry(update.session_id).or_default().apply(by);
         Verdict::Updated
     }

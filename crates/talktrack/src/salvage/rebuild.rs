@@ -81,6 +81,12 @@ impl Rebuilder<'_> {
         if matches!(table, SalvagedTable::Sessions | SalvagedTable::Messages) && found.values.len() < 17 {
             found.values.push(Value::Null);
         }
+        if table == SalvagedTable::Messages && found.values.len() < 20 {
+            found.values.extend([Value::Null, Value::Text("final".into()), Value::Null]);
+        }
+        if table == SalvagedTable::Sessions {
+            found.values.resize(23, Value::Null);
+        }
         if table == SalvagedTable::DeletedSessions {
             found.values.resize(3, Value::Null);
         }

@@ -43,13 +43,13 @@ impl SalvagedTable {
         use Value::{Integer, Null, Text};
         let table = match (found.rowid, found.values.as_slice()) {
             // In earlier versions a session did not name the last record that changed it, or had no column
-            // `extra`.
+            // `extra`, or none for its dimensions.
             (Some(_), values)
-                if matches!(values.len(), 13 | 16 | 17) && Self::Sessions.is_valid_row(values) =>
+                if matches!(values.len(), 13 | 16 | 17 | 23) && Self::Sessions.is_valid_row(values) =>
             {
                 Self::Sessions
             }
-            (Some(_), values) if matches!(values.len(), 16 | 17) => Self::Messages,
+            (Some(_), values) if matches!(values.len(), 16 | 17 | 20) => Self::Messages,
             // In earlier versions a record did not name its session, or not its lane.
             (
                 Some(_),

@@ -32,9 +32,11 @@ impl MemberSizes {
         let hasher = HASHER.get_or_init(RandomState::new);
         #[expect(clippy::cast_possible_truncation, reason = "any 32 bits of a hash are as good as others")]
         let hash = |key: &str| hasher.hash_one(key) as u32;
-        let size = |key: &str, value: &str| {
+        let size = |key: &str, value: &str| match value {
+            // The key is removed.
+            "null" => 0,
             // Includes the colon and the comma.
-            u32::try_from(Value::from(key).to_string().len() + value.len() + 2).unwrap_or(u32::MAX)
+            _ => u32::try_from(Value::from(key).to_string().len() + value.len() + 2).unwrap_or(u32::MAX),
         };
         let members = added.members();
         let mut sizes: Vec<Member> =
@@ -77,7 +79,7 @@ impl KnownMetadata {
             }
             // The known member is replaced.
             known.next_if(|(hash, _)| *hash == member.0);
-            merged.push(*member);
+            merged.extend(Some(*member).filter(|(_, bytes)| *bytes > 0));
         }
         merged.extend(known);
         self.members = merged.into_boxed_slice();
@@ -109,6 +111,19 @@ mod tests {
         let kept = size_of_val(&*known.members);
         assert!(kept < bytes * 5 / 4, "{kept} bytes are kept for {bytes}");
         assert_eq!(known.size_with(&MemberSizes::from_object(&all)), Ok(known.bytes), "nothing of it is new");
+    }
+
+    #[test]
+    fn members_that_are_removed_do_not_count() {
+        let mut known = KnownMetadata::default();
+        for number in 0..3 {
+            known.merge(&MemberSizes::from_object(&object(
+                [(format!("k{number}"), "7".to_owned())].into_iter(),
+            )));
+            let removed = object([(format!("k{number}"), "null".to_owned())].into_iter());
+            known.merge(&MemberSizes::from_object(&removed));
+        }
+        assert_eq!((known.bytes, known.members.len()), (0, 0));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A session that a caller starts.
 
 use talktrack_core::clock::Timestamp;
+use talktrack_core::dimensions::Dimensions;
 use talktrack_core::ids::{SessionId, UserId};
 use talktrack_core::json::JsonObject;
 use talktrack_core::message;
@@ -17,6 +18,8 @@ pub struct NewSession {
     pub external_id: Option<String>,
     /// The caller's own data. It is merged into the metadata of a known session.
     pub metadata: Option<JsonObject>,
+    /// What lists and statistics filter and group sessions by.
+    pub dimensions: Dimensions,
     /// When the session started. The current time if it is omitted or more than 60 s ahead.
     pub started_at: Option<Timestamp>,
     /// True if the session continues even if it has ended, which is the default. A start without it only adds what a session that
@@ -35,6 +38,7 @@ impl NewSession {
             user_id,
             external_id: None,
             metadata: None,
+            dimensions: Dimensions::default(),
             started_at: None,
             resume: true,
             said_until: None,
@@ -74,6 +78,12 @@ impl NewSession {
         Self { metadata: metadata.into(), ..self }
     }
 
+    /// Sets what lists and statistics filter and group sessions by.
+    #[must_use]
+    pub fn with_dimensions(self, dimensions: Dimensions) -> Self {
+        Self { dimensions, ..self }
+    }
+
     /// Sets when the session started.
     #[must_use]
     pub fn with_started_at(self, started_at: impl Into<Option<Timestamp>>) -> Self {
@@ -95,10 +105,12 @@ impl NewSession {
     pub(super) fn heap_bytes(&self) -> usize {
         self.external_id.as_ref().map_or(0, String::len)
             + self.metadata.as_ref().map_or(0, |json| json.as_str().len())
+            + self.dimensions.heap_bytes()
     }
 
     pub(super) fn replace_nul(&mut self) {
         self.external_id.as_mut().map(message::replace_nul_in);
+        self.dimensions.replace_nul();
         if let Some(metadata) = self.metadata.as_ref().and_then(JsonObject::without_nul) {
             self.metadata = Some(metadata);
         }

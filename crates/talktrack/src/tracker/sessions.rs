@@ -7,7 +7,7 @@ use dashmap::mapref::entry::Entry;
 use talktrack_core::clock::Timestamp;
 use talktrack_core::error::{NotDurable, Reason, Refused};
 use talktrack_core::ids::{SessionId, UserId};
-use talktrack_core::json::{JsonObject, MAX_SESSION_METADATA};
+use talktrack_core::json::MAX_SESSION_METADATA;
 use talktrack_core::message;
 use talktrack_core::record::{Body, Ended, SessionEnd, SessionStart, SessionUpdate, StartTime, Status};
 use tokio::sync::oneshot;
@@ -17,7 +17,7 @@ use crate::queue::Admission;
 use crate::receipt::{self, RecordReceipt, Reply, SessionReceipt, Started};
 use crate::session::{Claims, KnownMetadata, MemberSizes, Session, SessionRef};
 use crate::store::SessionRow;
-use crate::tracker::{Inner, NewSession, Tracker};
+use crate::tracker::{Inner, NewSession, SessionChanges, Tracker};
 
 /// The clocks of two nodes are assumed to differ by less than this.
 const MOST_AHEAD: Duration = Duration::from_secs(24 * 60 * 60);
@@ -71,16 +71,17 @@ impl Tracker {
         checked.inspect_err(|reason| self.count_refusal(reason.code()))
     }
 
-    /// Merges keys into a session's metadata. A key replaces an existing key of the same name.
+    /// Changes the metadata and the dimensions of a session. Keys of the metadata alone are changes as well.
     ///
     /// # Errors
-    /// Returns the keys with a [`Reason`] if they cannot be accepted now.
+    /// Returns the changes with a [`Reason`] if they cannot be accepted now.
+    #[expect(clippy::result_large_err, reason = "the refusal hands the changes back")]
     pub fn update_session(
         &self,
         session: impl Into<SessionRef>,
-        metadata: JsonObject,
-    ) -> Result<RecordReceipt, Refused<JsonObject>> {
-        let updated = self.inner.update_session(&session.into(), metadata);
+        changes: impl Into<SessionChanges>,
+    ) -> Result<RecordReceipt, Refused<SessionChanges>> {
+        let updated = self.inner.update_session(&session.into(), changes.into());
         updated.inspect_err(|refused| self.count_refusal(refused.reason.code()))
     }
 
@@ -215,8 +216,16 @@ impl Inner {
             Ok(permit) => permit,
             Err(reason) => return Err(Refused { reason, returned: session }),
         };
-        let NewSession { session_id, user_id, external_id, metadata, started_at, resume, said_until } =
-            session;
+        let NewSession {
+            session_id,
+            user_id,
+            external_id,
+            metadata,
+            dimensions,
+            started_at,
+            resume,
+            said_until,
+        } = session;
         let said_after = said_until.and_then(|said_until| self.said_after(said_until, now.at));
         let has_given_start = started_at.is_some();
         let started_at = started_at.unwrap_or(now.at);
@@ -225,6 +234,7 @@ impl Inner {
             user_id: user_id.clone(),
             external_id,
             metadata,
+            dimensions,
             started_at,
             has_given_start,
             resumed: is_known,
@@ -262,6 +272,7 @@ impl Inner {
         self.check_room()?;
         self.check_size(session.heap_bytes())?;
         session.external_id.as_deref().map_or(Ok(()), message::check_external_id)?;
+        session.dimensions.validate()?;
         let started_at = session.started_at.map(|claimed| self.start_time(claimed, now));
         session.started_at = started_at.transpose()?;
         Ok(())
@@ -270,16 +281,15 @@ impl Inner {
     fn update_session(
         &self,
         session: &SessionRef,
-        metadata: JsonObject,
-    ) -> Result<RecordReceipt, Refused<JsonObject>> {
+        mut changes: SessionChanges,
+    ) -> Result<RecordReceipt, Refused<SessionChanges>> {
         let now = self.now();
-        let bytes = metadata.as_str().len();
         let session_id = session.session_id;
-        let metadata = metadata.without_nul().unwrap_or(metadata);
-        if let Err(reason) = self.check_room().and_then(|()| self.check_size(bytes)) {
-            return Err(Refused { reason, returned: metadata });
+        changes.replace_nul();
+        if let Err(reason) = self.check_changes(&changes) {
+            return Err(Refused { reason, returned: changes });
         }
-        let sizes = MemberSizes::from_object(&metadata);
+        let sizes = MemberSizes::from_object(&changes.metadata);
         let seq = self.registry.with_claim(session, |mut claim| {
             let owner = claim.as_ref().map(|claim| claim.user_id.clone()).or_else(|| session.user_id.clone());
             // An update rewrites all of the session's metadata. For an unknown session their size is unknown, so the
@@ -290,17 +300,24 @@ impl Inner {
             };
             let permit = match size.and_then(|size| self.queue.reserve(now.at, size, Admission::IfRoom)) {
                 Ok(permit) => permit,
-                Err(reason) => return Err(Refused { reason, returned: metadata }),
+                Err(reason) => return Err(Refused { reason, returned: changes }),
             };
             let session_started_at = claim.map(|claim| {
                 claim.metadata().merge(&sizes);
                 claim.started_at()
             });
-            let update = SessionUpdate { session_id, metadata, owner, session_started_at };
+            let SessionChanges { metadata, dimensions } = changes;
+            let update = SessionUpdate { session_id, metadata, dimensions, owner, session_started_at };
             Ok(permit.send(Body::Update(update), Reply::None))
         })?;
         self.registry.keep_alive(session, now);
         Ok(RecordReceipt::new(None, seq, Arc::clone(&self.shared.progress)))
+    }
+
+    fn check_changes(&self, changes: &SessionChanges) -> Result<(), Reason> {
+        self.check_room()?;
+        self.check_size(changes.heap_bytes())?;
+        Ok(changes.dimensions.validate()?)
     }
 
     /// True if the claim's start is durable here and the store has refused neither that start nor a later one.

@@ -293,7 +293,7 @@ async fn an_outbox_that_has_grown_to_its_limit_refuses_until_there_is_room() {
     assert!(taken >= 10, "20,000 bytes hold more than {taken} messages of 1,000");
     let keys = JsonObject::parse(r#"{"a":1}"#).unwrap();
     let updated = tracker.update_session(SESSION, keys.clone()).expect_err("metadata fill it as messages do");
-    assert_eq!((updated.reason, updated.returned), (Reason::JournalFull, keys));
+    assert_eq!((updated.reason, updated.returned), (Reason::JournalFull, keys.into()));
     within(tracker.end_session(SESSION, "completed").unwrap().durable())
         .await
         .expect("an end is never turned away");

@@ -45,7 +45,7 @@ async fn a_full_queue_refuses_and_hands_the_very_message_back() {
     assert_eq!(refused, Refused { reason: Reason::QueueFull, returned: session });
     let keys = JsonObject::parse(r#"{"a":1}"#).unwrap();
     let refused = tracker.update_session(SESSION, keys.clone()).expect_err("and so is an update");
-    assert_eq!(refused, Refused { reason: Reason::QueueFull, returned: keys });
+    assert_eq!(refused, Refused { reason: Reason::QueueFull, returned: keys.into() });
 
     drop(stuck);
     for receipt in receipts {
@@ -176,7 +176,7 @@ async fn what_is_told_of_a_session_has_the_same_limit_and_comes_back_too() {
     assert_eq!(refused, Refused { reason: too_large.clone(), returned: session(101) });
     within(tracker.start_session(session(100)).unwrap().durable()).await.expect("the limit is within it");
     let refused = tracker.update_session(SESSION, told(101)).expect_err("one byte too many");
-    assert_eq!(refused, Refused { reason: too_large, returned: told(101) });
+    assert_eq!(refused, Refused { reason: too_large, returned: told(101).into() });
     within(tracker.update_session(SESSION, told(100)).unwrap()).await.expect("the limit is within it");
 }
 

@@ -81,7 +81,7 @@ fn assert_refuses_everything(tracker: &Tracker) {
     let refused = tracker.start_session(session.clone()).expect_err("refused");
     assert_eq!((refused.reason, refused.returned), (Reason::ShuttingDown, session));
     let refused = tracker.update_session(SESSION, metadata.clone()).expect_err("refused");
-    assert_eq!((refused.reason, refused.returned), (Reason::ShuttingDown, metadata));
+    assert_eq!((refused.reason, refused.returned), (Reason::ShuttingDown, metadata.into()));
 }
 
 #[tokio::test]

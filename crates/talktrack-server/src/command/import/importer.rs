@@ -6,10 +6,11 @@ use std::sync::Arc;
 use talktrack::clock::{Clock as _, SystemClock};
 use talktrack::store::{Read, SessionRow};
 use talktrack::{
-    Closing, JsonObject, Message, NewSession, SessionId, Status, Stored, Timestamp, Tracker, UserId,
+    Closing, Dimensions, JsonObject, Message, NewSession, SessionChanges, SessionId, Status, Stored,
+    Timestamp, Tracker, UserId,
 };
 use talktrack_protocol::jsonl::{Line, LinePosition};
-use talktrack_protocol::{ClientFrame, Frame, SessionStartFrame};
+use talktrack_protocol::{ClientFrame, Frame, SessionStartFrame, SessionUpdateFrame};
 use uuid::Uuid;
 
 use super::handover::{Handover, ImportError};
@@ -46,6 +47,12 @@ impl ImportedSession {
     fn from_row(row: &SessionRow) -> Self {
         Self { user_id: row.user_id.clone(), is_new: false, last: None }
     }
+}
+
+fn to_changes(update: SessionUpdateFrame) -> SessionChanges {
+    SessionChanges::new()
+        .with_metadata(update.metadata.unwrap_or_default())
+        .with_dimensions(update.dimensions)
 }
 
 fn line_error(problem: &str) -> ImportError {
@@ -104,7 +111,7 @@ impl Importer {
             ClientFrame::Message(frame) => {
                 self.import_message(place, user_id.as_ref(), frame.in_session(named?)).await
             }
-            ClientFrame::SessionUpdate { metadata } => self.import_update(named?, metadata).await,
+            ClientFrame::SessionUpdate(update) => self.import_update(named?, to_changes(update)).await,
             ClientFrame::SessionEnd { reason, ended_at, status } => {
                 let status = status.unwrap_or(Status::Ended);
                 self.import_end(named?, status, reason.as_deref(), ended_at).await
@@ -120,7 +127,7 @@ impl Importer {
         start: SessionStartFrame,
     ) -> Result<(), ImportError> {
         let user_id = user.ok_or_else(|| line_error("user_id: missing"))?;
-        let SessionStartFrame { external_id, metadata, started_at, resume, .. } = start;
+        let SessionStartFrame { external_id, metadata, dimensions, started_at, resume, .. } = start;
         let session = match (id, external_id) {
             (Some(id), None) => NewSession::new(id, user_id.clone()),
             (Some(id), Some(name)) => NewSession::new(id, user_id.clone()).with_external_id(name),
@@ -136,9 +143,13 @@ impl Importer {
             return Err(line_error("user_id: the session belongs to another user"));
         }
         if let Some(row) = stored {
-            return self.resume_session(&row, metadata).await;
+            return self.resume_session(&row, metadata, dimensions).await;
         }
-        let session = session.with_metadata(metadata).with_started_at(started_at).with_resume(resume);
+        let session = session
+            .with_metadata(metadata)
+            .with_dimensions(dimensions)
+            .with_started_at(started_at)
+            .with_resume(resume);
         drop(self.handover.hand_over_with_retry(session, Tracker::start_session).await?);
         self.handover.tally.sessions += u64::from(started.is_none());
         self.sessions.entry(session_id).or_insert_with(|| ImportedSession::new(user_id));
@@ -150,14 +161,18 @@ impl Importer {
         &mut self,
         row: &SessionRow,
         metadata: Option<JsonObject>,
+        dimensions: Dimensions,
     ) -> Result<(), ImportError> {
         self.sessions.entry(row.session_id).or_insert_with(|| ImportedSession::from_row(row));
         let stored = row.metadata.as_ref().and_then(Stored::as_object).unwrap_or_default();
         let is_new = |metadata: &JsonObject| stored.merged(metadata) != stored.merged(&JsonObject::default());
-        match metadata.filter(is_new) {
-            Some(metadata) => self.import_update(row.session_id, metadata).await,
-            None => Ok(()),
+        let metadata = metadata.filter(is_new);
+        if metadata.is_none() && row.dimensions.clone().replaced_by(dimensions.clone()) == row.dimensions {
+            return Ok(());
         }
+        let changes =
+            SessionChanges::new().with_metadata(metadata.unwrap_or_default()).with_dimensions(dimensions);
+        self.import_update(row.session_id, changes).await
     }
 
     /// Returns the session of a line that does not start one: a session of an earlier line, or a stored one.
@@ -197,12 +212,12 @@ impl Importer {
     async fn import_update(
         &mut self,
         session_id: SessionId,
-        metadata: JsonObject,
+        changes: SessionChanges,
     ) -> Result<(), ImportError> {
         self.find_session(session_id).await?;
         // The session exists and its metadata is an object, so the update cannot be refused later.
-        let update = |tracker: &Tracker, metadata| tracker.update_session(session_id, metadata);
-        self.handover.hand_over_with_retry(metadata, update).await.map(drop)
+        let update = |tracker: &Tracker, changes| tracker.update_session(session_id, changes);
+        self.handover.hand_over_with_retry(changes, update).await.map(drop)
     }
 
     async fn import_end(

@@ -1,9 +1,9 @@
 //! Handles incoming frames one after the other. Each message waits for its turn.
 
 use axum::extract::ws::close_code;
-use talktrack::json::{JsonObject, MAX_SESSION_METADATA};
-use talktrack::{ErrorCode, Message};
-use talktrack_protocol::{ClientFrame, Frame, FrameRef, ServerFrame, Warnings};
+use talktrack::json::MAX_SESSION_METADATA;
+use talktrack::{ErrorCode, Message, SessionChanges};
+use talktrack_protocol::{ClientFrame, Frame, FrameRef, ServerFrame, SessionUpdateFrame, Warnings};
 use tokio::time::{Instant, sleep_until};
 
 use super::Conversation;
@@ -68,7 +68,7 @@ impl Conversation {
         if let Err(wait) = self.meter.take(text.len()) {
             return Ok(self.reject_frame(ErrorCode::RateLimited, wait.describe(), reference).await?);
         }
-        let writes = matches!(body, ClientFrame::Message(_) | ClientFrame::SessionUpdate { .. });
+        let writes = matches!(body, ClientFrame::Message(_) | ClientFrame::SessionUpdate(_));
         if writes && let Err(problem) = self.meter.check_dead_letters() {
             return Ok(self.reject_frame(problem.code(), problem.into_detail(), reference).await?);
         }
@@ -76,7 +76,7 @@ impl Conversation {
             ClientFrame::Message(message) => {
                 self.track_message(message.in_session(session_id), reference, warnings).await
             }
-            ClientFrame::SessionUpdate { metadata } => self.update_session(metadata, reference).await,
+            ClientFrame::SessionUpdate(update) => self.update_session(update, reference).await,
             ClientFrame::SessionEnd { reason, ended_at, status } => {
                 Ok(self.end_session(reason, ended_at, status, reference).await?)
             }
@@ -112,11 +112,13 @@ impl Conversation {
 
     async fn update_session(
         &mut self,
-        metadata: JsonObject,
+        update: SessionUpdateFrame,
         reference: Option<FrameRef>,
     ) -> Result<(), Ending> {
         self.wait_for_turn(MAX_SESSION_METADATA).await?;
-        match self.guard.tracker.update_session(self.guard.session.clone(), metadata) {
+        let metadata = update.metadata.unwrap_or_default();
+        let changes = SessionChanges::new().with_metadata(metadata).with_dimensions(update.dimensions);
+        match self.guard.tracker.update_session(self.guard.session.clone(), changes) {
             Ok(receipt) => {
                 // An update writes the whole metadata of the session again, so it counts with their maximum size.
                 self.pace.record_sent(receipt.seq(), MAX_SESSION_METADATA);

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use serde_json::{Value, json};
 use talktrack::store::{MessageRow, SessionRow};
-use talktrack::{MessageId, SessionId, Status, Stored, StoredTime};
+use talktrack::{Dimensions, MessageId, SessionId, Status, Stored, StoredTime};
 
 use super::super::TranscriptWriter as _;
 use super::OpenAiTranscript;
@@ -24,6 +24,7 @@ fn row(place: usize, role: &str, kind: &str, content: &str, parts: Option<&str>)
         created_at: StoredTime::Null,
         seq: None,
         external_id: None,
+        name: None,
         kind: Stored::parse_word(Some(kind), |word| word.parse().ok()),
         revision: 0,
         interrupted: false,
@@ -46,6 +47,7 @@ fn session() -> SessionRow {
         duration_seconds: None,
         last_event_at: None,
         message_count: 0,
+        dimensions: Dimensions::default(),
         metadata: None,
     }
 }

@@ -18,7 +18,8 @@ use crate::local::database::UuidText;
 
 /// The table with its columns in the order of a stored record. Salvaging writes whole records.
 pub(crate) const RECORD: &str = "conversation_messages (rowid, id, session_id, user_id, role, content, audio_url, metadata, \
-     created_at, seq, external_id, kind, revision, interrupted, content_generated, parts, metrics, extra)";
+     created_at, seq, external_id, kind, revision, interrupted, content_generated, parts, metrics, extra, name, status, \
+     place_revision)";
 
 /// Inserts the messages of a batch. Messages are the most frequent records, so the statement and the buffer for the
 /// time are kept.
@@ -30,8 +31,8 @@ pub(crate) struct MessageInsert<'t> {
 impl<'t> MessageInsert<'t> {
     pub(crate) fn new(tx: &'t Transaction<'_>) -> rusqlite::Result<Self> {
         let sql = "INSERT INTO conversation_messages (id, session_id, user_id, role, content, audio_url, metadata, \
-                   created_at, seq, external_id, kind, revision, interrupted, content_generated, parts, metrics, extra) \
-                   VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17) ON CONFLICT (id) DO NOTHING";
+                   created_at, seq, external_id, kind, revision, interrupted, content_generated, parts, metrics, extra, name) \
+                   VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18) ON CONFLICT (id) DO NOTHING";
         Ok(Self { statement: tx.prepare_cached(sql)?, created_at: String::new() })
     }
 
@@ -64,6 +65,7 @@ impl<'t> MessageInsert<'t> {
             message.parts.as_ref().map(|parts| parts.as_str()),
             message.metrics.as_ref().map(|metrics| metrics.as_json().as_str()),
             message.extra.as_ref().map(JsonObject::as_str),
+            message.name,
         ])?;
         Ok(inserted == 1)
     }
@@ -77,7 +79,7 @@ pub(crate) fn revise_message(
     user_id: Option<&UserId>,
 ) -> rusqlite::Result<()> {
     let sql = "UPDATE conversation_messages SET role=?2, content=?3, audio_url=?4, metadata=?5, kind=?6, \
-               revision=?7, interrupted=?8, content_generated=?9, parts=?10, metrics=?11, user_id=?12, extra=?13 WHERE id=?1";
+               revision=?7, interrupted=?8, content_generated=?9, parts=?10, metrics=?11, user_id=?12, extra=?13, name=?14 WHERE id=?1";
     let message = &stamped.message;
     let user_id = user_id.map(UuidText::new);
     tx.prepare_cached(sql)?.execute(params![
@@ -94,6 +96,7 @@ pub(crate) fn revise_message(
         message.metrics.as_ref().map(|metrics| metrics.as_json().as_str()),
         user_id.as_ref().map(UuidText::as_str),
         message.extra.as_ref().map(JsonObject::as_str),
+        message.name,
     ])?;
     Ok(())
 }

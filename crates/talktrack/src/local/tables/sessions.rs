@@ -7,9 +7,11 @@ pub(crate) mod checks;
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 use talktrack_core::clock::{Seq, Timestamp};
+use talktrack_core::dimensions::Dimensions;
 use talktrack_core::ids::{SessionId, UserId};
 use talktrack_core::json::JsonObject;
 use talktrack_core::record::{Reopened, SessionEnd, SessionStart, StartTime};
+use talktrack_core::stored::Stored;
 use uuid::Uuid;
 
 use crate::local::database::{UuidText, column, column_or_null, parse_id, parse_time, text_or_null};
@@ -17,7 +19,7 @@ use crate::local::database::{UuidText, column, column_or_null, parse_id, parse_t
 /// The table with its columns in the order of a stored record. Salvaging writes whole records.
 pub(crate) const RECORD: &str = "conversation_sessions (rowid, id, session_id, user_id, started_at, ended_at, \
      duration_seconds, metadata, created_at, external_id, status, end_reason, message_count, last_event_at, end_inferred, \
-     last_node, last_seq, extra)";
+     last_node, last_seq, extra, agent, agent_version, channel, environment, parent_session_id, tags)";
 
 /// Writes the row of a new session. `has_start` is false if no start was seen, and the session is only known
 /// from another record.
@@ -42,7 +44,11 @@ pub(crate) fn insert_session(
         seq,
         start.start_time().noted_in(None).as_ref().map(JsonObject::as_str),
     ])?;
-    Ok(())
+    if start.dimensions.is_empty() {
+        Ok(())
+    } else {
+        write_dimensions(tx, start.session_id, &start.dimensions)
+    }
 }
 
 /// Returns the user of the session, or `None` if the session is not stored. A user id that is not a UUID belongs to no
@@ -104,6 +110,32 @@ pub(crate) fn write_metadata(
 ) -> rusqlite::Result<()> {
     tx.prepare_cached("UPDATE conversation_sessions SET metadata = ?2 WHERE session_id = ?1")?
         .execute(params![UuidText::new(session_id).as_str(), metadata.as_str()])?;
+    Ok(())
+}
+
+/// Replaces the dimensions.
+pub(crate) fn write_dimensions(
+    tx: &Transaction<'_>,
+    session_id: SessionId,
+    dimensions: &Dimensions,
+) -> rusqlite::Result<()> {
+    let sql = "UPDATE conversation_sessions SET agent = ?2, agent_version = ?3, channel = ?4, environment = ?5, \
+               parent_session_id = ?6, tags = ?7 WHERE session_id = ?1";
+    let parent = dimensions.parent_session_id.map(UuidText::new);
+    let tags = dimensions.tags.as_ref().and_then(|tags| match tags {
+        Stored::Known(tags) => Some(serde_json::Value::from(tags.as_slice()).to_string()),
+        Stored::Json(text) | Stored::Text(text) => Some(text.to_string()),
+        Stored::Null => None,
+    });
+    tx.prepare_cached(sql)?.execute(params![
+        UuidText::new(session_id).as_str(),
+        dimensions.agent,
+        dimensions.agent_version,
+        dimensions.channel,
+        dimensions.environment,
+        parent.as_ref().map(UuidText::as_str),
+        tags,
+    ])?;
     Ok(())
 }
 

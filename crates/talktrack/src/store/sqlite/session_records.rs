@@ -2,9 +2,12 @@
 
 use rusqlite::Transaction;
 use talktrack_core::clock::{Seq, Timestamp};
+use talktrack_core::dimensions::Dimensions;
 use talktrack_core::ids::SessionId;
 use talktrack_core::json::{JsonObject, MAX_SESSION_METADATA};
-use talktrack_core::record::{Attempt, Ended, Record, Reopened, SessionEnd, SessionStart, Status};
+use talktrack_core::record::{
+    Attempt, Ended, Record, Reopened, SessionEnd, SessionStart, SessionUpdate, Status,
+};
 use talktrack_core::stored::{Stored, StoredTime};
 
 use crate::local::tables::moved_starts;
@@ -34,6 +37,7 @@ pub(super) fn start_again(
     if rule != Rule::Ignore {
         sessions::apply_start(tx, start)?;
     }
+    merge_dimensions(tx, rule, session.session_id, session.dimensions, &start.dimensions)?;
     note_applied(tx, rule, start.session_id, meta.seq)?;
     if let Some(merged) = merged {
         sessions::write_metadata(tx, start.session_id, &merged)?;
@@ -83,24 +87,39 @@ fn note_applied(tx: &Transaction<'_>, rule: Rule, session_id: SessionId, seq: Se
     if rule.is_applied() { sessions::set_last_applied(tx, session_id, seq) } else { Ok(()) }
 }
 
-/// Adds the keys of an update to the session's metadata, to the extent that the update applies.
+/// Changes the metadata and the dimensions of a session, to the extent that the update applies.
 ///
 /// Changes nothing if the metadata would become too long.
-pub(super) fn update_metadata(
+pub(super) fn update_session(
     tx: &Transaction<'_>,
     meta: RecordMeta,
-    session_id: SessionId,
-    added: &JsonObject,
+    update: &SessionUpdate,
 ) -> rusqlite::Result<RowChange> {
+    let session_id = update.session_id;
     let Some(rule) = find_rule(tx, session_id, meta)? else { return Ok(RowChange::Applied) };
-    let stored = read::read_session(tx, session_id)?.and_then(|session| session.metadata);
-    match merged_metadata(rule, stored.as_ref(), added) {
+    let Some(session) = read::read_session(tx, session_id)? else { return Ok(RowChange::Applied) };
+    match merged_metadata(rule, session.metadata.as_ref(), &update.metadata) {
         Err(MetadataTooLong) => return Ok(RowChange::MetadataTooLong),
         Ok(Some(merged)) => sessions::write_metadata(tx, session_id, &merged)?,
         Ok(None) => {}
     }
+    merge_dimensions(tx, rule, session_id, session.dimensions, &update.dimensions)?;
     note_applied(tx, rule, session_id, meta.seq)?;
     Ok(RowChange::Applied)
+}
+
+/// Changes the dimensions of a session, as far as the rule allows.
+fn merge_dimensions(
+    tx: &Transaction<'_>,
+    rule: Rule,
+    session_id: SessionId,
+    stored: Dimensions,
+    added: &Dimensions,
+) -> rusqlite::Result<()> {
+    if added.is_empty() {
+        return Ok(());
+    }
+    sessions::write_dimensions(tx, session_id, &rule.merge_dimensions(stored, added))
 }
 
 /// What became of a change to a session's row.

@@ -198,7 +198,7 @@ impl RowBatch<'_> {
             }
             Owner::User(_) => {}
         }
-        Ok(match session_records::update_metadata(self.tx, meta, update.session_id, &update.metadata)? {
+        Ok(match session_records::update_session(self.tx, meta, update)? {
             RowChange::Applied => Verdict::Updated,
             RowChange::MetadataTooLong => Verdict::Refused(NotDurable::MetadataTooLarge),
         })

@@ -9,7 +9,7 @@ use talktrack::record::{
     Attempt, Body, Record, SessionEnd, SessionStart, SessionUpdate, StampedMessage, Verdict,
 };
 use talktrack::store::{Delivery, SessionRow};
-use talktrack::{JsonObject, MessageId, Status, Timestamp};
+use talktrack::{Dimensions, JsonObject, MessageId, Status, Timestamp};
 
 use super::{NODES, Shared, over_both_stores};
 use crate::support::{SESSION, USER, message};
@@ -40,12 +40,19 @@ fn record(second: u64, body: Body) -> Record {
     Record::new(Seq::from(at(second)), body)
 }
 
+/// The agent of records with these metadata: the key `a`. So the rules for metadata must give the same agent as key.
+fn agent_of(metadata: &JsonObject) -> Option<String> {
+    metadata.to_value().get("a").map(Value::to_string)
+}
+
 pub(super) fn start(second: u64, metadata: &str) -> Record {
+    let metadata = JsonObject::parse(metadata).unwrap();
     let start = SessionStart {
         session_id: SESSION,
         user_id: USER,
         external_id: None,
-        metadata: Some(JsonObject::parse(metadata).unwrap()),
+        dimensions: Dimensions::new().with_agent(agent_of(&metadata)),
+        metadata: Some(metadata),
         started_at: at(second),
         has_given_start: true,
         resumed: false,
@@ -58,7 +65,9 @@ pub(super) fn update(second: u64, metadata: &str) -> Record {
     let metadata = JsonObject::parse(metadata).unwrap();
     let owner = Some(USER);
     let session_started_at = None;
-    record(second, Body::Update(SessionUpdate { session_id: SESSION, metadata, owner, session_started_at }))
+    let dimensions = Dimensions::new().with_agent(agent_of(&metadata));
+    let update = SessionUpdate { session_id: SESSION, metadata, dimensions, owner, session_started_at };
+    record(second, Body::Update(update))
 }
 
 fn end_as(second: u64, reason: &str, seen_until: Option<u64>) -> Record {
@@ -117,7 +126,10 @@ impl Shared {
     }
 
     pub(super) async fn metadata(&self) -> Value {
-        Value::Object(self.row().await.metadata.unwrap().into_known().unwrap().to_value())
+        let row = self.row().await;
+        let metadata = row.metadata.unwrap().into_known().unwrap();
+        assert_eq!(row.dimensions.agent, agent_of(&metadata));
+        Value::Object(metadata.to_value())
     }
 
     /// Returns the status of the session and the reason of its end.

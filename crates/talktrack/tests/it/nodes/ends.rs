@@ -5,7 +5,7 @@ use talktrack::clock::Clock as _;
 use talktrack::clock::Seq;
 use talktrack::record::{Body, Record, SessionEnd, SessionStart, StampedMessage};
 use talktrack::store::Delivery;
-use talktrack::{MessageId, SessionId, Status, Timestamp};
+use talktrack::{Dimensions, MessageId, SessionId, Status, Timestamp};
 use talktrack_testkit::PATIENCE;
 
 use super::{IMPATIENCE, LONG, MOMENT, NODES, Shared, over_both_stores};
@@ -169,6 +169,7 @@ async fn a_start_that_comes_late_reopens_nothing_that_another_node_ended(shared:
         user_id: USER,
         external_id: None,
         metadata: None,
+        dimensions: Dimensions::default(),
         started_at: accepted,
         has_given_start: true,
         resumed: false,
@@ -262,6 +263,7 @@ fn resumed(started_at: Timestamp) -> Record {
         user_id,
         external_id,
         metadata,
+        dimensions: Dimensions::default(),
         started_at,
         has_given_start: true,
         resumed: true,

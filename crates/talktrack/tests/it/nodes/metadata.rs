@@ -26,7 +26,7 @@ impl Shared {
     /// not a database, because then no other program can write.
     fn meddle(&self, metadata: &str) -> bool {
         self.database.as_ref().is_some_and(|database| {
-            database.psql(&format!("UPDATE conversation_sessions SET metadata = '{metadata}'"));
+            database.psql(&format!("UPDATE conversation_sessions SET metadata = '{metadata}', agent = NULL"));
             true
         })
     }

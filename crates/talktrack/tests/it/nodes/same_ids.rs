@@ -7,7 +7,7 @@ use talktrack::clock::Seq;
 use talktrack::clock::Clock as _;
 use talktrack::record::{Body, Record, SessionStart, StampedMessage, Verdict};
 use talktrack::store::{Delivery, Read as _, Store as _};
-use talktrack::{Message, MessageId, Role, SessionId, Timestamp};
+use talktrack::{Dimensions, Message, MessageId, Role, SessionId, Timestamp};
 use talktrack_testkit::Setup;
 
 use super::{NODES, Shared, over_both_stores};
@@ -143,6 +143,7 @@ fn start(seq: i64, session_id: SessionId) -> Record {
         user_id,
         external_id,
         metadata,
+        dimensions: Dimensions::default(),
         started_at,
         has_given_start: true,
         resumed: false,

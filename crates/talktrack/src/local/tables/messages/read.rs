@@ -10,7 +10,7 @@ use crate::local::database::stored_columns::{has_id, read_json_or_null, read_tim
 use crate::local::database::{UuidText, column, column_or_null, parse_id, parse_time, text, text_or_null};
 
 const MESSAGE_COLUMNS: &str = "id, session_id, user_id, role, content, audio_url, metadata, created_at, seq, external_id, kind, \
-     revision, interrupted, content_generated, parts, metrics, extra";
+     revision, interrupted, content_generated, parts, metrics, extra, name";
 
 const HAS_MESSAGE_ID: &str = has_id!("id");
 
@@ -170,6 +170,7 @@ fn message_row(row: &Row<'_>) -> rusqlite::Result<MessageRow> {
         created_at,
         seq: seq.ok().flatten(),
         external_id: text_or_null(row, 9)?,
+        name: text_or_null(row, 17)?,
         kind: read_word(row, 10, |word| word.parse().ok())?,
         revision: row.get(11).unwrap_or_default(),
         interrupted: row.get(12).unwrap_or_default(),

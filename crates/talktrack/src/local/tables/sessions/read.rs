@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 use talktrack_core::clock::Timestamp;
+use talktrack_core::dimensions::Dimensions;
 use talktrack_core::ids::{SessionId, UserId};
 use talktrack_core::store::SessionRow;
 
@@ -12,7 +13,7 @@ use crate::local::database::{UuidText, column, column_or_null, parse_id, parse_t
 
 /// The columns of [`SessionRow`], for [`session_row`].
 pub(super) const SESSION_COLUMNS: &str = "session_id, user_id, external_id, status, end_reason, started_at, ended_at, duration_seconds, \
-     last_event_at, message_count, metadata";
+     last_event_at, message_count, metadata, agent, agent_version, channel, environment, parent_session_id, tags";
 
 /// A condition: the session can be addressed.
 pub(super) const HAS_ID: &str = has_id!("session_id");
@@ -102,5 +103,18 @@ pub(super) fn session_row(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
         last_event_at: read_time_or_null(row, 8)?,
         message_count: row.get(9).unwrap_or_default(),
         metadata: read_json_or_null(row, 10)?,
+        dimensions: read_dimensions(row, 11)?,
     })
+}
+
+/// Reads the dimensions, of which the first is in this column.
+fn read_dimensions(row: &Row<'_>, first: usize) -> rusqlite::Result<Dimensions> {
+    let mut dimensions = Dimensions::new()
+        .with_agent(text_or_null(row, first)?)
+        .with_agent_version(text_or_null(row, first + 1)?)
+        .with_channel(text_or_null(row, first + 2)?)
+        .with_environment(text_or_null(row, first + 3)?)
+        .with_parent_session_id(column_or_null(row, first + 4, parse_id)?);
+    dimensions.tags = read_json_or_null(row, first + 5)?;
+    Ok(dimensions)
 }
