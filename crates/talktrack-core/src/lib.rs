@@ -41,6 +41,6 @@ pub use error::{Invalid, NotDurable, ReadError, ReadErrorKind, Reason, Refused};
 pub use error_code::ErrorCode;
 pub use ids::{MessageId, SessionId, UserId};
 pub use json::{JsonArray, JsonObject};
-pub use message::{Author, Kind, Message, Role, TurnMetrics};
+pub use message::{Author, Kind, Message, MessageStatus, Role, TurnMetrics};
 pub use record::{DeletionCounts, Ended, Status};
 pub use stored::{Stored, StoredTime};

@@ -39,6 +39,8 @@ pub const SURROGATES_REPLACED: &str = "surrogates_replaced";
 /// The note of the `seq` of the record whose revision a row holds.
 #[doc(hidden)]
 pub const REVISION_SEQ: &str = "revision_seq";
+/// The note that the end of the session made the message final.
+const CLOSED: &str = "closed";
 /// The note of the `created_at` that the caller sent, if it was too far in the future to be used.
 const CLAIMED: &str = "created_at";
 
@@ -71,6 +73,24 @@ words! {
         Event = "event",
         /// Another agent takes over the conversation. `name` is its name.
         Handoff = "handoff"
+    }
+}
+
+words! {
+    /// How far a message has come.
+    MessageStatus, "status" {
+        /// The message is still being said. A later revision makes it final or discards it; the end of its session makes it final.
+        InProgress = "in_progress",
+        /// The message was said.
+        Final = "final",
+        /// The message was never said. It is kept, but not shown.
+        Discarded = "discarded"
+    }
+}
+
+impl Default for MessageStatus {
+    fn default() -> Self {
+        Self::Final
     }
 }
 
@@ -172,6 +192,9 @@ pub struct Message {
     pub name: Option<String>,
     /// The kind of the transcript entry.
     pub kind: Kind,
+    /// How far the message has come.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub status: MessageStatus,
     /// The revision. A later revision of the same id replaces an earlier one. At most `i32::MAX`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub revision: u32,
@@ -263,6 +286,12 @@ impl Message {
         let notes = Map::from_iter([(SURROGATES_REPLACED.to_owned(), true.into())]);
         let notes = JsonObject::from(&Map::from_iter([(NOTES.to_owned(), notes.into())]));
         self.extra = Some(self.extra.take().unwrap_or_default().merged(&notes));
+    }
+
+    /// True if the notes say that the end of the session made the message final.
+    pub fn is_closed(&self) -> bool {
+        let notes = self.extra.as_ref().and_then(|extra| extra.to_value().remove(NOTES));
+        notes.is_some_and(|notes| notes[CLOSED] == true)
     }
 
     /// Replaces talktrack's own notes in `extra`: who wrote the message, and the `created_at` that the caller claimed

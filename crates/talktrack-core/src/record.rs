@@ -360,7 +360,8 @@ impl StampedMessage {
         self.takes_back.filter(|_| attempt.is_first()).map(|latest| latest.min(self.created_at))
     }
 
-    /// True if `other` has the same content. The time of acceptance does not count, because a retry has a later one.
+    /// True if `other` has the same content. The time of acceptance does not count, because a retry has a later one. Neither
+    /// does what the end of the session changed in `other`.
     pub fn has_same_content(&self, other: &Message) -> bool {
         let mine = &self.message;
         mine.session_id == other.session_id
@@ -369,7 +370,7 @@ impl StampedMessage {
             && mine.kind == other.kind
             && mine.content == other.content
             && mine.content_generated == other.content_generated
-            && mine.interrupted == other.interrupted
+            && (other.is_closed() || (mine.status, mine.interrupted) == (other.status, other.interrupted))
             && mine.audio_url == other.audio_url
             && mine.metadata == other.metadata
             && mine.parts == other.parts

@@ -52,10 +52,11 @@ pub(super) async fn resolve<'r>(
             RevisionOrder::Conflict => Verdict::Dead(DeadReason::IdConflict),
             RevisionOrder::NotTheirs => Verdict::Dead(DeadReason::NotTheirs),
             RevisionOrder::Newer => {
+                let verdict = message.revised_by(stamped);
                 let created_at = message.created_at.clone();
                 *message = MessageRow { created_at, ..MessageRow::from_stamped(stamped, Seq::ZERO, None) };
                 newer.insert(stamped.id, placed);
-                Verdict::Revised
+                verdict
             }
         };
     }

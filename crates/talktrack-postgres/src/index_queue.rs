@@ -32,13 +32,13 @@ impl IndexQueue {
         self.0.lock().is_used = true;
     }
 
-    /// Adds the messages of these records that are in the store.
-    pub(super) fn add_stored(&self, records: &[Record], verdicts: &[Verdict]) {
+    /// Adds the messages of these records that are in the store, and those that ends made final.
+    pub(super) fn add_stored(&self, records: &[Record], verdicts: &[Verdict], closed: &[MessageId]) {
         let is_stored = |verdict: &Verdict| {
             // Existing messages count too: the answer to an earlier attempt may have been lost.
             matches!(
                 verdict,
-                Verdict::Inserted | Verdict::Reopened(_) | Verdict::Revised | Verdict::AlreadyThere
+                Verdict::Inserted | Verdict::Reopened(_) | Verdict::Revised { .. } | Verdict::AlreadyThere
             )
         };
         let stored = records.iter().zip(verdicts).filter(|(_, verdict)| is_stored(verdict));
@@ -46,7 +46,7 @@ impl IndexQueue {
             Body::Message(stamped) => Some(stamped.id),
             _ => None,
         });
-        self.add(ids);
+        self.add(ids.chain(closed.iter().copied()));
     }
 
     fn add(&self, ids: impl Iterator<Item = MessageId>) {

@@ -26,6 +26,7 @@ mod identity;
 mod transaction;
 mod deliveries;
 mod moved_start;
+mod closed_messages;
 mod statement;
 mod rows;
 mod queries;

@@ -6,9 +6,18 @@ use talktrack_core::message::Message;
 use talktrack_core::record::StampedMessage;
 use tokio_postgres::types::Type;
 
+use crate::closed_messages::closed_extra;
 use crate::moved_start::{moved_duration, moved_start, noted_start};
 use crate::plan::PlacedMessage;
 use crate::statement::Statement;
+
+/// True if a message is in progress and its session has ended: the message is then made final at once
+/// ([`MessageStatus::InProgress`](talktrack_core::message::MessageStatus)).
+macro_rules! closes {
+    ($news:literal) => {
+        concat!($news, ".status = 'in_progress' AND session.ended_at IS NOT NULL")
+    };
+}
 
 /// Inserts messages that have a session of their own user, and counts them. Returns the ids that were
 /// inserted, or null if all were. Inserts in the order of the ids: nodes that insert the same ids in
@@ -16,16 +25,20 @@ use crate::statement::Statement;
 const INSERT: &str = concat!("
 WITH inserted AS (
   INSERT INTO public.conversation_messages (id, session_id, user_id, role, content, audio_url, metadata, created_at, seq,
-    external_id, kind, revision, interrupted, content_generated, parts, metrics, extra, name)
+    external_id, kind, revision, interrupted, content_generated, parts, metrics, extra, name, status)
   SELECT news.id, news.session_id, CASE WHEN role <> 'system' THEN session.user_id END, role, content, audio_url,
-    news.metadata::jsonb, news.created_at, seq, news.external_id, kind, revision, interrupted, content_generated,
-    parts::jsonb, metrics::jsonb, news.extra::jsonb, name
+    news.metadata::jsonb, news.created_at, seq, news.external_id, kind, revision,
+    interrupted OR role = 'assistant' AND closes, content_generated,
+    parts::jsonb, metrics::jsonb, CASE WHEN closes THEN ",closed_extra!("news.extra::jsonb")," ELSE news.extra::jsonb END, name,
+    CASE WHEN closes THEN 'final' ELSE news.status END
   FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::int4[], $8::bool[], $9::text[],
-      $10::text[], $11::text[], $12::text[], $13::text[], $14::uuid[], $15::uuid[], $16::timestamptz[], $17::int8[], $18::text[])
+      $10::text[], $11::text[], $12::text[], $13::text[], $14::uuid[], $15::uuid[], $16::timestamptz[], $17::int8[], $18::text[], $22::text[])
     AS news(id, role, content, audio_url, metadata, kind, revision, interrupted, content_generated, parts, metrics, extra, name,
-      session_id, owner, created_at, seq, external_id)
+      session_id, owner, created_at, seq, external_id, status)
   JOIN public.conversation_sessions session
-    ON session.session_id = news.session_id AND session.user_id = coalesce(news.owner, session.user_id)
+    ON session.session_id = news.session_id AND session.user_id = coalesce(news.owner, session.user_id),
+  LATERAL (SELECT ", closes!("news"), " AND NOT EXISTS (SELECT FROM unnest($20::uuid[], $21::timestamptz[]) AS late(id, takes_back)
+    WHERE late.id = news.id AND session.end_inferred AND session.ended_at < late.takes_back)) AS decided(closes)
   WHERE NOT EXISTS (SELECT FROM public.conversation_user_deletions gone WHERE gone.user_id = session.user_id
     AND CASE gone.session_id WHEN '00000000-0000-0000-0000-000000000000'
       THEN gone.deleted_at >= timestamptz 'epoch' + seq * interval '1 microsecond'
@@ -33,7 +46,7 @@ WITH inserted AS (
     AND NOT EXISTS (SELECT FROM public.conversation_message_deletions gone
       WHERE gone.session_id = news.session_id AND gone.message_id = news.id)
   ORDER BY news.id
-  ON CONFLICT (id) DO NOTHING RETURNING id, session_id, created_at, seq
+  ON CONFLICT (id) DO NOTHING RETURNING id, session_id, created_at, seq, status
 ), counted AS (
   UPDATE public.conversation_sessions session
   -- The column cannot hold more; the messages are there all the same.
@@ -46,7 +59,7 @@ WITH inserted AS (
           coalesce(start, session.started_at), ", noted_start!(), "
         FROM (SELECT session.end_inferred AND coalesce(session.ended_at < news.takes_back, false)) AS decided(goes_on),
           LATERAL (SELECT ", moved_start!("news.first_said"), ") AS begun(start))
-  FROM (SELECT session_id, count(*) AS messages,
+  FROM (SELECT session_id, count(*) FILTER (WHERE status = 'final') AS messages,
           -- An event is never later than its acceptance, even if the caller's clock is ahead.
           max(least(created_at, timestamptz 'epoch' + seq * interval '1 microsecond')) AS happened_at,
           max(takes_back) AS takes_back, min(created_at) AS first_said
@@ -77,20 +90,33 @@ macro_rules! noted {
     };
 }
 
-/// Replaces earlier revisions; their place (`created_at`, `seq`) stays. Returns the ids that were replaced.
+/// Replaces earlier revisions, and corrects the counts of their sessions; the place of the messages (`created_at`, `seq`) stays.
+/// Returns the ids that were replaced.
 const REVISE: &str = concat!("
-UPDATE public.conversation_messages message
-SET role = revised.role, content = revised.content, audio_url = revised.audio_url, metadata = revised.metadata::jsonb,
-    kind = revised.kind, revision = revised.revision, interrupted = revised.interrupted,
+WITH old AS MATERIALIZED (
+  SELECT id, status FROM public.conversation_messages WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE
+), revised AS (
+  UPDATE public.conversation_messages message
+  SET role = revised.role, content = revised.content, audio_url = revised.audio_url, metadata = revised.metadata::jsonb,
+    kind = revised.kind, revision = revised.revision, interrupted = revised.interrupted OR revised.role = 'assistant' AND closes,
     content_generated = revised.content_generated, parts = revised.parts::jsonb, metrics = revised.metrics::jsonb,
-    extra = ", noted!("revised.extra::jsonb", "revised.seq"), ",
+    extra = CASE WHEN closes THEN ", closed_extra!("revised.extra::jsonb"), " ELSE ", noted!("revised.extra::jsonb", "revised.seq"), " END,
+    status = CASE WHEN closes THEN 'final' ELSE revised.status END,
     name = revised.name, user_id = CASE WHEN revised.role <> 'system' THEN session.user_id END
-FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::int4[], $8::bool[], $9::text[],
-    $10::text[], $11::text[], $12::text[], $13::text[], $14::int8[])
-  AS revised(id, role, content, audio_url, metadata, kind, revision, interrupted, content_generated, parts, metrics, extra, name, seq),
-  public.conversation_sessions session
-WHERE message.id = revised.id AND message.revision < revised.revision AND session.session_id = message.session_id
-RETURNING message.id");
+  FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::int4[], $8::bool[], $9::text[],
+    $10::text[], $11::text[], $12::text[], $13::text[], $14::int8[], $15::text[])
+  AS revised(id, role, content, audio_url, metadata, kind, revision, interrupted, content_generated, parts, metrics, extra, name, seq, status),
+  public.conversation_sessions session, old, LATERAL (SELECT ", closes!("revised"), ") AS decided(closes)
+  WHERE message.id = revised.id AND old.id = message.id AND message.revision < revised.revision
+    AND session.session_id = message.session_id
+  RETURNING message.id, message.session_id, (message.status = 'final')::int - (old.status = 'final')::int AS added
+), counted AS (
+  UPDATE public.conversation_sessions session
+  SET message_count = greatest(least(coalesce(session.message_count, 0), 9223372036854775807 - greatest(news.added, 0)) + news.added, 0)
+  FROM (SELECT session_id, sum(added) AS added FROM revised GROUP BY session_id) news
+  WHERE news.added <> 0 AND session.session_id = news.session_id
+)
+SELECT id FROM revised");
 
 /// Moves messages to the place of an earlier revision that arrived after a later one, and the start of a session down to them.
 const MOVE_UP: &str = concat!(
@@ -130,6 +156,7 @@ pub(super) fn insert_messages<'a>(messages: &[PlacedMessage<'a>]) -> Statement<'
         .with(i64::try_from(messages.len()).unwrap_or(i64::MAX), Type::INT8)
         .uuids(late().map(|(placed, _)| placed.stamped.id))
         .moments(late().map(|(_, before)| before))
+        .texts(all().map(|stamped| stamped.message.status.as_str()))
 }
 
 /// Moves the messages stored under these ids to the place of these records. The ids are distinct.
@@ -146,6 +173,7 @@ pub(super) fn move_messages_up<'a>(
 pub(super) fn revise_messages<'a>(revisions: &[PlacedMessage<'a>]) -> Statement<'a> {
     with_content(Statement::new(REVISE), || revisions.iter().map(|placed| placed.stamped))
         .seqs(revisions.iter().map(|placed| placed.seq))
+        .texts(revisions.iter().map(|placed| placed.stamped.message.status.as_str()))
 }
 
 /// Adds the ids and the columns that a revision may change as parameters.

@@ -16,11 +16,11 @@ macro_rules! session_columns {
 macro_rules! message_columns {
     (read) => {
         "id, session_id, user_id, role, content, audio_url, metadata::text, created_at, seq, external_id, kind, revision, \
-         interrupted, content_generated, parts::text, metrics::text, extra::text, name"
+         interrupted, content_generated, parts::text, metrics::text, extra::text, name, status"
     };
     (stored) => {
         "id, session_id, user_id, role, content, audio_url, metadata, created_at, seq, external_id, kind, revision, \
-         interrupted, content_generated, parts, metrics, extra, name"
+         interrupted, content_generated, parts, metrics, extra, name, status"
     };
 }
 
@@ -207,7 +207,7 @@ SELECT last.session_id, last.role, last.words,
   (SELECT count(*) FROM public.conversation_messages cut WHERE cut.session_id = last.session_id AND cut.interrupted)
 FROM unnest($1::uuid[]) AS wanted (id) CROSS JOIN LATERAL (
   SELECT session_id, role, left(content, $2::int8::integer) AS words FROM public.conversation_messages
-  WHERE session_id = wanted.id AND kind = 'message' AND role IN ('user', 'assistant')
+  WHERE session_id = wanted.id AND kind = 'message' AND status = 'final' AND role IN ('user', 'assistant')
   ORDER BY created_at DESC, coalesce(seq, 0) DESC, id DESC LIMIT 1
 ) AS last";
 
@@ -217,7 +217,7 @@ pub(super) const ODD_SESSIONS: &str = "
 SELECT 'session ' || coalesce(session.session_id::text, 'without an id') || ' counts ' || coalesce(session.message_count::text, 'null')
   || ' messages, but ' || coalesce(rows.total, 0) || ' are stored'
 FROM public.conversation_sessions session
-LEFT JOIN (SELECT session_id, count(*) AS total, count(seq) AS ours FROM public.conversation_messages GROUP BY session_id) rows
+LEFT JOIN (SELECT session_id, count(*) AS total, count(seq) AS ours FROM public.conversation_messages WHERE status = 'final' GROUP BY session_id) rows
   USING (session_id)
 WHERE coalesce(session.message_count, -1) NOT BETWEEN coalesce(rows.ours, 0) AND coalesce(rows.total, 0) LIMIT 20";
 

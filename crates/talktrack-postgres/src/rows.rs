@@ -66,6 +66,7 @@ pub(super) fn message_row(row: &Row) -> Result<MessageRow, ReadError> {
         seq: get::<Option<i64>>(row, 8)?.map(Seq::new),
         external_id: get(row, 9)?,
         name: get(row, 17)?,
+        status: get_word(row, 18, |word| word.parse().ok())?,
         kind: get_word(row, 10, |word| word.parse().ok())?,
         revision: get_or_default::<i32>(row, 11)?.into(),
         interrupted: get_or_default(row, 12)?,
@@ -78,7 +79,7 @@ pub(super) fn message_row(row: &Row) -> Result<MessageRow, ReadError> {
 
 /// Number of columns of a session before the column with the number of rows found.
 pub(super) const SESSION_COLUMNS: usize = 17;
-const MESSAGE_COLUMNS: usize = 18;
+const MESSAGE_COLUMNS: usize = 19;
 
 /// Reads a page of sessions.
 pub(super) fn session_page(rows: &[Row], limit: usize) -> Result<Page<SessionRow>, ReadError> {

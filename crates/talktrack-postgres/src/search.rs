@@ -36,7 +36,7 @@ macro_rules! select_hits {
              message.content FROM (",
             $from,
             ") AS found JOIN public.conversation_messages AS message ON message.id = found.message_id \
-             WHERE found.words @@ $1::text::tsquery AND ($2::bigint IS NULL OR (found.place, found.message_id) < ($2, $3::uuid)) \
+             WHERE message.status = 'final' AND found.words @@ $1::text::tsquery AND ($2::bigint IS NULL OR (found.place, found.message_id) < ($2, $3::uuid)) \
              AND ($5::uuid IS NULL OR found.user_id = $5) AND ($6::uuid IS NULL OR found.session_id = $6) ORDER BY ",
             $order,
             " LIMIT $4::bigint) AS hits OFFSET 0) AS measured) AS weighed WHERE bytes < 4194304 ORDER BY place DESC, id DESC"
@@ -65,7 +65,7 @@ const OF_USER: &str = "SELECT message_id, place FROM public.conversation_search 
 const FOUND_MESSAGES: &str = "SELECT id, session_id, role, kind, created_at, content, listed FROM (\
      SELECT *, count(*) OVER () AS listed, sum(weight) \
        OVER (ORDER BY array_position($1::uuid[], id) ROWS UNBOUNDED PRECEDING) - weight AS bytes FROM (\
-       SELECT id, session_id, role, kind, created_at, content, coalesce(octet_length(content::text), 0) AS weight FROM public.conversation_messages WHERE id = ANY($1::uuid[]) OFFSET 0) AS hits) AS weighed \
+       SELECT id, session_id, role, kind, created_at, content, coalesce(octet_length(content::text), 0) AS weight FROM public.conversation_messages WHERE id = ANY($1::uuid[]) AND status = 'final' OFFSET 0) AS hits) AS weighed \
      WHERE bytes < 4194304 ORDER BY array_position($1::uuid[], id)";
 
 /// The least number of a viewer's index entries that are looked up at once. The project's policies may hide

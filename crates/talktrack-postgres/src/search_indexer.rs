@@ -46,7 +46,7 @@ const SIZE: &str = "SELECT max(pg_relation_size(of)) / current_setting('block_si
      pg_relation_size('public.conversation_messages') / current_setting('block_size')::bigint \
      FROM unnest(ARRAY['public.conversation_messages', 'public.conversation_search']::regclass[]) AS of";
 
-/// Selects messages that have no index entry, or one of an earlier revision or of older rules. Until an old entry is
+/// Selects final messages that have no index entry, or one of an earlier revision or of older rules. Until an old entry is
 /// replaced, its words are still found. Other programs may have left
 /// any column null, or written times outside the range of microseconds. Selects at most [`BYTES`] of text,
 /// but at least one message.
@@ -68,7 +68,7 @@ macro_rules! select_without_words {
     AND NOT EXISTS (SELECT FROM public.conversation_search AS found
                     WHERE found.message_id = message.id AND found.revision = coalesce(message.revision, 0)
                       AND found.folding >= $2::smallint)
-    AND message.id IS NOT NULL AND session.user_id IS NOT NULL
+    AND message.status = 'final' AND message.id IS NOT NULL AND session.user_id IS NOT NULL
   ORDER BY message.ctid LIMIT $1::bigint
 ) AS message WHERE before < 1048576"
         )
@@ -94,11 +94,12 @@ ON CONFLICT (message_id) DO UPDATE SET (session_id, user_id, place, revision, wo
   (excluded.session_id, excluded.user_id, excluded.place, excluded.revision, excluded.words, excluded.folding)
 WHERE found.revision <> excluded.revision OR found.folding < excluded.folding";
 
-/// Removes the index entries of messages that no longer exist.
+/// Removes the index entries of messages that no longer exist or are not final any more.
 const FORGET: &str = "
 DELETE FROM public.conversation_search AS found
 WHERE ctid >= ('(' || $1::bigint || ',0)')::tid AND ctid < ('(' || $2::bigint || ',0)')::tid
-  AND NOT EXISTS (SELECT FROM public.conversation_messages AS message WHERE message.id = found.message_id)";
+  AND NOT EXISTS (SELECT FROM public.conversation_messages AS message
+    WHERE message.id = found.message_id AND message.status = 'final')";
 
 /// The indexer of a PostgreSQL store, with the places where it looks next.
 pub(super) struct PostgresSearchIndexer {

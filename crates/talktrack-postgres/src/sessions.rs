@@ -12,6 +12,7 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error, Row};
 use uuid::Uuid;
 
+use crate::closed_messages::{close_messages, closed_count, closed_extra};
 use crate::moved_start::{moved_start, noted_start};
 use crate::plan::{HeartbeatClaim, MergedUpdates, RecordRef};
 use crate::statement::{Statement, moment, read_id};
@@ -290,12 +291,14 @@ WITH news AS (
   AS t(session_id, status, reason, ended_at, seen_until, owner, seq, accepted, attempt, inferred)
 ), ended AS (
   UPDATE public.conversation_sessions session
-  SET (status, end_reason, end_inferred, ended_at, duration_seconds, last_node, last_seq, started_at, extra) = (
+  SET (status, end_reason, end_inferred, ended_at, duration_seconds, last_node, last_seq, started_at, message_count, extra) = (
     SELECT news.status, news.reason, news.inferred, at,
       CASE WHEN isfinite(at) AND isfinite(session.started_at)
         THEN extract(epoch FROM greatest(at, coalesce(start, session.started_at)) - coalesce(start, session.started_at)) END,
       CASE WHEN applies THEN news.node ELSE session.last_node END, CASE WHEN applies THEN news.seq ELSE session.last_seq END,
       coalesce(start, session.started_at), ",
+    closed_count!(),
+    ", ",
     noted_start!(),
     "
     -- The true end of an abandoned session is unknown; its last event is used.
@@ -315,10 +318,13 @@ WITH news AS (
     " WHEN 'apply' THEN true WHEN 'ignore' THEN false
       WHEN 'fill' THEN coalesce(session.last_event_at <= least(news.accepted, news.ended_at), true)
       ELSE coalesce(session.last_event_at <= news.accepted, true) END
-  RETURNING session.session_id, session.duration_seconds
-)
+  RETURNING session.session_id, session.duration_seconds, session.message_count
+), closed AS (",
+    close_messages!("ended"),
+    ")
 SELECT news.session_id, coalesce(ended.duration_seconds, session.duration_seconds, 0)::float8 AS duration_seconds,
-  coalesce(session.message_count, 0), ended.session_id IS NULL AND session.ended_at IS NULL AS goes_on
+  coalesce(ended.message_count, session.message_count, 0), ended.session_id IS NULL AND session.ended_at IS NULL AS goes_on,
+  ARRAY(SELECT id FROM closed WHERE closed.session_id = news.session_id)
 FROM news JOIN public.conversation_sessions session
   ON session.session_id = news.session_id AND session.user_id = coalesce(news.owner, session.user_id)
 LEFT JOIN ended ON ended.session_id = news.session_id"
@@ -332,17 +338,21 @@ WHERE session_id = ANY($1::uuid[]) AND end_inferred AND user_id IS NOT NULL
   AND ended_at BETWEEN '0001-01-01' AND '9999-12-31' AND started_at BETWEEN '0001-01-01' AND '9999-12-31' ORDER BY session_id FOR UPDATE";
 
 /// Ends up to 1,000 idle sessions. Skips rows that another node has locked.
-const ABANDON: &str = "
+const ABANDON: &str = concat!("
 WITH silent AS (
   SELECT session_id FROM public.conversation_sessions
   WHERE status = 'active' AND last_event_at < $1::timestamptz AND isfinite(last_event_at) LIMIT 1000 FOR UPDATE SKIP LOCKED
 )
+, abandoned AS (
 UPDATE public.conversation_sessions session
 SET status = 'abandoned', end_reason = 'idle_timeout', end_inferred = true, ended_at = session.last_event_at,
+    message_count = ", closed_count!(), ",
     duration_seconds = CASE WHEN isfinite(session.started_at)
       THEN extract(epoch FROM greatest(session.last_event_at, session.started_at) - session.started_at) END
 FROM silent WHERE session.session_id = silent.session_id
-RETURNING session.session_id";
+RETURNING session.session_id
+), closed AS (", close_messages!("abandoned"), ")
+SELECT session_id FROM abandoned");
 
 /// The users of sessions. Another program wrote a row without a user: the nil UUID stands for a user that
 /// no caller can be.

@@ -30,7 +30,7 @@ const MESSAGES: &str = "
 SELECT message.created_at, message.role, message.interrupted, message.metrics::text
 FROM public.conversation_messages AS message JOIN public.conversation_sessions AS session USING (session_id)
 WHERE message.created_at >= $1::timestamptz AND message.created_at < $2::timestamptz
-  AND session.user_id = $3::uuid LIMIT $4::int8";
+  AND message.status = 'final' AND session.user_id = $3::uuid LIMIT $4::int8";
 
 impl PostgresStore {
     /// Returns the statistics for a range of time that are counted so far.

@@ -79,7 +79,7 @@ ORDER BY slice > extract(epoch FROM now()) / 300, slice DESC LIMIT 13";
 const TAKE_UP: &str = "DELETE FROM public.conversation_stats_stale WHERE slice = ANY ($1::bigint[])";
 
 const MESSAGES: &str = "SELECT created_at, role, interrupted, metrics::text FROM public.conversation_messages \
-     WHERE created_at >= $1::timestamptz AND created_at < $2::timestamptz";
+     WHERE created_at >= $1::timestamptz AND created_at < $2::timestamptz AND status = 'final'";
 
 const SESSIONS: &str = "SELECT started_at, status, duration_seconds FROM public.conversation_sessions \
      WHERE started_at >= $1::timestamptz AND started_at < $2::timestamptz";

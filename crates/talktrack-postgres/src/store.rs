@@ -23,7 +23,8 @@ use crate::schema::Difference;
 use crate::search_indexer::PostgresSearchIndexer;
 use crate::statement::{Statement, read_id};
 use crate::stats_rollup::PostgresStatsRollup;
-use crate::{deliveries, explain, identity, plan, schema, sessions, transaction, user_marks, write};
+use crate::write::{self, Written};
+use crate::{deliveries, explain, identity, plan, schema, sessions, transaction, user_marks};
 
 /// Connections for writing: one for each of the writer's lanes, one for its sweeps, one for its watch.
 const WRITERS: usize = 6;
@@ -101,7 +102,7 @@ impl PostgresStore {
         Ok(rows)
     }
 
-    pub(super) async fn try_write(&self, delivery: Delivery<'_>) -> Result<Vec<Verdict>, Failure> {
+    pub(super) async fn try_write(&self, delivery: Delivery<'_>) -> Result<Written, Failure> {
         let records = delivery.records;
         let rounds = plan::plan_rounds(records);
         // If a session starts and ends repeatedly in a batch, each repetition takes a round trip of its
@@ -140,8 +141,8 @@ impl Store for PostgresStore {
             written => written,
         };
         match written {
-            Ok(verdicts) => {
-                self.unindexed.add_stored(delivery.records, &verdicts);
+            Ok(Written { verdicts, closed }) => {
+                self.unindexed.add_stored(delivery.records, &verdicts, &closed);
                 Ok(verdicts)
             }
             Err(failure) => Err(self.explain_failure(failure).await),

@@ -23,18 +23,27 @@ use crate::statement::read_id;
 use crate::user_marks::{self, LateRecord};
 use crate::{deletions, duplicate_ids, hidden_rows, messages, rows, sessions, transaction};
 
-/// Writes the rounds, which contain this number of records, and returns one verdict per record.
+/// What became of a batch.
+#[derive(Default)]
+pub(super) struct Written {
+    /// One verdict per record.
+    pub(super) verdicts: Vec<Verdict>,
+    /// The messages that ends made final.
+    pub(super) closed: Vec<MessageId>,
+}
+
+/// Writes the rounds, which contain this number of records.
 pub(super) async fn write(
     client: &Client,
     lane: &DeliveryLane<'_>,
     rounds: &[Round<'_>],
     records: usize,
-) -> Result<Vec<Verdict>, Failure> {
-    let mut verdicts = vec![Verdict::AlreadyThere; records];
-    let Some((first, later)) = rounds.split_first() else { return Ok(verdicts) };
-    let not_inserted = write_round(client, lane, first, &mut verdicts).await?;
-    let rest = write_rest(client, lane, (rounds, later), not_inserted, &mut verdicts).await;
-    rest.map(|()| verdicts).map_err(Failure::after_a_commit)
+) -> Result<Written, Failure> {
+    let mut written = Written { verdicts: vec![Verdict::AlreadyThere; records], closed: Vec::new() };
+    let Some((first, later)) = rounds.split_first() else { return Ok(written) };
+    let not_inserted = write_round(client, lane, first, &mut written).await?;
+    let rest = write_rest(client, lane, (rounds, later), not_inserted, &mut written).await;
+    rest.map(|()| written).map_err(Failure::after_a_commit)
 }
 
 /// Writes what follows the first transaction: further rounds, and corrections that the answers require.
@@ -43,11 +52,12 @@ async fn write_rest<'r>(
     lane: &DeliveryLane<'_>,
     (rounds, later): (&[Round<'r>], &[Round<'r>]),
     mut not_inserted: NotInserted<'r>,
-    verdicts: &mut [Verdict],
+    written: &mut Written,
 ) -> Result<(), Failure> {
     for round in later {
-        not_inserted.extend(write_round(client, lane, round, verdicts).await?);
+        not_inserted.extend(write_round(client, lane, round, written).await?);
     }
+    let verdicts = written.verdicts.as_mut_slice();
     let (mut again, mut restored) =
         restore_sessions(client, lane, rounds, not_inserted.missing_session, verdicts).await?;
     // If a session starts again later in the batch, updates and ends from before that start no longer
@@ -61,7 +71,8 @@ async fn write_rest<'r>(
     for placed in user_marks::drop_refused(client, missing, verdicts).await? {
         again.add_message(placed);
     }
-    let not_inserted = write_round(client, lane, &again, verdicts).await?;
+    let not_inserted = write_round(client, lane, &again, written).await?;
+    let verdicts = written.verdicts.as_mut_slice();
     if !deletions::drop_deleted(client, not_inserted.missing_session, verdicts).await?.is_empty() {
         let otherwise = "sessions are being deleted while they are written";
         return Err(hidden_rows::explain_missing_rows(client, SESSIONS, otherwise).await);
@@ -104,8 +115,9 @@ async fn write_round<'r>(
     client: &Client,
     lane: &DeliveryLane<'_>,
     round: &Round<'r>,
-    verdicts: &mut [Verdict],
+    written: &mut Written,
 ) -> Result<NotInserted<'r>, Failure> {
+    let verdicts = written.verdicts.as_mut_slice();
     if round.is_for_deletions() {
         deletions::write_deletions(client, lane, round, verdicts).await?;
         return Ok(NotInserted::default());
@@ -124,11 +136,15 @@ async fn write_round<'r>(
         (!round.alive.is_empty()).then(|| sessions::record_heartbeats(alive)),
         (!round.ends.is_empty()).then(|| sessions::end_sessions(lane.node(), &round.ends)),
     ];
-    let written = transaction::write(client, lane, &statements).await;
-    let [_, started, updated, inferred, inserted, _, ended] = match written {
+    let answers = transaction::write(client, lane, &statements).await;
+    let [_, started, updated, inferred, inserted, _, ended] = match answers {
         Err(failure) if failure.is_changed_id() => return Err(hidden_rows::explain_changed_id(client).await),
-        written => written?,
+        answers => answers?,
     };
+    for row in &ended {
+        let closed: Vec<Uuid> = row.try_get(4)?;
+        written.closed.extend(closed.into_iter().map(MessageId::from));
+    }
     judge_starts(client, round, &started, verdicts).await?;
     judge_updates(round, &updated, verdicts)?;
     judge_ends(round, &ended, verdicts)?;

@@ -6,7 +6,9 @@ use serde::Serialize;
 use talktrack_core::ids::{MessageId, SessionId, UserId};
 use talktrack_core::record::{Body, Record};
 use talktrack_core::store::{MessageRow, SessionRow};
-use talktrack_core::{Dimensions, JsonArray, JsonObject, Kind, Message, Role, Status, Stored, StoredTime};
+use talktrack_core::{
+    Dimensions, JsonArray, JsonObject, Kind, Message, MessageStatus, Role, Status, Stored, StoredTime,
+};
 
 use super::reference::FrameRef;
 
@@ -84,6 +86,8 @@ pub struct MessageLine<'a> {
     name: Option<&'a str>,
     #[serde(skip_serializing_if = "is_plain")]
     kind: Cow<'a, Stored<Kind>>,
+    #[serde(skip_serializing_if = "is_final")]
+    status: Cow<'a, Stored<MessageStatus>>,
     #[serde(skip_serializing_if = "is_first")]
     revision: i64,
     #[serde(skip_serializing_if = "is_false")]
@@ -116,6 +120,7 @@ impl<'a> MessageLine<'a> {
             external_id: row.external_id.as_deref(),
             name: row.name.as_deref(),
             kind: Cow::Borrowed(&row.kind),
+            status: Cow::Borrowed(&row.status),
             revision: row.revision,
             interrupted: row.interrupted,
             audio_url: row.audio_url.as_deref(),
@@ -139,6 +144,7 @@ impl<'a> MessageLine<'a> {
             external_id: message.external_id.as_deref(),
             name: message.name.as_deref(),
             kind: Cow::Owned(message.kind.into()),
+            status: Cow::Owned(message.status.into()),
             revision: message.revision.into(),
             interrupted: message.interrupted,
             audio_url: message.audio_url.as_deref(),
@@ -217,6 +223,10 @@ fn is_plain(kind: &Stored<Kind>) -> bool {
     *kind == Kind::Message
 }
 
+fn is_final(status: &Stored<MessageStatus>) -> bool {
+    *status == MessageStatus::Final
+}
+
 fn is_first(revision: &i64) -> bool {
     *revision == 0
 }
@@ -240,6 +250,7 @@ mod tests {
         message.id = Some(MessageId::from_u128(5));
         message.created_at = talktrack_core::Timestamp::from_micros(1_700_000_000_000_001);
         (message.kind, message.revision, message.interrupted) = (Kind::ToolCall, 3, true);
+        (message.status, message.name) = (MessageStatus::InProgress, Some("Front desk".to_owned()));
         message.metadata = Some(JsonObject::parse(r#"{"a":[1.0]}"#).unwrap());
         let text = serde_json::to_string(&MessageLine::from_message(&message, None)).unwrap();
         let ClientFrame::Message(back) = Frame::parse(&text).unwrap().body else {

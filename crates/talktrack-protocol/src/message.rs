@@ -4,7 +4,7 @@ use serde_json::value::RawValue;
 use talktrack_core::error::Invalid;
 use talktrack_core::ids::SessionId;
 use talktrack_core::json::InvalidJson;
-use talktrack_core::{JsonArray, Kind, Message, Role, Timestamp, TurnMetrics};
+use talktrack_core::{JsonArray, Kind, Message, MessageStatus, Role, Timestamp, TurnMetrics};
 
 use crate::content::{ReadContent, SentContent};
 use crate::extra::Extra;
@@ -40,6 +40,7 @@ impl MessageFrame {
         let metrics = parse_object("metrics", fields.metrics)?.map(TurnMetrics::try_from).transpose()?;
         let metadata = parse_object("metadata", fields.metadata)?;
         let tools = fields.read_tools(role)?;
+        let status = fields.read_status();
         let extra = fields.collect_extra()?.finish(warnings)?;
         let kind = fields.kind.unwrap_or_else(|| tools.implied_kind(&content));
         let parts = join_parts(&content.parts, fields.parts, &tools.into_parts())?;
@@ -47,6 +48,7 @@ impl MessageFrame {
             .with_id(fields.id)
             .with_created_at(fields.created_at.map(Timestamp::from))
             .with_kind(kind)
+            .with_status(status.unwrap_or_default())
             .with_revision(fields.revision.unwrap_or(0))
             .with_interrupted(fields.interrupted.unwrap_or(false))
             .with_metadata(metadata)
@@ -86,6 +88,13 @@ impl<'a> FrameFields<'a> {
             self.parent_session_id,
             self.tags,
         ]
+    }
+
+    /// Takes the status, if it is one of talktrack's. Other tools use other words, which are kept in `extra`.
+    fn read_status(&mut self) -> Option<MessageStatus> {
+        let status = serde_json::from_str(self.status?.get()).ok()?;
+        self.status = None;
+        Some(status)
     }
 
     /// Takes the fields that a message has no column for.

@@ -12,13 +12,14 @@ use talktrack::{Stored, StoredTime};
 /// The media type of CSV with a header.
 pub(crate) const CONTENT_TYPE: &str = "text/csv; charset=utf-8; header=present";
 
-const MESSAGE_COLUMNS: [&str; 18] = [
+const MESSAGE_COLUMNS: [&str; 19] = [
     "session_id",
     "id",
     "created_at",
     "role",
     "name",
     "kind",
+    "status",
     "content",
     "interrupted",
     "content_generated",
@@ -67,6 +68,7 @@ pub(crate) fn write_message(row: &MessageRow, out: &mut String) {
         row.role.as_str().into(),
         text(row.name.as_deref()),
         row.kind.as_str().into(),
+        row.status.as_str().into(),
         row.content.as_str().into(),
         row.interrupted.to_string().into(),
         text(row.content_generated.as_deref()),

@@ -9,6 +9,7 @@ mod csv;
 mod openai;
 
 use serde::Deserialize;
+use talktrack::MessageStatus;
 use talktrack::store::{MessageRow, SessionRow};
 
 use crate::csv_table;
@@ -36,6 +37,14 @@ pub(crate) enum TranscriptFormat {
 pub(crate) trait TranscriptWriter: Send {
     fn write_start(&mut self, session: &SessionRow, out: &mut String);
     fn write_message(&mut self, row: &MessageRow, out: &mut String);
+
+    /// Appends the message, unless it is in progress or discarded.
+    fn write_if_final(&mut self, row: &MessageRow, out: &mut String) {
+        if row.status != MessageStatus::InProgress && row.status != MessageStatus::Discarded {
+            self.write_message(row, out);
+        }
+    }
+
     fn write_end(&mut self, session: &SessionRow, out: &mut String);
 }
 

@@ -9,7 +9,7 @@ use talktrack::store::MessageRow;
 use talktrack_core::clock::Timestamp;
 use talktrack_core::ids::{SessionId, UserId};
 use talktrack_core::json::{JsonArray, JsonObject};
-use talktrack_core::message::{Kind, Message, Role, TurnMetrics};
+use talktrack_core::message::{Kind, Message, MessageStatus, Role, TurnMetrics};
 use talktrack_core::stored::Stored;
 
 use crate::setup::Setup;
@@ -162,6 +162,7 @@ pub async fn what_was_left_out_is_null_or_its_default(setup: Setup) {
         external_id: None,
         name: None,
         kind: Kind::Message.into(),
+        status: MessageStatus::Final.into(),
         revision: 0,
         interrupted: false,
         content_generated: None,

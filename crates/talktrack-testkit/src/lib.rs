@@ -10,6 +10,7 @@
 pub mod damage;
 mod conversation;
 mod identity;
+mod progress;
 mod session_life;
 mod session_times;
 mod ownership;
@@ -53,6 +54,14 @@ macro_rules! for_each_conformance_check {
                 a_lower_revision_that_comes_later_is_ignored,
                 a_revision_that_overtook_the_first_draft_goes_to_its_place,
                 a_revision_of_a_message_in_another_session_changes_nothing,
+            }
+            progress {
+                a_message_in_progress_counts_when_a_revision_makes_it_final,
+                a_discarded_message_is_kept_and_does_not_count,
+                the_end_of_a_session_makes_final_what_is_in_progress,
+                a_message_in_progress_that_reaches_an_ended_session_is_final_at_once,
+                an_abandoned_session_has_nothing_in_progress,
+                a_session_that_a_stop_left_open_has_nothing_in_progress,
             }
             session_life {
                 a_session_starts_and_ends_with_its_figures,
@@ -113,6 +122,7 @@ macro_rules! for_each_conformance_check {
                 hits_page_by_page_come_newest_first_once_each,
                 a_page_of_hits_in_large_messages_ends_early_and_goes_on,
                 a_revised_message_is_found_by_its_new_words_only,
+                only_final_messages_are_found,
                 what_was_said_before_a_restart_is_found,
                 sessions_can_be_filtered_by_what_was_said_in_them,
                 one_spelling_finds_the_others,
@@ -122,6 +132,7 @@ macro_rules! for_each_conformance_check {
                 sessions_and_messages_are_counted_where_they_happened,
                 percentiles_are_within_one_percent,
                 what_was_measured_and_cut_short_by_a_revision_is_counted_once,
+                only_final_messages_are_counted,
                 an_end_that_comes_later_counts_where_the_session_began,
                 a_late_arrival_is_counted_when_it_was_said,
                 what_is_deleted_is_counted_no_more,

@@ -20,6 +20,7 @@ use talktrack::store::{
 use talktrack_core::clock::{Seq, Timestamp};
 use talktrack_core::error::{NotDurable, ReadError};
 use talktrack_core::ids::{MessageId, SessionId, UserId};
+use talktrack_core::message::MessageStatus;
 use talktrack_core::record::{
     Attempt, Body, DeadReason, Record, RevisionOrder, SessionEnd, SessionHeartbeat, StampedMessage, Status,
     Verdict,
@@ -125,9 +126,11 @@ impl Tables {
             Body::Message(stamped) => {
                 let verdict = self.message(record.seq, stamped);
                 let takes_back = stamped.takes_back(record.attempt).filter(|_| verdict == Verdict::Inserted);
-                takes_back
+                let verdict = takes_back
                     .and_then(|before| self.take_back_end(record.session_id(), before))
-                    .unwrap_or(verdict)
+                    .unwrap_or(verdict);
+                self.close_messages_if_ended(record.session_id());
+                verdict
             }
         }
     }
@@ -173,17 +176,21 @@ impl Tables {
             }
             let mut revised = stamped.clone();
             revised.message.external_id = existing.message.external_id.take();
+            let was_final = existing.message.status == MessageStatus::Final;
+            let is_final = revised.message.status == MessageStatus::Final;
+            session.message_count += i64::from(is_final) - i64::from(was_final);
             if let Some(row) = transcript.get_mut(place) {
                 *row = row_of(&owner, place.seq, row.created_at.clone(), &revised);
             }
             *existing = revised;
-            return Verdict::Revised;
+            self.close_messages_if_ended(stamped.message.session_id);
+            return Verdict::Revised { becomes_final: is_final && !was_final };
         }
         let row = row_of(&owner, seq, stamped.created_at.into(), stamped);
         let place = row.cursor();
         transcript.insert(place, row);
         self.messages.insert(stamped.id, (place, stamped.clone()));
-        session.message_count += 1;
+        session.message_count += i64::from(stamped.message.status == MessageStatus::Final);
         session.last_event_at = session.last_event_at.take().max(Some(stamped.happened_at(seq).into()));
         self.move_start_down(stamped.message.session_id, stamped.created_at);
         Verdict::Inserted
@@ -221,10 +228,10 @@ impl Rows for MemoryStore {
         let tables = self.tables.lock();
         let finds = |row: &&SessionRow| {
             let mut transcript = tables.transcripts.get(&row.session_id).into_iter().flatten();
-            filter
-                .matching
-                .as_ref()
-                .is_none_or(|query| transcript.any(|(_, said)| query.matches(&said.content)))
+            filter.matching.as_ref().is_none_or(|query| {
+                transcript
+                    .any(|(_, said)| said.status == MessageStatus::Final && query.matches(&said.content))
+            })
         };
         let mut rows: Vec<_> = tables.sessions.values().filter(wanted).filter(finds).cloned().collect();
         rows.sort_by_key(|row| std::cmp::Reverse(place(row)));
@@ -298,7 +305,8 @@ impl Rows for MemoryStore {
             for (place, row) in tables.transcripts.get(&session.session_id).into_iter().flatten() {
                 let is_after =
                     after.is_none_or(|after| (place.seq.get(), place.id) < (after.place, after.id));
-                let snippet = if is_after { wanted.query.snippet(&row.content) } else { None };
+                let is_shown = is_after && row.status == MessageStatus::Final;
+                let snippet = if is_shown { wanted.query.snippet(&row.content) } else { None };
                 hits.extend(snippet.map(|snippet| Hit {
                     message_id: row.id,
                     session_id: row.session_id,
@@ -373,7 +381,10 @@ impl Read for MemoryStore {
 
     async fn audit(&self) -> Result<Audit, ReadError> {
         let tables = self.tables.lock();
-        let there = |session: &SessionId| tables.transcripts.get(session).map_or(0, BTreeMap::len) as i64;
+        let there = |session: &SessionId| {
+            let rows = tables.transcripts.get(session).into_iter().flat_map(BTreeMap::values);
+            rows.filter(|row| row.status == MessageStatus::Final).count() as i64
+        };
         let odd =
             tables.sessions.values().filter(|session| session.message_count != there(&session.session_id));
         Ok(Audit {

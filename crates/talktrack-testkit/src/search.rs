@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use talktrack::NewSession;
 use talktrack::store::{Rows, SessionFilter, Viewer};
-use talktrack_core::ids::{SessionId, UserId};
+use talktrack_core::ids::{MessageId, SessionId, UserId};
 use talktrack_core::json::JsonObject;
-use talktrack_core::message::{Message, Role};
+use talktrack_core::message::{Message, MessageStatus, Role};
 use talktrack_core::search::{Hit, SearchCursor, SearchFilter};
 
 use crate::paging::large_messages;
@@ -158,6 +158,25 @@ pub async fn a_revised_message_is_found_by_its_new_words_only(setup: Setup) {
     trial.settled().await;
     assert_eq!(found(&trial, "version", 1).await, ["the second [version]"]);
     assert_eq!(found(&trial, "draft", 0).await, [""; 0]);
+}
+
+pub async fn only_final_messages_are_found(setup: Setup) {
+    let mut trial = Trial::open(setup);
+    trial.start(NewSession::new(SESSION, USER)).await;
+    let id = MessageId::from_u128(0xd7);
+    let part = |content: &str, revision, status| {
+        Message::new(SESSION, Role::User, content).with_id(id).with_revision(revision).with_status(status)
+    };
+    trial.track(part("the harbour", 0, MessageStatus::InProgress)).await.expect("durable");
+    trial.say(SESSION, Role::User, "a lighthouse").await;
+    trial.settled().await;
+    found(&trial, "lighthouse", 1).await;
+    assert_eq!(found(&trial, "harbour", 0).await, [""; 0]);
+    trial.end(SESSION, "hangup").await;
+    assert_eq!(found(&trial, "harbour", 1).await, ["the [harbour]"]);
+    trial.track(part("the harbour", 1, MessageStatus::Discarded)).await.expect("durable");
+    trial.settled().await;
+    assert_eq!(found(&trial, "harbour", 0).await, [""; 0]);
 }
 
 pub async fn what_was_said_before_a_restart_is_found(setup: Setup) {

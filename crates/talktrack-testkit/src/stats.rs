@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use talktrack::NewSession;
 use talktrack::store::Viewer;
 use talktrack_core::clock::Timestamp;
-use talktrack_core::ids::{SessionId, UserId};
+use talktrack_core::ids::{MessageId, SessionId, UserId};
 use talktrack_core::json::JsonObject;
-use talktrack_core::message::{Message, Role, TurnMetrics};
+use talktrack_core::message::{Message, MessageStatus, Role, TurnMetrics};
 use talktrack_core::stats::{DdSketch, Lag, Resolution, Stats, StatsBucket, StatsError, TimeRange};
 
 use crate::setup::{PATIENCE, Setup};
@@ -151,6 +151,25 @@ pub async fn what_was_measured_and_cut_short_by_a_revision_is_counted_once(setup
     let stats = counted(&trial, &range, "the last revision", is_so).await;
     assert_eq!(stats.total().messages.total(), 1);
     assert_eq!(metric(&stats.total(), "e2e_ms").len(), 1);
+}
+
+pub async fn only_final_messages_are_counted(setup: Setup) {
+    let mut trial = Trial::open(setup);
+    trial.start(NewSession::new(SESSION, USER)).await;
+    let range = two_days(&trial, Resolution::FiveMinutes);
+    let id = MessageId::from_u128(0xd8);
+    let part = |revision, status| {
+        measured("hi", r#"{"e2e_ms":5}"#).with_id(id).with_revision(revision).with_status(status)
+    };
+    trial.track(part(0, MessageStatus::InProgress)).await.expect("durable");
+    trial.say(SESSION, Role::User, "hello").await;
+    let stats = counted(&trial, &range, "the user", |all| all.messages.total() == 1).await;
+    assert_eq!(stats.total().messages.count_of(Role::Assistant), 0);
+    trial.end(SESSION, "hangup").await;
+    let is_so = |all: &StatsBucket| all.messages.total() == 2 && all.messages.interruptions == 1;
+    counted(&trial, &range, "what the end made final", is_so).await;
+    trial.track(part(1, MessageStatus::Discarded)).await.expect("durable");
+    counted(&trial, &range, "what is left", |all| all.messages.total() == 1).await;
 }
 
 pub async fn an_end_that_comes_later_counts_where_the_session_began(setup: Setup) {

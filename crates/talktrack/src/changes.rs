@@ -41,7 +41,7 @@ pub enum ChangeKind {
     SessionDeleted,
     /// A message was added. With a remote store, this is reported even if the store already has the message.
     Message,
-    /// A message was replaced by a later revision.
+    /// A message was replaced by a later revision, or made final by the end of its session.
     Revision,
 }
 
@@ -107,7 +107,7 @@ impl Change {
             | Verdict::Dead(_) => true,
             Verdict::Inserted
             | Verdict::Reopened(_)
-            | Verdict::Revised
+            | Verdict::Revised { .. }
             | Verdict::Journaled
             | Verdict::Started { .. }
             | Verdict::Updated
@@ -120,7 +120,7 @@ impl Change {
         }
         let revises = |revision| match verdict {
             Verdict::Journaled => revision > 0,
-            verdict => *verdict == Verdict::Revised,
+            verdict => matches!(verdict, Verdict::Revised { .. }),
         };
         let (kind, user_id) = match &record.body {
             Body::Start(start) => (ChangeKind::SessionStarted, Some(&start.user_id)),

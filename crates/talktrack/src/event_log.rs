@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use talktrack_core::ids::{SessionId, UserId};
+use talktrack_core::message::MessageStatus;
 use talktrack_core::record::{DeadReason, DeletionCounts, Ended, Record, Verdict};
 use uuid::Uuid;
 
@@ -31,7 +32,12 @@ pub(crate) fn log_verdict(record: &Record, verdict: &Verdict) {
     use talktrack_core::record::Body;
     match (&record.body, verdict) {
         (Body::Start(start), Verdict::Started { .. }) => log_start(start.session_id, &start.user_id),
-        (Body::Message(stamped), Verdict::Inserted | Verdict::Reopened(_) | Verdict::Revised) => {
+        (Body::Message(stamped), Verdict::Inserted | Verdict::Reopened(_))
+            if stamped.message.status != MessageStatus::Final => {}
+        (
+            Body::Message(stamped),
+            Verdict::Inserted | Verdict::Reopened(_) | Verdict::Revised { becomes_final: true },
+        ) => {
             let session = stamped.message.session_id;
             let role = stamped.message.role;
             tracing::info!(target: TARGET, event = "message_saved", session_id = %session, message_id = %stamped.id,

@@ -165,8 +165,8 @@ pub use talktrack_core::clock::{Clock, Seq};
 #[doc(inline)]
 pub use talktrack_core::{
     Author, Books, DeletionCounts, Dimensions, Ended, ErrorCode, Invalid, JsonArray, JsonObject, Kind,
-    Message, MessageId, NotDurable, ReadError, ReadErrorKind, Reason, Refused, Role, SessionId, Status,
-    Stored, StoredTime, Tags, Timestamp, TurnMetrics, UserId,
+    Message, MessageId, MessageStatus, NotDurable, ReadError, ReadErrorKind, Reason, Refused, Role,
+    SessionId, Status, Stored, StoredTime, Tags, Timestamp, TurnMetrics, UserId,
 };
 pub use tracker::{Closing, NewSession, SessionChanges, Tracker};
 

@@ -3,7 +3,7 @@
 use crate::clock::Timestamp;
 use crate::ids::{MessageId, SessionId};
 use crate::json::{JsonArray, JsonObject};
-use crate::message::{Kind, Message, Role, TurnMetrics};
+use crate::message::{Kind, Message, MessageStatus, Role, TurnMetrics};
 
 impl Message {
     /// Creates a message with only its text.
@@ -17,6 +17,7 @@ impl Message {
             created_at: None,
             name: None,
             kind: Kind::Message,
+            status: MessageStatus::Final,
             revision: 0,
             interrupted: false,
             audio_url: None,
@@ -74,6 +75,12 @@ impl Message {
     #[must_use]
     pub fn with_kind(self, kind: Kind) -> Self {
         Self { kind, ..self }
+    }
+
+    /// Sets how far the message has come.
+    #[must_use]
+    pub fn with_status(self, status: MessageStatus) -> Self {
+        Self { status, ..self }
     }
 
     /// Sets the revision. A later revision of the same id replaces an earlier one.

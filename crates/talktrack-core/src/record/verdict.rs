@@ -14,7 +14,10 @@ pub enum Verdict {
     /// The message's row was written. It cancelled the inferred end of its session, which is active again.
     Reopened(Reopened),
     /// The message's row was replaced by a later revision.
-    Revised,
+    Revised {
+        /// True if the earlier revision was in progress or discarded, and this one is final.
+        becomes_final: bool,
+    },
     /// The same message or a later revision of it was already stored. Nothing was done.
     AlreadyThere,
     /// The record is in the journal and waits for the remote store.

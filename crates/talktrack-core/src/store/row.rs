@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Seq;
 use crate::dimensions::Dimensions;
 use crate::json::{JsonArray, JsonObject};
-use crate::message::{Kind, Message, NOTES, REVISION_SEQ, Role, TurnMetrics};
-use crate::record::{RevisionOrder, SessionDelete, SessionStart, StampedMessage, Status};
+use crate::message::{Kind, Message, MessageStatus, NOTES, REVISION_SEQ, Role, TurnMetrics};
+use crate::record::{RevisionOrder, SessionDelete, SessionStart, StampedMessage, Status, Verdict};
 use crate::store::{MessageCursor, SessionCursor};
 use crate::stored::{Stored, StoredTime, serialize_number};
 
@@ -100,6 +100,7 @@ pub struct MessageRow {
     pub external_id: Option<String>,
     pub name: Option<String>,
     pub kind: Stored<Kind>,
+    pub status: Stored<MessageStatus>,
     pub revision: i64,
     pub interrupted: bool,
     pub content_generated: Option<String>,
@@ -126,6 +127,7 @@ impl MessageRow {
             external_id: message.external_id.clone(),
             name: message.name.clone(),
             kind: message.kind.into(),
+            status: message.status.into(),
             revision: message.revision.into(),
             interrupted: message.interrupted,
             content_generated: message.content_generated.clone(),
@@ -148,6 +150,12 @@ impl MessageRow {
             Ordering::Less => RevisionOrder::Older,
             Ordering::Equal => RevisionOrder::Conflict,
         }
+    }
+
+    /// Returns the verdict for a message that replaces this row.
+    pub fn revised_by(&self, stamped: &StampedMessage) -> Verdict {
+        let is_final = stamped.message.status == MessageStatus::Final;
+        Verdict::Revised { becomes_final: is_final && self.status != MessageStatus::Final }
     }
 
     /// Returns the `seq` of the record that wrote the current revision, from talktrack's own notes in
@@ -174,6 +182,7 @@ impl MessageRow {
             name: self.name,
             created_at: self.created_at.known(),
             kind: self.kind.into_known()?,
+            status: self.status.into_known()?,
             revision: self.revision.try_into().ok()?,
             interrupted: self.interrupted,
             audio_url: self.audio_url,

@@ -308,7 +308,7 @@ pub(super) struct Index {
 
 /// The indexes that the queries need. None contains `message_count` or `last_event_at`, which change with
 /// every message: an update that changes no indexed column can stay on its page (a heap-only tuple).
-pub(super) const INDEXES: [Index; 13] = [
+pub(super) const INDEXES: [Index; 14] = [
     Index {
         name: "conversation_sessions_of_user",
         table: SESSIONS,
@@ -343,6 +343,11 @@ pub(super) const INDEXES: [Index; 13] = [
         name: "conversation_messages_interrupted",
         table: MESSAGES,
         definition: "(session_id) WHERE interrupted",
+    },
+    Index {
+        name: "conversation_messages_in_progress",
+        table: MESSAGES,
+        definition: "(session_id) WHERE status = 'in_progress'",
     },
     Index { name: "conversation_messages_by_time", table: MESSAGES, definition: "(created_at)" },
     Index { name: "conversation_search_words", table: SEARCH, definition: "USING gin (words)" },

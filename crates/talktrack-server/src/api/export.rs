@@ -137,7 +137,7 @@ impl Export {
         if is_first {
             self.document.write_start(&self.view.session, &mut piece);
         }
-        page.iter().for_each(|row| self.document.write_message(row, &mut piece));
+        page.iter().for_each(|row| self.document.write_if_final(row, &mut piece));
         if matches!(self.next, NextPage::Nothing) {
             self.document.write_end(&self.view.session, &mut piece);
         }

@@ -145,6 +145,9 @@ pub(crate) struct NewMessage {
     created_at: Option<SentTime>,
     #[schema(pattern = "^(message|tool_call|tool_result|event|handoff)$")]
     kind: Option<String>,
+    /// `in_progress` while the message is still being said; `final`, the default; or `discarded`: it was never said. A revision changes
+    /// it, and the end of the session makes a message final that is in progress. Any other value is kept in `extra`, with a warning.
+    status: Option<String>,
     /// A message with a higher revision replaces the stored message with the same id. Defaults to 0.
     #[schema(minimum = 0, maximum = 2147483647)]
     revision: Option<i32>,

@@ -5,7 +5,8 @@ use talktrack::clock::Seq;
 use talktrack::store::{MessageRow, SessionRow};
 use talktrack::stored::serialize_number;
 use talktrack::{
-    JsonArray, JsonObject, Kind, MessageId, Role, SessionId, Status, Stored, StoredTime, Tags, UserId,
+    JsonArray, JsonObject, Kind, MessageId, MessageStatus, Role, SessionId, Status, Stored, StoredTime, Tags,
+    UserId,
 };
 use utoipa::ToSchema;
 
@@ -84,6 +85,9 @@ pub(crate) struct Message {
     /// `message`, `tool_call`, `tool_result`, `event` or `handoff`. Any other value that another program wrote is returned unchanged.
     #[schema(value_type = String, example = "message")]
     kind: Stored<Kind>,
+    /// `in_progress`, `final` or `discarded`. Any other value that another program wrote is returned unchanged.
+    #[schema(value_type = String, example = "final")]
+    status: Stored<MessageStatus>,
     revision: i64,
     /// True if the user interrupted the message while it was spoken.
     interrupted: bool,
@@ -140,6 +144,7 @@ impl From<MessageRow> for Message {
             external_id: row.external_id,
             name: row.name,
             kind: row.kind,
+            status: row.status,
             revision: row.revision,
             interrupted: row.interrupted,
             content_generated: row.content_generated,

@@ -130,7 +130,7 @@ async fn export_session(
     document.write_start(row, &mut text);
     loop {
         let page = reader.messages(row.session_id, cursor, PAGE).await?;
-        page.iter().for_each(|message| document.write_message(message, &mut text));
+        page.iter().for_each(|message| document.write_if_final(message, &mut text));
         cursor = page.last().map(MessageRow::cursor);
         if !page.more {
             document.write_end(row, &mut text);

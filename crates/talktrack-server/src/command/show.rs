@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 use talktrack::store::{MessageRow, SessionRow};
-use talktrack::{Dimensions, Kind, Stored};
+use talktrack::{Dimensions, Kind, MessageStatus, Stored};
 
 use super::Outcome;
 use super::lookup;
@@ -150,6 +150,9 @@ fn list_remarks(row: &MessageRow) -> Vec<String> {
     let mut marks = Vec::new();
     if row.kind != Kind::Message {
         marks.push(row.kind.as_str().to_owned());
+    }
+    if row.status != MessageStatus::Final {
+        marks.push(row.status.as_str().replace('_', " "));
     }
     if row.interrupted {
         marks.push("interrupted".to_owned());

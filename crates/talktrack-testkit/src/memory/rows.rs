@@ -5,7 +5,7 @@ use talktrack_core::clock::Seq;
 
 use talktrack::store::{MessageCursor, MessageRow, PREVIEW_CHARS, SessionPreview};
 use talktrack_core::ids::UserId;
-use talktrack_core::message::{Kind, Role};
+use talktrack_core::message::{Kind, MessageStatus, Role};
 use talktrack_core::record::StampedMessage;
 use talktrack_core::stored::{Stored, StoredTime};
 
@@ -29,6 +29,7 @@ pub(super) fn row_of(
         external_id: message.external_id,
         name: message.name,
         kind: message.kind.into(),
+        status: message.status.into(),
         revision: message.revision.into(),
         interrupted: message.interrupted,
         content_generated: message.content_generated,
@@ -41,7 +42,9 @@ pub(super) fn row_of(
 /// `None` if neither the user nor the assistant has spoken yet.
 pub(super) fn preview_of(transcript: &BTreeMap<MessageCursor, MessageRow>) -> Option<SessionPreview> {
     let spoken = |row: &&MessageRow| {
-        row.kind == Kind::Message && (row.role == Role::User || row.role == Role::Assistant)
+        row.kind == Kind::Message
+            && row.status == MessageStatus::Final
+            && (row.role == Role::User || row.role == Role::Assistant)
     };
     let last = transcript.values().rev().find(spoken)?;
     Some(SessionPreview {

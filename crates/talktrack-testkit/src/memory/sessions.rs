@@ -5,6 +5,7 @@ use talktrack_core::clock::Timestamp;
 use talktrack_core::error::NotDurable;
 use talktrack_core::ids::SessionId;
 use talktrack_core::json::JsonObject;
+use talktrack_core::message::{MessageStatus, Role};
 use talktrack_core::record::{
     DeadReason, Ended, Reopened, SessionEnd, SessionStart, SessionUpdate, StartTime, Status, Verdict,
 };
@@ -109,7 +110,6 @@ impl Tables {
             is_inferred: self.applied.get(&end.session_id).is_some_and(|applied| applied.end_inferred),
             last_event_at: known(session.last_event_at.as_ref()),
         };
-        let message_count = session.message_count.unsigned_abs();
         let duration_seconds = match Ending::decide(by.rule, end, by.origin.1, row) {
             Ending::Continues => return Verdict::StaysActive,
             Ending::Kept => session.duration_seconds,
@@ -118,6 +118,8 @@ impl Tables {
                 self.close(end)
             }
         };
+        let message_count =
+            self.sessions.get(&end.session_id).map_or(0, |session| session.message_count.unsigned_abs());
         Verdict::Ended(Ended { duration_seconds: duration_seconds.unwrap_or(0.0), message_count })
     }
 
@@ -147,8 +149,33 @@ impl Tables {
         session.status = end.status.into();
         session.end_reason = Some(end.reason.clone());
         session.duration_seconds = started_at.map(|start| ended_at.max(start).seconds_since(start));
+        let duration_seconds = session.duration_seconds;
         self.applied.entry(end.session_id).or_default().end_inferred = end.is_inferred();
-        session.duration_seconds
+        self.close_messages_if_ended(end.session_id);
+        duration_seconds
+    }
+
+    /// Makes the messages of a session final that are in progress, if it has ended.
+    pub(super) fn close_messages_if_ended(&mut self, session_id: SessionId) {
+        let Some(session) = self.sessions.get_mut(&session_id).filter(|session| session.ended_at.is_some())
+        else {
+            return;
+        };
+        for row in self.transcripts.entry(session_id).or_default().values_mut() {
+            if row.status != MessageStatus::InProgress {
+                continue;
+            }
+            session.message_count += 1;
+            row.status = MessageStatus::Final.into();
+            row.interrupted |= row.role == Role::Assistant;
+            let closed = JsonObject::parse(r#"{"talktrack":{"closed":true}}"#).expect("an object");
+            row.extra = Some(closed.into());
+            if let Some((_, stamped)) = self.messages.get_mut(&row.id) {
+                stamped.message.status = MessageStatus::Final;
+                stamped.message.interrupted = row.interrupted;
+                stamped.message.extra = row.extra.clone().and_then(Stored::into_known);
+            }
+        }
     }
 }
 

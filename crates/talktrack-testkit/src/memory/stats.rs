@@ -2,6 +2,7 @@
 
 use talktrack::store::SessionRow;
 use talktrack_core::ids::UserId;
+use talktrack_core::message::MessageStatus;
 use talktrack_core::record::Status;
 use talktrack_core::stats::{Stats, StatsCounter, TimeRange};
 use talktrack_core::stored::Stored;
@@ -18,7 +19,8 @@ impl Tables {
             if let Some(started_at) = session.started_at.known() {
                 counter.count_session(started_at, status, session.duration_seconds);
             }
-            for row in self.transcripts.get(&session.session_id).into_iter().flat_map(|rows| rows.values()) {
+            let said = self.transcripts.get(&session.session_id).into_iter().flat_map(|rows| rows.values());
+            for row in said.filter(|row| row.status == MessageStatus::Final) {
                 let metrics = row.metrics.as_ref().map(Stored::as_str);
                 if let Some((at, role)) = row.created_at.known().zip(row.role.known().copied()) {
                     counter.count_message(at, role, row.interrupted, metrics);

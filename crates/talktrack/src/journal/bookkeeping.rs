@@ -40,7 +40,7 @@ impl Bookkeeping for Books {
     fn count_message(&mut self, verdict: &Verdict) {
         match verdict {
             Verdict::Inserted | Verdict::Reopened(_) => self.inserted += 1,
-            Verdict::Revised | Verdict::AlreadyThere | Verdict::Dead(_) | Verdict::Journaled => {}
+            Verdict::Revised { .. } | Verdict::AlreadyThere | Verdict::Dead(_) | Verdict::Journaled => {}
             Verdict::Started { .. }
             | Verdict::Updated
             | Verdict::Ended(_)

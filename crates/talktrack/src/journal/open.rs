@@ -117,11 +117,10 @@ fn abandon_open_sessions(
     books: &Books,
 ) -> rusqlite::Result<usize> {
     let tx = connection.transaction()?;
-    let abandoned = sqlite::abandon_open_sessions(&tx)?;
     let newest = changes::newest_seq(&tx)?.max(*last_seq);
-    let seqs = std::iter::successors(Some(newest.next()), |seq| Some(seq.next()));
-    let changes = abandoned.iter().zip(seqs).map(|(session_id, seq)| Change {
-        seq,
+    let abandoned = sqlite::abandon_open_sessions(&tx, newest.next())?;
+    let changes = abandoned.iter().map(|(seq, session_id)| Change {
+        seq: *seq,
         kind: ChangeKind::SessionEnded,
         session_id: *session_id,
         user_id: None,

@@ -64,6 +64,9 @@ impl Recomputation {
                     // The message moved to an earlier time after it was first counted.
                     return change.move_row(row, said_in);
                 }
+                if !said.is_final {
+                    return Ok(());
+                }
                 self.counted.messages.add_message(said.role, said.interrupted, said.metrics);
                 Ok(())
             })?;

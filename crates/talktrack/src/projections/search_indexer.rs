@@ -7,7 +7,7 @@ use rusqlite::Connection;
 
 use crate::changes::{ChangeKind, INVALIDATING};
 use crate::local::database;
-use crate::local::tables::{changes, messages};
+use crate::local::tables::{changes, closed_messages, messages};
 use crate::projections::file_projection::DerivedProjection;
 use crate::store::Step;
 use crate::store::sqlite::search_index::{self, IndexCheckpoint, SearchIndex};
@@ -114,6 +114,10 @@ impl SearchIndexer {
                 }
                 _ => {}
             }
+        }
+        for id in closed_messages::read_between(&moment, before.change, checkpoint.change)? {
+            let closed = messages::search::read_text(&moment, id, checkpoint.row)?;
+            change.put_texts(closed.as_slice())?;
         }
         let texts = messages::search::read_texts_after(&moment, checkpoint.row, MAX_MESSAGES, MAX_BYTES)?;
         change.put_texts(&texts)?;

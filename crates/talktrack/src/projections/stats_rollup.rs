@@ -11,7 +11,7 @@ use talktrack_core::stats::{Resolution, StatsBucket};
 
 use crate::changes::{Change, ChangeKind};
 use crate::local::database;
-use crate::local::tables::{changes, messages, moved_starts, sessions};
+use crate::local::tables::{changes, closed_messages, messages, moved_starts, sessions};
 use crate::projections::file_projection::DerivedProjection;
 use crate::projections::recompute::Recomputation;
 use crate::store::Step;
@@ -104,6 +104,10 @@ impl DerivedProjection for StatsRollup {
         }
         for start in moved_starts::read_between(&moment, before.change, checkpoint.change)? {
             mark_stale(&change, Some(start), BucketPart::Sessions)?;
+        }
+        for id in closed_messages::read_between(&moment, before.change, checkpoint.change)? {
+            let at = messages::counted::read_created_at(&moment, id, checkpoint.row)?;
+            mark_stale(&change, at, BucketPart::Messages)?;
         }
         let sessions = mark_new_sessions(&moment, &change, &mut checkpoint)?;
         let now = bucket_of(news.next);
@@ -225,7 +229,9 @@ fn new_rows(
         let is_of_now = (now - RECENT_BUCKETS..=now).contains(&bucket);
         if is_of_now || buckets.len() < MAX_BUCKETS || buckets.contains_key(&bucket) {
             let counts = &mut buckets.entry(bucket).or_default().messages;
-            counts.add_message(said.role, said.interrupted, said.metrics);
+            if said.is_final {
+                counts.add_message(said.role, said.interrupted, said.metrics);
+            }
         } else {
             put_off.insert(bucket);
         }

@@ -280,7 +280,7 @@ fn is_accepted(verdict: &Verdict) -> bool {
     match verdict {
         Verdict::Inserted
         | Verdict::Reopened(_)
-        | Verdict::Revised
+        | Verdict::Revised { .. }
         | Verdict::Started { .. }
         | Verdict::Updated
         | Verdict::Ended(_) => true,

@@ -7,8 +7,8 @@ use rusqlite::params;
 use talktrack::store::ErrorClass;
 use talktrack::store::sqlite::SqliteReader;
 use talktrack::{
-    Change, ChangeKind, Changes, DATABASE_FILE, JsonObject, Message, MessageId, Options, Redirect, Role,
-    SessionId, Tracker, quarantines,
+    Change, ChangeKind, Changes, DATABASE_FILE, JsonObject, Message, MessageId, MessageStatus, Options,
+    Redirect, Role, SessionId, Tracker, quarantines,
 };
 use talktrack_testkit::Setup;
 use tempfile::TempDir;
@@ -82,6 +82,21 @@ async fn each_record_that_changed_something_is_told_in_the_order_of_acceptance()
     of_the_conversation(&changes[..5]);
     assert_eq!((changes[5].seq, changes.len()), (seq, 6));
     assert_eq!(reader(&dir).newest_change().await.unwrap(), seq);
+}
+
+#[tokio::test]
+async fn the_end_of_a_session_tells_first_what_it_made_final() {
+    let dir = dir();
+    let tracker = Tracker::open(Options::new(dir.path())).unwrap();
+    start(&tracker).await;
+    let half = numbered(1, "hel").with_status(MessageStatus::InProgress);
+    within(accept(&tracker, half)).await.unwrap();
+    within(tracker.end_session(SESSION, "completed").unwrap().durable()).await.unwrap();
+    let changes = since(&dir, 0).await.changes;
+    use ChangeKind::{Message, Revision, SessionEnded, SessionStarted};
+    assert_eq!(kinds(&changes), [SessionStarted, Message, Revision, SessionEnded]);
+    let (closed, end) = (&changes[2], &changes[3]);
+    assert_eq!((closed.message_id, closed.seq), (Some(MessageId::from_u128(1)), end.seq));
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use serde_json::{Value, json};
 use talktrack::store::{MessageRow, SessionRow};
-use talktrack::{Dimensions, MessageId, SessionId, Status, Stored, StoredTime};
+use talktrack::{Dimensions, MessageId, MessageStatus, SessionId, Status, Stored, StoredTime};
 
 use super::super::TranscriptWriter as _;
 use super::OpenAiTranscript;
@@ -26,6 +26,7 @@ fn row(place: usize, role: &str, kind: &str, content: &str, parts: Option<&str>)
         external_id: None,
         name: None,
         kind: Stored::parse_word(Some(kind), |word| word.parse().ok()),
+        status: MessageStatus::Final.into(),
         revision: 0,
         interrupted: false,
         content_generated: None,

@@ -86,7 +86,7 @@ async fn an_empty_conversation_is_a_document_too() {
     assert_eq!(documents[1].json(), json!([]));
     assert_eq!(documents[2].body, format!("WEBVTT\n\nNOTE session {session}\n"));
     assert!(
-        documents[3].body.starts_with("session_id,id,created_at,role,name,kind,content,"),
+        documents[3].body.starts_with("session_id,id,created_at,role,name,kind,status,content,"),
         "{}",
         documents[3].body
     );

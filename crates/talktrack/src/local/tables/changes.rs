@@ -7,7 +7,7 @@ use talktrack_core::ids::{MessageId, UserId};
 use uuid::Uuid;
 
 use crate::changes::{Change, ChangeKind, Changes};
-use crate::local::tables::moved_starts;
+use crate::local::tables::{closed_messages, moved_starts};
 
 /// Adds changes after all others. Returns the number of added changes.
 pub(crate) fn append(tx: &Transaction<'_>, changes: impl Iterator<Item = Change>) -> rusqlite::Result<u64> {
@@ -23,7 +23,7 @@ pub(crate) fn append(tx: &Transaction<'_>, changes: impl Iterator<Item = Change>
     Ok(added)
 }
 
-/// Removes the oldest `surplus` changes, and the spans of the deletions and the moved starts among them. Returns the number of removed
+/// Removes the oldest `surplus` changes, and what was noted of those among them. Returns the number of removed
 /// changes.
 pub(crate) fn delete_oldest(tx: &Transaction<'_>, surplus: u64) -> rusqlite::Result<u64> {
     let first_kept = "SELECT seq FROM changes ORDER BY seq LIMIT 1 OFFSET ?1";
@@ -33,6 +33,7 @@ pub(crate) fn delete_oldest(tx: &Transaction<'_>, surplus: u64) -> rusqlite::Res
     let gone = tx.prepare_cached("DELETE FROM changes WHERE seq < ?1")?.execute([first_kept])?;
     tx.prepare_cached("DELETE FROM deleted_spans WHERE seq < ?1")?.execute([first_kept])?;
     moved_starts::delete_before(tx, first_kept)?;
+    closed_messages::delete_before(tx, first_kept)?;
     Ok(gone as u64)
 }
 
@@ -69,13 +70,26 @@ pub(crate) fn read_since(connection: &Connection, place: Seq, limit: usize) -> r
     while let Some(row) = rows.next()? {
         read.next = row.get(0)?;
         match read_change(row) {
-            Some(change) => read.changes.push(change),
+            Some(change) => {
+                read.changes.extend(closings_by(&tx, &change)?);
+                read.changes.push(change);
+            }
             // The marker row of a reset feed, or a row that is damaged beyond reading. In both cases a change is
             // missing.
             None => read.is_gap_free = false,
         }
     }
     Ok(read)
+}
+
+/// Returns the changes of the messages that the end of their session made final.
+fn closings_by(tx: &Transaction<'_>, end: &Change) -> rusqlite::Result<Vec<Change>> {
+    if end.kind != ChangeKind::SessionEnded {
+        return Ok(Vec::new());
+    }
+    let closed = closed_messages::read_between(tx, end.seq.previous(), end.seq)?;
+    let closing = |id| Change { kind: ChangeKind::Revision, message_id: Some(id), ..end.clone() };
+    Ok(closed.into_iter().map(closing).collect())
 }
 
 /// Returns the number of changes of these kinds after a place. Counts no further than `limit`.

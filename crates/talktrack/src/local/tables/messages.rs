@@ -10,11 +10,11 @@ use std::fmt::Write as _;
 
 use rusqlite::{CachedStatement, Transaction, params};
 use talktrack_core::clock::Seq;
-use talktrack_core::ids::{SessionId, UserId};
+use talktrack_core::ids::{MessageId, SessionId, UserId};
 use talktrack_core::json::JsonObject;
 use talktrack_core::record::StampedMessage;
 
-use crate::local::database::UuidText;
+use crate::local::database::{UuidText, column_or_null, parse_id};
 
 /// The table with its columns in the order of a stored record. Salvaging writes whole records.
 pub(crate) const RECORD: &str = "conversation_messages (rowid, id, session_id, user_id, role, content, audio_url, metadata, \
@@ -31,8 +31,8 @@ pub(crate) struct MessageInsert<'t> {
 impl<'t> MessageInsert<'t> {
     pub(crate) fn new(tx: &'t Transaction<'_>) -> rusqlite::Result<Self> {
         let sql = "INSERT INTO conversation_messages (id, session_id, user_id, role, content, audio_url, metadata, \
-                   created_at, seq, external_id, kind, revision, interrupted, content_generated, parts, metrics, extra, name) \
-                   VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18) ON CONFLICT (id) DO NOTHING";
+                   created_at, seq, external_id, kind, revision, interrupted, content_generated, parts, metrics, extra, name, status) \
+                   VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19) ON CONFLICT (id) DO NOTHING";
         Ok(Self { statement: tx.prepare_cached(sql)?, created_at: String::new() })
     }
 
@@ -66,6 +66,7 @@ impl<'t> MessageInsert<'t> {
             message.metrics.as_ref().map(|metrics| metrics.as_json().as_str()),
             message.extra.as_ref().map(JsonObject::as_str),
             message.name,
+            message.status.as_str(),
         ])?;
         Ok(inserted == 1)
     }
@@ -79,7 +80,7 @@ pub(crate) fn revise_message(
     user_id: Option<&UserId>,
 ) -> rusqlite::Result<()> {
     let sql = "UPDATE conversation_messages SET role=?2, content=?3, audio_url=?4, metadata=?5, kind=?6, \
-               revision=?7, interrupted=?8, content_generated=?9, parts=?10, metrics=?11, user_id=?12, extra=?13, name=?14 WHERE id=?1";
+               revision=?7, interrupted=?8, content_generated=?9, parts=?10, metrics=?11, user_id=?12, extra=?13, name=?14, status=?15 WHERE id=?1";
     let message = &stamped.message;
     let user_id = user_id.map(UuidText::new);
     tx.prepare_cached(sql)?.execute(params![
@@ -97,6 +98,7 @@ pub(crate) fn revise_message(
         user_id.as_ref().map(UuidText::as_str),
         message.extra.as_ref().map(JsonObject::as_str),
         message.name,
+        message.status.as_str(),
     ])?;
     Ok(())
 }
@@ -112,6 +114,22 @@ pub(crate) fn move_message_up(
     let id = UuidText::new(stamped.id);
     let created_at = stamped.created_at.to_string();
     tx.prepare_cached(sql)?.execute(params![id.as_str(), created_at, seq]).map(drop)
+}
+
+/// Makes all messages of the session final that are in progress: it has ended. Returns their ids.
+pub(crate) fn close_in_progress(
+    tx: &Transaction<'_>,
+    session_id: SessionId,
+) -> rusqlite::Result<Vec<MessageId>> {
+    let sql = "UPDATE conversation_messages SET status = 'final', interrupted = interrupted OR role = 'assistant', \
+               extra = CASE WHEN extra IS NULL THEN '{\"talktrack\":{\"closed\":true}}' \
+               WHEN json_valid(extra) AND json_type(extra) = 'object' THEN json_set(extra, '$.talktrack.closed', json('true')) \
+               ELSE extra END \
+               WHERE session_id = ?1 AND status = 'in_progress' RETURNING id";
+    let mut statement = tx.prepare_cached(sql)?;
+    let closed =
+        statement.query_map([UuidText::new(session_id).as_str()], |row| column_or_null(row, 0, parse_id))?;
+    closed.filter_map(rusqlite::Result::transpose).collect()
 }
 
 /// Removes all messages of the session. Returns their number.

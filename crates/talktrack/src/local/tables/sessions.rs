@@ -139,16 +139,16 @@ pub(crate) fn write_dimensions(
     Ok(())
 }
 
-/// Adds the messages of a batch to the session's figures. The last event only moves forward. Returns true if the first of the
+/// Adds the messages of a batch to the session's figures. `added` is negative if more messages ceased to be final than came. The last event only moves forward. Returns true if the first of the
 /// messages was said before the session started.
 pub(crate) fn add_messages(
     tx: &Transaction<'_>,
     session_id: SessionId,
-    added: u64,
+    added: i64,
     last_event_at: Option<Timestamp>,
     first_said_at: Option<Timestamp>,
 ) -> rusqlite::Result<bool> {
-    let sql = "UPDATE conversation_sessions SET message_count = message_count + ?2, \
+    let sql = "UPDATE conversation_sessions SET message_count = max(message_count + ?2, 0), \
                last_event_at = nullif(max(coalesce(last_event_at, ''), coalesce(?3, '')), '') WHERE session_id = ?1 \
                RETURNING coalesce(?4 < started_at, 0)";
     let [last_event_at, first_said_at] =
@@ -244,6 +244,12 @@ pub(crate) fn read_inferred_end_before(
         Ok(known.map(|(user_id, started_at)| Reopened { session_id, user_id, started_at }))
     });
     Ok(found.optional()?.flatten())
+}
+
+/// True if the session is stored and has ended.
+pub(crate) fn has_ended(tx: &Transaction<'_>, session_id: SessionId) -> rusqlite::Result<bool> {
+    let sql = "SELECT 1 FROM conversation_sessions WHERE session_id = ?1 AND ended_at IS NOT NULL";
+    tx.prepare_cached(sql)?.exists([UuidText::new(session_id).as_str()])
 }
 
 /// Removes the row. Returns the number of removed rows, 0 or 1.

@@ -10,8 +10,8 @@ use talktrack_core::record::{
 };
 use talktrack_core::stored::{Stored, StoredTime};
 
-use crate::local::tables::moved_starts;
 use crate::local::tables::sessions::{self, read};
+use crate::local::tables::{closed_messages, messages, moved_starts};
 use crate::store::SessionRow;
 use crate::store::conflict::{Ending, Rule, SessionEndState};
 
@@ -165,7 +165,20 @@ pub(super) fn end_session(
     }
     note_applied(tx, rule, end.session_id, meta.seq)?;
     let duration_seconds = write_end(tx, meta.seq, &session, end)?;
+    let message_count = message_count + close_messages(tx, meta.seq, end.session_id)?;
     Ok(Some(Ended { duration_seconds, message_count }))
+}
+
+/// Makes the messages of an ended session final that are in progress, and counts them. Returns their number.
+pub(super) fn close_messages(tx: &Transaction<'_>, seq: Seq, session_id: SessionId) -> rusqlite::Result<u64> {
+    let closed = messages::close_in_progress(tx, session_id)?;
+    if closed.is_empty() {
+        return Ok(0);
+    }
+    closed_messages::note(tx, seq, &closed)?;
+    let count = i64::try_from(closed.len()).unwrap_or(i64::MAX);
+    sessions::add_messages(tx, session_id, count, None, None)?;
+    Ok(count.unsigned_abs())
 }
 
 fn known_time(time: Option<&StoredTime>) -> Option<Timestamp> {
@@ -212,14 +225,20 @@ fn write_end(
     Ok(duration_seconds)
 }
 
-/// Ends all open sessions after a crash: each becomes abandoned, as of its last event. Returns their ids.
-pub(crate) fn abandon_open_sessions(tx: &Transaction<'_>) -> rusqlite::Result<Vec<SessionId>> {
-    let open = read::read_active(tx)?;
-    for session_id in &open {
+/// Ends all open sessions after a crash: each becomes abandoned, as of its last event. Returns each with the place of its change
+/// in the feed; the first place is `first`.
+pub(crate) fn abandon_open_sessions(
+    tx: &Transaction<'_>,
+    first: Seq,
+) -> rusqlite::Result<Vec<(Seq, SessionId)>> {
+    let seqs = std::iter::successors(Some(first), |seq| Some(seq.next()));
+    let open: Vec<_> = seqs.zip(read::read_active(tx)?).collect();
+    for (seq, session_id) in &open {
         if let Some(session) = read::read_session(tx, *session_id)? {
             // Another program wrote a start that is not a valid time. Without one the session gets no end.
             let Some(started_at) = session.started_at.known() else { continue };
-            write_end(tx, Seq::ZERO, &session, &SessionEnd::abandoned(*session_id, "error", started_at))?;
+            write_end(tx, *seq, &session, &SessionEnd::abandoned(*session_id, "error", started_at))?;
+            close_messages(tx, *seq, *session_id)?;
         }
     }
     Ok(open)

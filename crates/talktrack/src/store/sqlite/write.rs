@@ -8,6 +8,7 @@ use rusqlite::{Error, ErrorCode, Transaction};
 use talktrack_core::clock::{Seq, Timestamp};
 use talktrack_core::error::NotDurable;
 use talktrack_core::ids::{SessionId, UserId};
+use talktrack_core::message::MessageStatus;
 use talktrack_core::record::{
     Attempt, Body, DeadReason, DeletionCounts, Record, RevisionOrder, SessionDelete, SessionEnd,
     SessionStart, SessionUpdate, StampedMessage, Verdict,
@@ -59,7 +60,8 @@ struct BatchSession {
     owner: Option<UserId>,
     /// The session was deleted for good.
     deleted: bool,
-    added: u64,
+    /// How many more messages are final.
+    added: i64,
     last_event_at: Option<Timestamp>,
     /// The earliest time of the new messages, and the `seq` of its message.
     first_said: Option<(Timestamp, Seq)>,
@@ -122,12 +124,23 @@ impl RowBatch<'_> {
             return self.handle_existing(seq, stamped, &owner);
         }
         let session = self.batch_session(stamped.message.session_id)?;
-        session.added += 1;
+        session.added += i64::from(stamped.message.status == MessageStatus::Final);
         session.last_event_at = session.last_event_at.max(Some(stamped.happened_at(seq)));
         session.note_said(stamped.created_at, seq);
-        let Some(before) = takes_back else { return Ok(Verdict::Inserted) };
-        let reopened = session_records::cancel_inferred_end(self.tx, stamped.message.session_id, before)?;
+        let session_id = stamped.message.session_id;
+        let cancel = |before| session_records::cancel_inferred_end(self.tx, session_id, before);
+        let reopened = takes_back.map_or(Ok(None), cancel)?;
+        self.close_if_ended(seq, stamped)?;
         Ok(reopened.map_or(Verdict::Inserted, Verdict::Reopened))
+    }
+
+    /// Makes a message final that reaches an ended session while it is in progress.
+    fn close_if_ended(&self, seq: Seq, stamped: &StampedMessage) -> rusqlite::Result<()> {
+        let session_id = stamped.message.session_id;
+        if stamped.message.status == MessageStatus::InProgress && sessions::has_ended(self.tx, session_id)? {
+            session_records::close_messages(self.tx, seq, session_id)?;
+        }
+        Ok(())
     }
 
     /// Returns the owner of the message's session. If the session's row is gone, or was only ever in a
@@ -162,7 +175,12 @@ impl RowBatch<'_> {
             RevisionOrder::NotTheirs => Verdict::Refused(NotDurable::NotTheirs),
             RevisionOrder::Newer => {
                 messages::revise_message(self.tx, stamped, stamped.user_id(owner))?;
-                Verdict::Revised
+                let [was_final, is_final] =
+                    [row.status == MessageStatus::Final, stamped.message.status == MessageStatus::Final];
+                self.batch_session(stamped.message.session_id)?.added +=
+                    i64::from(is_final) - i64::from(was_final);
+                self.close_if_ended(seq, stamped)?;
+                row.revised_by(stamped)
             }
         })
     }
@@ -275,13 +293,18 @@ impl RowBatch<'_> {
     }
 
     fn flush_counts(&mut self, session_id: SessionId) -> rusqlite::Result<()> {
-        let Some(BatchSession { added, last_event_at, first_said: Some((said_at, seq)), .. }) =
-            self.sessions.remove(&session_id)
+        let Some(BatchSession { added, last_event_at, first_said, .. }) = self.sessions.remove(&session_id)
         else {
             return Ok(());
         };
-        if sessions::add_messages(self.tx, session_id, added, last_event_at, Some(said_at))? {
-            session_records::move_start_down(self.tx, seq, session_id, said_at)?;
+        if added == 0 && first_said.is_none() {
+            return Ok(());
+        }
+        let (said_at, seq) = first_said.unzip();
+        if sessions::add_messages(self.tx, session_id, added, last_event_at, said_at)? {
+            let event = said_at.zip(seq);
+            event
+                .map_or(Ok(()), |(at, seq)| session_records::move_start_down(self.tx, seq, session_id, at))?;
         }
         Ok(())
     }

@@ -94,10 +94,10 @@ async fn a_revision_whose_content_a_trigger_edits_is_no_conflict_when_it_comes_a
     let [first, second, third] = [0, 1, 2].map(|number| move || revision(number, number.into()));
     let deliveries = [
         (first(), Verdict::Inserted),
-        (second(), Verdict::Revised),
+        (second(), Verdict::Revised { becomes_final: false }),
         (second(), Verdict::AlreadyThere),
         (first(), Verdict::AlreadyThere),
-        (third(), Verdict::Revised),
+        (third(), Verdict::Revised { becomes_final: false }),
         (third(), Verdict::AlreadyThere),
     ];
     edited("INSERT OR UPDATE", &deliveries).await;
@@ -124,7 +124,7 @@ async fn another_record_is_a_conflict_though_a_trigger_edits_what_it_meets() {
     let deliveries = [
         (first(), Verdict::Inserted),
         (revision(0, 5), conflict()),
-        (second(), Verdict::Revised),
+        (second(), Verdict::Revised { becomes_final: false }),
         (revision(1, 5), conflict()),
     ];
     edited("INSERT OR UPDATE", &deliveries).await;

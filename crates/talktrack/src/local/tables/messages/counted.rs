@@ -15,10 +15,12 @@ pub(crate) struct CountedMessage<'r> {
     pub(crate) interrupted: bool,
     /// JSON as it is stored.
     pub(crate) metrics: Option<&'r str>,
+    /// False if the message is in progress or discarded. It is not counted, and may be later.
+    pub(crate) is_final: bool,
 }
 
 impl<'r> CountedMessage<'r> {
-    /// Reads `created_at, role, interrupted, metrics`, of which the first is at this index. `None` if the time or the
+    /// Reads `created_at, role, interrupted, metrics, status`, of which the first is at this index. `None` if the time or the
     /// role is invalid.
     fn read(row: &'r Row<'_>, first: usize) -> rusqlite::Result<Option<Self>> {
         let at = column_or_null(row, first, parse_time)?;
@@ -29,6 +31,7 @@ impl<'r> CountedMessage<'r> {
             role,
             interrupted: row.get(first + 2).unwrap_or_default(),
             metrics: row.get_ref(first + 3)?.as_str_or_null().ok().flatten(),
+            is_final: row.get_ref(first + 4)?.as_str_or_null().ok().flatten() == Some("final"),
         }))
     }
 }
@@ -41,7 +44,7 @@ pub(crate) fn visit_after(
     limit: usize,
     visit: impl FnMut(i64, Option<CountedMessage<'_>>) -> rusqlite::Result<()>,
 ) -> rusqlite::Result<()> {
-    let sql = "SELECT rowid, created_at, role, interrupted, metrics FROM conversation_messages \
+    let sql = "SELECT rowid, created_at, role, interrupted, metrics, status FROM conversation_messages \
                WHERE rowid > ?1 ORDER BY rowid LIMIT ?2";
     visit_rows(tx.prepare_cached(sql)?.query(params![row, limit])?, visit)
 }
@@ -54,7 +57,7 @@ pub(crate) fn visit_between(
     limit: usize,
     visit: impl FnMut(i64, Option<CountedMessage<'_>>) -> rusqlite::Result<()>,
 ) -> rusqlite::Result<()> {
-    let sql = "SELECT rowid, created_at, role, interrupted, metrics FROM conversation_messages \
+    let sql = "SELECT rowid, created_at, role, interrupted, metrics, status FROM conversation_messages \
                WHERE rowid BETWEEN ?1 AND ?2 ORDER BY rowid LIMIT ?3";
     visit_rows(tx.prepare_cached(sql)?.query(params![first, last, limit])?, visit)
 }
@@ -77,7 +80,7 @@ pub(crate) fn visit_of_user(
     range: &TimeRange,
     mut visit: impl FnMut(CountedMessage<'_>),
 ) -> rusqlite::Result<()> {
-    let sql = "SELECT m.created_at, m.role, m.interrupted, m.metrics FROM conversation_sessions s \
+    let sql = "SELECT m.created_at, m.role, m.interrupted, m.metrics, m.status FROM conversation_sessions s \
                CROSS JOIN conversation_messages m ON m.session_id = s.session_id AND m.created_at >= ?2 AND m.created_at < ?3 \
                WHERE s.user_id = ?1";
     let user = UuidText::new(user_id);
@@ -85,7 +88,7 @@ pub(crate) fn visit_of_user(
     let mut rows =
         statement.query(params![user.as_str(), range.since().to_string(), range.until().to_string()])?;
     while let Some(row) = rows.next()? {
-        CountedMessage::read(row, 0)?.into_iter().for_each(&mut visit);
+        CountedMessage::read(row, 0)?.into_iter().filter(|said| said.is_final).for_each(&mut visit);
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use crate::local::database::stored_columns::read_word;
 use crate::local::database::{UuidText, text};
 
 const LAST: &str = "SELECT role, substr(content, 1, ?2) FROM conversation_messages \
-     WHERE session_id = ?1 AND kind = 'message' AND role IN ('user', 'assistant') \
+     WHERE session_id = ?1 AND kind = 'message' AND status = 'final' AND role IN ('user', 'assistant') \
      ORDER BY created_at DESC, coalesce(seq, 0) DESC, id DESC LIMIT 1";
 
 const INTERRUPTIONS: &str =

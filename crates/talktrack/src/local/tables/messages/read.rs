@@ -10,7 +10,7 @@ use crate::local::database::stored_columns::{has_id, read_json_or_null, read_tim
 use crate::local::database::{UuidText, column, column_or_null, parse_id, parse_time, text, text_or_null};
 
 const MESSAGE_COLUMNS: &str = "id, session_id, user_id, role, content, audio_url, metadata, created_at, seq, external_id, kind, \
-     revision, interrupted, content_generated, parts, metrics, extra, name";
+     revision, interrupted, content_generated, parts, metrics, extra, name, status";
 
 const HAS_MESSAGE_ID: &str = has_id!("id");
 
@@ -171,6 +171,7 @@ fn message_row(row: &Row<'_>) -> rusqlite::Result<MessageRow> {
         seq: seq.ok().flatten(),
         external_id: text_or_null(row, 9)?,
         name: text_or_null(row, 17)?,
+        status: read_word(row, 18, |word| word.parse().ok())?,
         kind: read_word(row, 10, |word| word.parse().ok())?,
         revision: row.get(11).unwrap_or_default(),
         interrupted: row.get(12).unwrap_or_default(),

@@ -13,14 +13,14 @@ use crate::local::database::{column, parse_id, text};
 macro_rules! select_texts {
     ($rest:literal) => {
         concat!(
-            "SELECT m.rowid, coalesce(s.user_id, ''), m.session_id, m.content FROM conversation_messages m \
+            "SELECT m.rowid, coalesce(s.user_id, ''), m.session_id, CASE WHEN m.status = 'final' THEN m.content ELSE '' END FROM conversation_messages m \
              LEFT JOIN conversation_sessions s ON s.session_id = m.session_id ",
             $rest
         )
     };
 }
 
-/// A message to index.
+/// A message to index. The content of a message that is not final is empty.
 #[derive(Debug)]
 pub(crate) struct MessageText {
     pub(crate) row: i64,

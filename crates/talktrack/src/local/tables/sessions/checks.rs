@@ -17,7 +17,7 @@ pub(crate) struct WrongCount {
 /// Describes up to 20 sessions whose counts differ from their messages. Reads all sessions.
 pub(crate) fn describe_wrong_counts(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     let sql = "SELECT 'session ' || session_id || ' counts ' || message_count || ' messages, but ' || n || ' are stored' FROM \
-               (SELECT s.session_id, s.message_count, (SELECT count(*) FROM conversation_messages m WHERE m.session_id = s.session_id) n \
+               (SELECT s.session_id, s.message_count, (SELECT count(*) FROM conversation_messages m WHERE m.session_id = s.session_id AND m.status = 'final') n \
                FROM conversation_sessions s) WHERE message_count <> n LIMIT 20";
     connection.prepare(sql)?.query_map([], |row| text(row, 0))?.collect()
 }
@@ -32,7 +32,7 @@ pub(crate) fn describe_wrong_ends(connection: &Connection) -> rusqlite::Result<V
 /// Returns the sessions whose counts differ from their messages. Reads all sessions.
 pub(crate) fn read_wrong_counts(tx: &Transaction<'_>) -> rusqlite::Result<Vec<WrongCount>> {
     let sql = "SELECT session_id, message_count, n FROM (SELECT s.session_id, s.message_count, \
-               (SELECT count(*) FROM conversation_messages m WHERE m.session_id = s.session_id) n \
+               (SELECT count(*) FROM conversation_messages m WHERE m.session_id = s.session_id AND m.status = 'final') n \
                FROM conversation_sessions s) WHERE message_count <> n";
     let wrong = |row: &rusqlite::Row<'_>| {
         Ok(WrongCount { session_id: row.get(0)?, counted: row.get(1)?, found: row.get(2)? })
