@@ -1,6 +1,7 @@
 //! The dimensions of a session: what lists and statistics filter and group sessions by.
 
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeMap as _;
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::error::Invalid;
 use crate::ids::SessionId;
@@ -123,6 +124,24 @@ impl Dimensions {
         }
     }
 
+    /// Returns the known dimensions as texts for people, each with its name.
+    pub fn to_texts(&self) -> Vec<(&'static str, String)> {
+        let tags = self.tags.as_ref().and_then(|tags| match tags {
+            Stored::Known(tags) => Some(tags.as_slice().join(", ")).filter(|tags| !tags.is_empty()),
+            Stored::Json(text) | Stored::Text(text) => Some(text.to_string()),
+            Stored::Null => None,
+        });
+        let texts = [
+            ("agent", self.agent.clone()),
+            ("agent_version", self.agent_version.clone()),
+            ("channel", self.channel.clone()),
+            ("environment", self.environment.clone()),
+            ("parent_session_id", self.parent_session_id.map(|id| id.to_string())),
+            ("tags", tags),
+        ];
+        texts.into_iter().filter_map(|(name, text)| Some((name, text?))).collect()
+    }
+
     /// Returns an error that names the field if a dimension is invalid.
     ///
     /// # Errors
@@ -172,6 +191,25 @@ impl Dimensions {
     fn texts(&self) -> [Option<&String>; 4] {
         [self.agent.as_ref(), self.agent_version.as_ref(), self.channel.as_ref(), self.environment.as_ref()]
     }
+}
+
+/// Serializes the dimensions as columns of a row: those that are unknown are null.
+///
+/// # Errors
+/// The errors of the serializer.
+pub(crate) fn serialize_columns<S: Serializer>(
+    dimensions: &Dimensions,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let Dimensions { agent, agent_version, channel, environment, parent_session_id, tags } = dimensions;
+    let mut columns = serializer.serialize_map(Some(6))?;
+    columns.serialize_entry("agent", agent)?;
+    columns.serialize_entry("agent_version", agent_version)?;
+    columns.serialize_entry("channel", channel)?;
+    columns.serialize_entry("environment", environment)?;
+    columns.serialize_entry("parent_session_id", parent_session_id)?;
+    columns.serialize_entry("tags", tags)?;
+    columns.end()
 }
 
 fn check_text(field: &'static str, text: Option<&String>) -> Result<(), Invalid> {

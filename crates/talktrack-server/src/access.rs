@@ -11,6 +11,7 @@ mod name;
 mod proof;
 mod start;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use talktrack::store::{LimitedRows, Rows, SessionRow, Viewer};
@@ -224,6 +225,25 @@ pub(crate) fn mask_refusal(caller: &Caller, why: NotDurable) -> NotDurable {
     match why {
         NotDurable::OtherUser if !caller.acts_for_all() => NotDurable::UnknownSession,
         why => why,
+    }
+}
+
+/// Removes the parent sessions that the caller may not read. A parent that the store does not know, or cannot be asked about, is
+/// removed for everybody who does not act for all users.
+pub(crate) async fn hide_foreign_parents(state: &AppState, caller: &Caller, sessions: &mut [SessionRow]) {
+    if caller.acts_for_all() {
+        return;
+    }
+    let rows = rows_for(state, caller);
+    let parents: HashSet<_> = sessions.iter().filter_map(|row| row.dimensions.parent_session_id).collect();
+    let mut readable = HashSet::new();
+    for parent in parents {
+        if matches!(proof::with_timeout(rows.session(parent)).await, Ok(Some(_))) {
+            readable.insert(parent);
+        }
+    }
+    for row in sessions {
+        row.dimensions.parent_session_id.take_if(|parent| !readable.contains(parent));
     }
 }
 

@@ -6,7 +6,7 @@ use crate::ids::{MessageId, SessionId, UserId};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Seq;
-use crate::dimensions::Dimensions;
+use crate::dimensions::{Dimensions, serialize_columns};
 use crate::json::{JsonArray, JsonObject};
 use crate::message::{Kind, Message, MessageStatus, NOTES, REVISION_SEQ, Role, TurnMetrics};
 use crate::record::{RevisionOrder, SessionDelete, SessionStart, StampedMessage, Status, Verdict};
@@ -29,7 +29,7 @@ pub struct SessionRow {
     pub duration_seconds: Option<f64>,
     pub last_event_at: Option<StoredTime>,
     pub message_count: i64,
-    #[serde(flatten)]
+    #[serde(flatten, serialize_with = "serialize_columns")]
     pub dimensions: Dimensions,
     pub metadata: Option<Stored<JsonObject>>,
 }

@@ -11,7 +11,7 @@ use talktrack::store::{MessageCursor, MessageRow, Page, Read, Rows, SessionRow};
 use talktrack::{MessageId, ReadError, UserId};
 
 use super::proof::{self, Denied};
-use super::{Granted, SessionName, rows_for};
+use super::{Granted, SessionName, hide_foreign_parents, rows_for};
 use crate::auth::Caller;
 use crate::config::Scope;
 use crate::error::Problem;
@@ -73,6 +73,7 @@ impl SessionView {
             let waiting = i64::try_from(waiting.map_err(Denied::Unavailable)?).unwrap_or(i64::MAX);
             session.message_count = session.message_count.max(waiting);
         }
+        hide_foreign_parents(state, caller, std::slice::from_mut(&mut session)).await;
         let reader = state.tracker().reader();
         Ok(Self { session, rows, reader, journal, begins_here, is_stored })
     }

@@ -105,7 +105,8 @@ pub(crate) async fn list_sessions(
         .with_until(until)
         .with_matching(q);
     let found = rows.sessions(filter, cursor.map(|Cursor(place)| place), limit.0).await;
-    let found = found.map_err(|error| Problem::read_failed(&error))?;
+    let mut found = found.map_err(|error| Problem::read_failed(&error))?;
+    access::hide_foreign_parents(&state, &caller, &mut found.rows).await;
     let next_cursor = found.last_before_more().map(SessionRow::cursor).map(Cursor);
     Ok(match format {
         ListFormat::Json => {

@@ -2,9 +2,8 @@
 
 use std::process::ExitCode;
 
-use serde::Serialize;
 use talktrack::store::{MessageRow, SessionRow};
-use talktrack::{Dimensions, Kind, MessageStatus, Stored};
+use talktrack::{Kind, MessageStatus, Stored};
 
 use super::Outcome;
 use super::lookup;
@@ -87,34 +86,13 @@ fn print_head(output: &mut Output, session: &SessionRow, view: View) -> Result<(
     if let Some(name) = &session.external_id {
         output.write_line(&view.dim(&format!("external_id {}", terminal::escape_line(name))))?;
     }
-    for (name, value) in dimensions(session) {
+    for (name, value) in session.dimensions.to_texts() {
         output.write_line(&view.dim(&format!("{name} {}", terminal::escape_line(&value))))?;
     }
     if let Some(metadata) = session.metadata.as_ref().filter(|metadata| metadata.as_str() != "{}") {
         output.write_line(&view.dim(&format!("metadata {}", terminal::escape_line(metadata.as_str()))))?;
     }
     output.write_line("")
-}
-
-/// Returns the dimensions of a session that are known, each with its name.
-fn dimensions(session: &SessionRow) -> Vec<(&'static str, String)> {
-    let Dimensions { agent, agent_version, channel, environment, parent_session_id, tags, .. } =
-        session.dimensions.clone();
-    let tags =
-        tags.map(|tags| tags.known().map_or_else(|| json_text(&tags), |tags| tags.as_slice().join(", ")));
-    let dimensions = [
-        ("agent", agent),
-        ("agent_version", agent_version),
-        ("channel", channel),
-        ("environment", environment),
-        ("parent_session_id", parent_session_id.map(|id| id.to_string())),
-        ("tags", tags.filter(|tags| !tags.is_empty())),
-    ];
-    dimensions.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
-}
-
-fn json_text(value: &impl Serialize) -> String {
-    serde_json::to_string(value).unwrap_or_default()
 }
 
 /// Prints a message: time, role and text, then its other fields.

@@ -9,7 +9,7 @@ use axum::response::Response;
 use serde::Deserialize;
 use talktrack::clock::Seq;
 use talktrack::store::{MessageCursor, MessageRow, SessionRow};
-use talktrack::{JsonObject, SessionId, Status, Stored};
+use talktrack::{JsonObject, MessageStatus, SessionId, Status, Stored};
 use tokio::time::timeout;
 
 use super::format::{Moment, format_duration, format_stored_count, short_id, user_hue};
@@ -61,6 +61,10 @@ struct ConversationHead {
     duration: String,
     messages: String,
     external_id: Option<String>,
+    /// The name and the value of each known dimension, without the parent session.
+    dimensions: Vec<(&'static str, String)>,
+    /// The session from which this one was transferred.
+    parent: Option<SessionId>,
     /// The URL of a recording of the whole conversation.
     audio: Option<String>,
     /// The session's metadata as keys and values.
@@ -212,6 +216,8 @@ impl ConversationHead {
             status: session.status,
             end_reason: session.end_reason,
             external_id: session.external_id,
+            parent: session.dimensions.parent_session_id,
+            dimensions: session.dimensions.with_parent_session_id(None).to_texts(),
             audio,
             metadata,
             may_delete,
@@ -241,7 +247,8 @@ impl Transcript {
             }
             said
         };
-        Self { messages: rows.into_iter().map(said).collect() }
+        let is_shown = |row: &MessageRow| row.status != MessageStatus::Discarded;
+        Self { messages: rows.into_iter().filter(is_shown).map(said).collect() }
     }
 }
 

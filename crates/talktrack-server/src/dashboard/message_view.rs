@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 use talktrack::store::MessageRow;
-use talktrack::{JsonObject, Kind, MessageId, Role, Stored, Timestamp};
+use talktrack::{JsonObject, Kind, MessageId, MessageStatus, Role, Stored, Timestamp};
 
 use super::format::{Moment, format_offset};
 use super::latency_bar::LatencyBar;
@@ -17,6 +17,8 @@ pub(super) struct MessageView {
     pub(super) cursor: String,
     pub(super) form: MessageForm,
     pub(super) who: String,
+    /// The name of the agent or of the participant.
+    pub(super) name: Option<String>,
     /// The name of the tool.
     pub(super) tool: Option<String>,
     pub(super) when: Moment,
@@ -27,6 +29,7 @@ pub(super) struct MessageView {
     /// The rest of the generated text, which was never heard.
     pub(super) unheard: Option<String>,
     pub(super) is_interrupted: bool,
+    pub(super) is_in_progress: bool,
     pub(super) audio: Option<String>,
     /// The position of the message in the recording of the session, in milliseconds.
     pub(super) span: Option<(u64, u64)>,
@@ -83,6 +86,8 @@ impl MessageView {
                 Some(row.content)
             },
             is_interrupted: row.interrupted,
+            is_in_progress: row.status == MessageStatus::InProgress,
+            name: row.name,
             audio: row.audio_url.as_deref().and_then(playable_url),
             span: audio_span(number("audio_start_ms"), number("audio_end_ms")),
             latency_bar: if form == MessageForm::Agent { LatencyBar::new(in_turn) } else { None },

@@ -56,6 +56,13 @@ impl Event {
         Self { seq, session_id, owner, bytes }
     }
 
+    /// Makes the event of a session. Not all listeners may read its parent session, so the event does not name that.
+    pub(super) fn about_session(seq: Seq, kind: ChangeKind, owner: EventOwner, row: &SessionRow) -> Self {
+        let mut shown = row.clone();
+        shown.dimensions.parent_session_id = None;
+        Self::new(seq, kind, row.session_id, owner, &shown)
+    }
+
     #[cfg(test)]
     pub(super) fn empty(seq: Seq) -> Self {
         Self { seq, session_id: SessionId::nil(), owner: EventOwner::Unknown, bytes: Bytes::new() }

@@ -79,7 +79,7 @@ impl Pending {
             row.last_event_at = row.last_event_at.take().max(remembered.last_event_at);
         }
         rows.insert((session_id, user.clone()), row.clone());
-        Ok(Some(Event::new(seq, kind, session_id, EventOwner::User(user), &row)))
+        Ok(Some(Event::about_session(seq, kind, EventOwner::User(user), &row)))
     }
 
     /// Removes a session from the cache, because the store now has its records and knows more.

@@ -213,6 +213,6 @@ impl Source {
             pending.forget_session(session_id);
         }
         let row = session.filter(|row| user_id.is_none() || row.user_id == user_id);
-        Ok(row.map(|row| Event::new(seq, kind, session_id, EventOwner::of_session(row), row)))
+        Ok(row.map(|row| Event::about_session(seq, kind, EventOwner::of_session(row), row)))
     }
 }

@@ -10,6 +10,7 @@ mod deleted;
 mod deletions;
 mod beside;
 mod limited_key;
+mod parents;
 
 use serde_json::{Value, json};
 use talktrack_testbed::Database;
