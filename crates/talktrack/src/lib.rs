@@ -155,7 +155,7 @@ pub use local::database::FILE_NAME as DATABASE_FILE;
 pub use local::tables::directory::read_noted_store;
 pub use options::{Options, Redirect};
 pub use receipt::{
-    Claim, ClaimRefusal, Deletion, Durability, Receipt, RecordReceipt, SessionReceipt, Started,
+    Claim, ClaimRefusal, Deletion, Durability, Receipt, RecordReceipt, Refusals, SessionReceipt, Started,
 };
 pub use salvage::quarantines;
 pub use session::SessionRef;

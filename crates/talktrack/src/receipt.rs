@@ -18,7 +18,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::receipt::dropped::DroppedRecords;
 
-pub use claim::{Claim, ClaimRefusal};
+pub use claim::{Claim, ClaimRefusal, Refusals};
 
 /// The number of refusals after acceptance that are remembered for receipts that are awaited late.
 const REMEMBERED: usize = 65_536;
@@ -101,6 +101,11 @@ impl Progress {
     /// Returns a view for a connection that has many messages in flight.
     pub(crate) fn watch(self: &Arc<Self>) -> Durability {
         Durability { progress: Arc::clone(self), mark: self.mark.subscribe() }
+    }
+
+    /// Returns a view of the refusals of a remote store.
+    pub(crate) fn watch_refusals(self: &Arc<Self>) -> Refusals {
+        Refusals::new(Arc::clone(self), self.refused_by_store.subscribe())
     }
 
     /// Returns the outcome of the record with this `seq`, or `None` if it has no answer yet.
@@ -301,6 +306,11 @@ impl<T> SessionReceipt<T> {
         progress: &Arc<Progress>,
     ) -> Self {
         Self { answer, seq, progress: Arc::clone(progress) }
+    }
+
+    /// Returns the record's place in the order of acceptance.
+    pub fn seq(&self) -> Seq {
+        self.seq
     }
 
     /// Follows what a remote store says about this start, and about records written in the claim of this user, after

@@ -98,6 +98,8 @@ pub(crate) struct Session {
     /// The time of the last message that had no time of its own. The next such message is not placed before it, even if
     /// the clock steps back.
     said_until: Timestamp,
+    /// The time of the latest message that this process has counted.
+    last_said: Option<Timestamp>,
     ended: Option<Closed>,
     message_count: u64,
     /// The number of starts without a `disconnect`. The session ends when its last connection does. A connection that
@@ -131,6 +133,7 @@ impl Session {
             start,
             last_event: now,
             said_until: now.at,
+            last_said: None,
             ended: None,
             message_count: 0,
             connections: 1,
@@ -201,6 +204,7 @@ impl Session {
     /// Counts a message that was said at this time. The session started then at the latest.
     pub(crate) fn count_message(&mut self, now: Now, seq: Seq, said_at: Timestamp) {
         self.message_count += 1;
+        self.last_said = self.last_said.max(Some(said_at));
         self.move_start_down_to(said_at);
         self.note_record(now, seq);
     }
@@ -225,6 +229,13 @@ impl Session {
     /// Places later messages that have no claimed time at this moment or after it.
     pub(crate) fn say_after(&mut self, moment: Option<Timestamp>) {
         self.said_until = moment.map_or(self.said_until, |moment| moment.max(self.said_until));
+    }
+
+    /// Returns the time of the session's last event, if no message was said since `open_since`. Its last event is its
+    /// last message, or its start if this process knows of none.
+    pub(crate) fn active_until(&self, open_since: Timestamp) -> Option<Timestamp> {
+        let last = self.last_said.map_or(self.started_at(), |said| said.max(self.started_at()));
+        self.last_said.is_none_or(|said| said < open_since).then_some(last)
     }
 
     /// Returns the latest time that this process has seen of the session. If the clock has stepped back, the order of

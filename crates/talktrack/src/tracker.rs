@@ -2,6 +2,7 @@
 //! about the session, and puts it in the queue.
 
 mod sessions;
+mod connections;
 mod new_session;
 mod session_changes;
 mod sweep;

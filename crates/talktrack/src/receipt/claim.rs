@@ -18,7 +18,7 @@ pub struct Claim {
     seq: Seq,
     session_id: SessionId,
     user_id: UserId,
-    /// The number of drops in this claim when [`Self::wait_for_refusal`] last returned.
+    /// The number of drops in this claim at the last look.
     dropped: u64,
 }
 
@@ -42,17 +42,42 @@ impl Claim {
     pub async fn wait_for_refusal(&mut self) -> ClaimRefusal {
         loop {
             self.refusals.borrow_and_update();
-            if let Some(Err(why)) = self.progress.outcome_of(self.seq)
-                && voids_claim(why)
-            {
-                return ClaimRefusal::Start(why);
-            }
-            let dropped = self.progress.dropped.lock().count_drops(self.session_id, &self.user_id);
-            if dropped > std::mem::replace(&mut self.dropped, dropped) {
-                return ClaimRefusal::Records;
+            if let Some(refusal) = self.find_refusal() {
+                return refusal;
             }
             // The sender lives in `self.progress`, so an error is impossible.
             let _ = self.refusals.changed().await;
         }
+    }
+
+    /// Returns what the store has refused since the last call, if anything.
+    pub fn find_refusal(&mut self) -> Option<ClaimRefusal> {
+        if let Some(Err(why)) = self.progress.outcome_of(self.seq)
+            && voids_claim(why)
+        {
+            return Some(ClaimRefusal::Start(why));
+        }
+        let dropped = self.progress.dropped.lock().count_drops(self.session_id, &self.user_id);
+        (dropped > std::mem::replace(&mut self.dropped, dropped)).then_some(ClaimRefusal::Records)
+    }
+}
+
+/// Follows the refusals of a remote store as a whole. See [`Tracker::refusals`](crate::Tracker::refusals).
+#[derive(Debug, Clone)]
+pub struct Refusals {
+    /// Keeps the sender alive.
+    _progress: Arc<Progress>,
+    refusals: watch::Receiver<u64>,
+}
+
+impl Refusals {
+    pub(super) fn new(progress: Arc<Progress>, refusals: watch::Receiver<u64>) -> Self {
+        Self { _progress: progress, refusals }
+    }
+
+    /// Waits until the store has refused something since the last call. Never returns if it does not.
+    pub async fn changed(&mut self) {
+        // The sender lives in the progress, so an error is impossible.
+        let _ = self.refusals.changed().await;
     }
 }

@@ -185,7 +185,7 @@ impl Tracker {
         // A message may have reopened a session since the last sweep.
         self.inner.restore_reopened(self.inner.now());
         for session in self.inner.registry.open_claims() {
-            let _ = self.inner.infer_end(&session, Status::Ended, "shutdown", |_| true);
+            let _ = self.inner.infer_end(&session, Status::Ended, "shutdown", |_, now| Some(now));
         }
         self.inner.queue.close();
         self.threads.sweeper.stop();

@@ -1,4 +1,4 @@
-//! The life cycle of a session in the tracker: it starts, its metadata change, it ends, or its connection is lost.
+//! The life cycle of a session in the tracker: it starts, its metadata change, or it ends.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -113,24 +113,6 @@ impl Tracker {
     ) -> Result<SessionReceipt<Ended>, Reason> {
         let ended_at = self.end_time(closing.ended_at)?;
         self.inner.end_session(&session.into(), Closing { ended_at, ..closing })
-    }
-
-    /// Removes one connection from the session. Removing the last one ends the session with the reason `disconnect`.
-    /// Every start counts as one connection until its `disconnect`, even if the session is ended in between.
-    ///
-    /// # Errors
-    /// Only while the tracker is shutting down, because it then ends every session itself.
-    pub fn disconnect(
-        &self,
-        session: impl Into<SessionRef>,
-    ) -> Result<Option<SessionReceipt<Ended>>, Reason> {
-        self.inner.infer_end(&session.into(), Status::Ended, "disconnect", Session::disconnect)
-    }
-
-    /// Says that the caller that started the session holds no connection to it: the session stays active until a caller
-    /// ends it, or until it has had no event for `idle_timeout`. Undoes the connection count of the start.
-    pub fn detach(&self, session: impl Into<SessionRef>) {
-        self.inner.registry.with_claim(&session.into(), |session| session.map(Session::disconnect));
     }
 
     /// Returns the owner of a session if memory holds exactly one claim to it. Memory holds sessions that are active on
@@ -351,26 +333,9 @@ impl Inner {
         })
     }
 
-    /// Ends a session that no caller ended, because this node sees its end: a lost connection, silence, or its own
-    /// shutdown. `is_over` decides under the session's lock: a connection or a message that arrives at the same moment
-    /// either comes first or resumes the session.
-    pub(super) fn infer_end(
-        &self,
-        session: &SessionRef,
-        status: Status,
-        reason: &str,
-        is_over: impl FnOnce(&mut Session) -> bool,
-    ) -> Result<Option<SessionReceipt<Ended>>, Reason> {
-        let closing = Closing { status, reason, ended_at: self.now().at, known: None };
-        self.registry.with_claim(session, |claim| {
-            let Some(claim) = claim else { return Ok(None) };
-            is_over(claim).then(|| self.enqueue_end(session, Some(claim), closing, true)).transpose()
-        })
-    }
-
     /// Enqueues the end. If the session is known, the caller holds its lock, so that ends and starts have the same
     /// order in the queue as in the registry.
-    fn enqueue_end(
+    pub(super) fn enqueue_end(
         &self,
         session: &SessionRef,
         claim: Option<&mut Session>,

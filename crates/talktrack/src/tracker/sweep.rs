@@ -32,8 +32,9 @@ impl Inner {
         let swept = self.registry.sweep(now.elapsed, *grace_period, *idle_timeout, is_refused);
         for session in swept.idle {
             // Refused only while shutting down, which ends all sessions.
-            let is_idle = |session: &mut Session| session.is_idle(now.elapsed, *idle_timeout);
-            let _ = self.infer_end(&session, Status::Abandoned, "idle_timeout", is_idle);
+            let find_end =
+                |session: &mut Session, at| session.is_idle(now.elapsed, *idle_timeout).then_some(at);
+            let _ = self.infer_end(&session, Status::Abandoned, "idle_timeout", find_end);
         }
         for (session, at) in swept.heartbeats_due {
             self.enqueue_heartbeat(&session, at, now.at);
