@@ -91,7 +91,7 @@ impl SocketClient {
         })?;
         let mut connection = Connection { socket };
         match connection.next_frame().await? {
-            ServerFrame::SessionStarted { session_id, user_id, resumed } => {
+            ServerFrame::SessionStarted { session_id, user_id, resumed, .. } => {
                 Ok((connection, SessionStarted { session_id, user_id, resumed }))
             }
             ServerFrame::Error { code, message, .. } => Err(ConnectError::Refused { code, message }),

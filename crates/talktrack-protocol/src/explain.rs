@@ -12,6 +12,7 @@ use crate::fields::NAMES;
 use crate::reference::{FrameRef, WireError};
 use crate::sent_role::SentRole;
 use crate::sent_time::{InvalidSentTime, SentTime};
+use crate::session_name::SessionName;
 
 /// The error for JSON that is not an object.
 pub(super) const NOT_AN_OBJECT: &str = "a frame must be a JSON object";
@@ -22,7 +23,9 @@ pub(super) fn explain(text: &str, error: &serde_json::Error) -> WireError {
         let is_json = |value: &&str| serde_json::from_str::<IgnoredAny>(value).is_ok();
         let reference = json::find_member(text, "ref").filter(is_json);
         let reference = reference.and_then(|value| FrameRef::from_json(value).ok());
-        return WireError { reference, ..WireError::json(format!("not valid JSON: {error}")) };
+        let session_id =
+            json::find_member(text, "session_id").and_then(|name| serde_json::from_str(name).ok());
+        return WireError { reference, session_id, ..WireError::json(format!("not valid JSON: {error}")) };
     }
     let fields = match serde_json::from_str::<Members<'_>>(text) {
         Ok(fields) => fields,
@@ -35,17 +38,23 @@ pub(super) fn explain(text: &str, error: &serde_json::Error) -> WireError {
     let reference = find_reference(&fields);
     let problem = find_repeated_field(&fields)
         .or_else(|| fields.0.iter().find_map(|(name, value)| check_field(name, value.get())));
-    WireError::message(problem.unwrap_or_else(|| error.to_string()), reference)
+    WireError::message(problem.unwrap_or_else(|| error.to_string()), reference, find_session(&fields))
 }
 
-/// Makes the error for a frame whose fields were not examined. The frame's `ref` is found nevertheless.
+/// Makes the error for a frame whose fields were not examined. The frame's `ref` and session are found nevertheless.
 pub(super) fn unread_frame(text: &str, problem: String) -> WireError {
     let fields = serde_json::from_str::<Members<'_>>(text).ok();
-    WireError { reference: fields.as_ref().and_then(find_reference), ..WireError::json(problem) }
+    let reference = fields.as_ref().and_then(find_reference);
+    let session_id = fields.as_ref().and_then(find_session);
+    WireError { reference, session_id, ..WireError::json(problem) }
 }
 
 fn find_reference(fields: &Members<'_>) -> Option<FrameRef> {
     FrameRef::from_json(fields.find("ref")?.get()).ok()
+}
+
+fn find_session(fields: &Members<'_>) -> Option<SessionName> {
+    SessionName::parse(&fields.find_string("session_id")?).ok()
 }
 
 fn find_repeated_field(fields: &Members<'_>) -> Option<String> {
@@ -62,6 +71,11 @@ fn check_field(name: &str, value: &str) -> Option<String> {
     }
     if name == "created_at" {
         return Some(format!("{name}: {}", InvalidSentTime::of(value)));
+    }
+    if name == "session_id"
+        && let Ok(text) = serde_json::from_str::<String>(value)
+    {
+        return SessionName::parse(&text).err().map(|problem| format!("{name}: {problem}"));
     }
     // A string that does not parse contains an invalid escape.
     match serde_json::from_str::<String>(value) {
@@ -83,7 +97,8 @@ fn expected_value(name: &str) -> Option<(Fits, String)> {
             |value| serde_json::from_str::<SentContent<'_>>(value).is_ok(),
             "must be a string or an array of parts".into(),
         ),
-        "session_id" | "user_id" | "id" => (parses_as::<Uuid>, "must be a UUID".into()),
+        "session_id" => (parses_as::<SessionName>, "must be a UUID or external:NAME".into()),
+        "user_id" | "id" => (parses_as::<Uuid>, "must be a UUID".into()),
         "role" => (|value| serde_json::from_str::<SentRole<'_>>(value).is_ok(), problem_of::<Role>()),
         "kind" => (parses_as::<Kind>, problem_of::<Kind>()),
         "created_at" => (parses_as::<SentTime>, String::new()),

@@ -7,13 +7,14 @@ use serde::de::{DeserializeOwned, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use talktrack_core::error::Invalid;
-use talktrack_core::ids::{MessageId, SessionId, UserId};
+use talktrack_core::ids::{MessageId, UserId};
 use talktrack_core::{JsonObject, Kind, Timestamp};
 
 use crate::borrowed::{Word, is_null};
 use crate::content::SentContent;
 use crate::sent_role::SentRole;
 use crate::sent_time::{InvalidSentTime, SentTime};
+use crate::session_name::SessionName;
 
 /// Declares the fields: the name on the wire, the name here, and the type.
 macro_rules! fields {
@@ -69,7 +70,7 @@ struct FieldsVisitor;
 fields! {
     "type" frame_type: Word<'a>,
     "ref" reference: &'a RawValue,
-    "session_id" session_id: SessionId,
+    "session_id" session_id: SessionName,
     "user_id" user_id: UserId,
     "role" role: SentRole<'a>,
     "content" content: SentContent<'a>,

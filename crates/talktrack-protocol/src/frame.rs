@@ -6,7 +6,7 @@ mod tests;
 
 use serde_json::value::RawValue;
 use talktrack_core::error::Invalid;
-use talktrack_core::ids::{SessionId, UserId};
+use talktrack_core::ids::UserId;
 use talktrack_core::{Dimensions, JsonObject, Status, Timestamp, json};
 
 use crate::borrowed::Word;
@@ -16,6 +16,7 @@ use crate::fields::{FrameFields, missing_field, parse_bool, parse_object, parse_
 use crate::message::MessageFrame;
 use crate::reference::{FrameRef, WireError};
 use crate::secret::Secret;
+use crate::session_name::SessionName;
 use crate::warnings::Warnings;
 
 /// A frame with the fields that every frame may have.
@@ -24,8 +25,8 @@ use crate::warnings::Warnings;
 pub struct Frame {
     /// The contents of the frame.
     pub body: ClientFrame,
-    /// Required in files, optional on a connection.
-    pub session_id: Option<SessionId>,
+    /// Required in files and on a feed, optional on the connection of one session.
+    pub session_id: Option<SessionName>,
     /// Given on the first line of a session in a file.
     pub user_id: Option<UserId>,
     /// Echoed in the answer.
@@ -39,7 +40,7 @@ pub struct Frame {
 pub enum ClientFrame {
     /// A message was said.
     Message(MessageFrame),
-    /// A session starts. Only in files: a connection starts its session when it is opened.
+    /// A session starts. Only in files and on a feed: any other connection starts its session when it is opened.
     SessionStart(SessionStartFrame),
     /// A session changes.
     SessionUpdate(SessionUpdateFrame),
@@ -123,16 +124,18 @@ impl Frame {
             FrameRef::from_json(&sent[start..start + raw.get().len()])
         };
         let reference = match fields.reference.map(as_sent) {
-            Some(Err(problem)) => return Err(WireError::message(format!("ref: {problem}"), None)),
+            Some(Err(problem)) => {
+                return Err(WireError::message(format!("ref: {problem}"), None, fields.session_id));
+            }
             Some(Ok(reference)) => Some(reference),
             None => None,
         };
-        let session_id = fields.session_id;
+        let session_id = fields.session_id.clone();
         let user_id = fields.user_id.clone();
         let mut warnings = Warnings::default();
         match fields.into_body(known, &mut warnings) {
             Ok(body) => Ok(Self { body, session_id, user_id, reference, warnings }),
-            Err(invalid) => Err(WireError::message(invalid.to_string(), reference)),
+            Err(invalid) => Err(WireError::message(invalid.to_string(), reference, session_id)),
         }
     }
 }

@@ -19,6 +19,7 @@ mod sent_time;
 mod borrowed;
 mod warnings;
 mod reference;
+mod session_name;
 mod reason;
 mod secret;
 
@@ -30,4 +31,5 @@ pub use reference::{FrameRef, WireError};
 pub use secret::Secret;
 pub use sent_role::translate_role;
 pub use server_frame::{Ack, AckWriter, InvalidServerFrame, ServerFrame};
+pub use session_name::SessionName;
 pub use warnings::Warnings;

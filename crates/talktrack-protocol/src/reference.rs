@@ -1,10 +1,12 @@
-//! What an answer needs of the frame that it answers: the `ref`, and what was wrong with the frame.
+//! What an answer needs of the frame that it answers: the `ref`, the session, and what was wrong with the frame.
 
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::value::RawValue;
 use talktrack_core::ErrorCode;
+
+use crate::session_name::SessionName;
 
 /// The maximum length of a `ref` in bytes. It is kept in memory until the answer.
 const MAX_REF_BYTES: usize = 256;
@@ -70,15 +72,21 @@ pub struct WireError {
     pub message: String,
     /// The frame's `ref`, if it was readable.
     pub reference: Option<FrameRef>,
+    /// The session that the frame names, if that was readable.
+    pub session_id: Option<SessionName>,
 }
 
 impl WireError {
     /// Creates the error for a text that is not a JSON object.
     pub fn json(message: impl Into<String>) -> Self {
-        Self { code: ErrorCode::InvalidJson, message: message.into(), reference: None }
+        Self { code: ErrorCode::InvalidJson, message: message.into(), reference: None, session_id: None }
     }
 
-    pub(super) fn message(message: impl Into<String>, reference: Option<FrameRef>) -> Self {
-        Self { code: ErrorCode::InvalidMessage, message: message.into(), reference }
+    pub(super) fn message(
+        message: impl Into<String>,
+        reference: Option<FrameRef>,
+        session_id: Option<SessionName>,
+    ) -> Self {
+        Self { code: ErrorCode::InvalidMessage, message: message.into(), reference, session_id }
     }
 }

@@ -1,5 +1,8 @@
 //! Frames from the server to the client.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt::Write as _;
 
 use serde::ser::SerializeMap as _;
@@ -8,6 +11,7 @@ use talktrack_core::Timestamp;
 use talktrack_core::ids::{MessageId, SessionId, UserId};
 
 use super::reference::FrameRef;
+use super::session_name::SessionName;
 
 /// A frame that the server sends.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,6 +25,20 @@ pub enum ServerFrame {
         user_id: UserId,
         /// True if the session existed before.
         resumed: bool,
+        /// True if the session existed before, and the start changed nothing. Only for `session.start` frames.
+        repeated: bool,
+        /// The fields of a repeated start that differ from the session, each with what the session has.
+        warnings: Vec<String>,
+        /// The `ref` of the `session.start` frame.
+        reference: Option<FrameRef>,
+    },
+    /// An update of the session is durable. Sent only for the lines of a request: on a connection, an update is answered only
+    /// if it fails.
+    SessionUpdated {
+        /// The session.
+        session_id: SessionId,
+        /// The `ref` of the frame.
+        reference: Option<FrameRef>,
     },
     /// Messages are durable. The server writes these frames with [`AckWriter`].
     Ack {
@@ -35,6 +53,8 @@ pub enum ServerFrame {
         message: String,
         /// The `ref` of the frame.
         reference: Option<FrameRef>,
+        /// The session that the error is about, as the frame names it. Only where there are several sessions.
+        session_id: Option<SessionName>,
     },
     /// The end of the session is durable.
     SessionEnded {
@@ -68,6 +88,9 @@ pub struct Ack {
     /// The `ref` of the frame.
     #[serde(default, rename = "ref")]
     pub reference: Option<FrameRef>,
+    /// The session of the message. Only where there are several sessions.
+    #[serde(default)]
+    pub session_id: Option<SessionId>,
     /// What the sender should know although the message is durable.
     #[serde(default)]
     pub warnings: Vec<String>,
@@ -116,6 +139,7 @@ impl ServerFrame {
             "ack" => fields.acks.map(|acks| Self::Ack { acks }),
             "error" => fields.into_error(),
             "session.started" => fields.into_started(),
+            "session.updated" => fields.into_updated(),
             "session.ended" => fields.into_ended(),
             "token.expiring" => fields.expires_at.map(|expires_at| Self::TokenExpiring { expires_at }),
             "pong" => Some(Self::Pong { reference: fields.reference }),
@@ -147,9 +171,13 @@ struct ServerFrameFields {
     acks: Option<Vec<Ack>>,
     code: Option<String>,
     message: Option<String>,
-    session_id: Option<SessionId>,
+    session_id: Option<SessionName>,
     user_id: Option<UserId>,
     resumed: Option<bool>,
+    #[serde(default)]
+    repeated: bool,
+    #[serde(default)]
+    warnings: Vec<String>,
     duration_seconds: Option<f64>,
     message_count: Option<u64>,
     expires_at: Option<Timestamp>,
@@ -159,18 +187,29 @@ struct ServerFrameFields {
 
 impl ServerFrameFields {
     fn into_error(self) -> Option<ServerFrame> {
-        Some(ServerFrame::Error { code: self.code?, message: self.message?, reference: self.reference })
+        let Self { code, message, reference, session_id, .. } = self;
+        Some(ServerFrame::Error { code: code?, message: message?, reference, session_id })
     }
 
     fn into_started(self) -> Option<ServerFrame> {
-        let session_id = self.session_id?;
-        let user_id = self.user_id?;
-        Some(ServerFrame::SessionStarted { session_id, user_id, resumed: self.resumed? })
+        Some(ServerFrame::SessionStarted {
+            session_id: self.session_id?.into_id()?,
+            user_id: self.user_id?,
+            resumed: self.resumed?,
+            repeated: self.repeated,
+            warnings: self.warnings,
+            reference: self.reference,
+        })
+    }
+
+    fn into_updated(self) -> Option<ServerFrame> {
+        let session_id = self.session_id?.into_id()?;
+        Some(ServerFrame::SessionUpdated { session_id, reference: self.reference })
     }
 
     fn into_ended(self) -> Option<ServerFrame> {
         Some(ServerFrame::SessionEnded {
-            session_id: self.session_id?,
+            session_id: self.session_id?.into_id()?,
             duration_seconds: self.duration_seconds?,
             message_count: self.message_count?,
             reference: self.reference,
@@ -182,20 +221,33 @@ impl Serialize for ServerFrame {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         match self {
-            Self::SessionStarted { session_id, user_id, resumed } => {
+            Self::SessionStarted { session_id, user_id, resumed, repeated, warnings, .. } => {
                 map.serialize_entry("type", "session.started")?;
                 map.serialize_entry("session_id", session_id)?;
                 map.serialize_entry("user_id", user_id)?;
                 map.serialize_entry("resumed", resumed)?;
+                if *repeated {
+                    map.serialize_entry("repeated", repeated)?;
+                }
+                if !warnings.is_empty() {
+                    map.serialize_entry("warnings", warnings)?;
+                }
+            }
+            Self::SessionUpdated { session_id, .. } => {
+                map.serialize_entry("type", "session.updated")?;
+                map.serialize_entry("session_id", session_id)?;
             }
             Self::Ack { acks } => {
                 map.serialize_entry("type", "ack")?;
                 map.serialize_entry("acks", acks)?;
             }
-            Self::Error { code, message, .. } => {
+            Self::Error { code, message, session_id, .. } => {
                 map.serialize_entry("type", "error")?;
                 map.serialize_entry("code", code)?;
                 map.serialize_entry("message", message)?;
+                if let Some(session_id) = session_id {
+                    map.serialize_entry("session_id", session_id)?;
+                }
             }
             Self::SessionEnded { session_id, duration_seconds, message_count, .. } => {
                 map.serialize_entry("type", "session.ended")?;
@@ -220,10 +272,31 @@ impl ServerFrame {
     fn reference(&self) -> Option<&FrameRef> {
         match self {
             Self::Error { reference, .. }
+            | Self::SessionStarted { reference, .. }
+            | Self::SessionUpdated { reference, .. }
             | Self::SessionEnded { reference, .. }
             | Self::Pong { reference } => reference.as_ref(),
-            Self::SessionStarted { .. } | Self::Ack { .. } | Self::TokenExpiring { .. } => None,
+            Self::Ack { .. } | Self::TokenExpiring { .. } => None,
         }
+    }
+}
+
+impl Ack {
+    /// Creates the ack of a message.
+    pub fn new(id: MessageId, reference: Option<FrameRef>) -> Self {
+        Self { id, reference, session_id: None, warnings: Vec::new() }
+    }
+
+    /// Names the session of the message, where there are several.
+    #[must_use]
+    pub fn in_session(self, session_id: SessionId) -> Self {
+        Self { session_id: Some(session_id), ..self }
+    }
+
+    /// Sets what the sender should know.
+    #[must_use]
+    pub fn with_warnings(self, warnings: Vec<String>) -> Self {
+        Self { warnings, ..self }
     }
 }
 
@@ -233,6 +306,9 @@ impl Serialize for Ack {
         map.serialize_entry("id", &self.id)?;
         if let Some(reference) = &self.reference {
             map.serialize_entry("ref", reference)?;
+        }
+        if let Some(session_id) = &self.session_id {
+            map.serialize_entry("session_id", session_id)?;
         }
         if !self.warnings.is_empty() {
             map.serialize_entry("warnings", &self.warnings)?;
@@ -256,14 +332,23 @@ impl AckWriter {
         Self { text, count: 0 }
     }
 
-    /// Adds a durable message.
-    pub fn push(&mut self, id: MessageId, reference: Option<&FrameRef>, warnings: &[String]) {
+    /// Adds a durable message. `session_id` is given only where there are several sessions.
+    pub fn push(
+        &mut self,
+        id: MessageId,
+        reference: Option<&FrameRef>,
+        session_id: Option<SessionId>,
+        warnings: &[String],
+    ) {
         let comma = if self.count == 0 { "" } else { "," };
         self.count += 1;
         // Writing to a string cannot fail.
         let _ = write!(self.text, r#"{comma}{{"id":"{id}""#);
         if let Some(reference) = reference {
             let _ = write!(self.text, r#","ref":{}"#, reference.as_json());
+        }
+        if let Some(session_id) = session_id {
+            let _ = write!(self.text, r#","session_id":"{session_id}""#);
         }
         if !warnings.is_empty() {
             let warnings = serde_json::to_string(warnings).unwrap_or_default();
@@ -281,85 +366,5 @@ impl AckWriter {
     pub fn finish(mut self) -> Option<String> {
         self.text.push_str("]}");
         (self.count > 0).then_some(self.text)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn answers_read_as_the_protocol_page_shows_them_and_come_back_the_same() {
-        let session_id = SessionId::from_u128(1);
-        let user_id = UserId::from_u128(2);
-        let reference = Some(FrameRef::number(7));
-        let ended = ServerFrame::SessionEnded {
-            session_id,
-            duration_seconds: 45.2,
-            message_count: 8,
-            reference: None,
-        };
-        let error = ServerFrame::Error {
-            code: "invalid_message".into(),
-            message: "content: missing".into(),
-            reference: reference.clone(),
-        };
-        for (frame, text) in [
-            (
-                ServerFrame::SessionStarted { session_id, user_id: user_id.clone(), resumed: false },
-                format!(
-                    r#"{{"type":"session.started","session_id":"{session_id}","user_id":"{user_id}","resumed":false}}"#
-                ),
-            ),
-            (
-                error,
-                r#"{"type":"error","code":"invalid_message","message":"content: missing","ref":7}"#.into(),
-            ),
-            (
-                ended,
-                format!(
-                    r#"{{"type":"session.ended","session_id":"{session_id}","duration_seconds":45.2,"message_count":8}}"#
-                ),
-            ),
-            (ServerFrame::Pong { reference: None }, r#"{"type":"pong"}"#.into()),
-        ] {
-            assert_eq!(frame.to_text(), text);
-            assert_eq!(ServerFrame::parse(&text), Ok(frame));
-        }
-    }
-
-    #[test]
-    fn an_ack_frame_carries_several_messages() {
-        let warnings = vec!["role: \"bot\"".to_owned(), "x: unknown field, kept in extra".to_owned()];
-        let acks = [(1, Some(FrameRef::number(4)), Vec::new()), (2, None, warnings)]
-            .map(|(id, reference, warnings)| Ack { id: MessageId::from_u128(id), reference, warnings });
-        let mut writer = AckWriter::new(2);
-        for ack in &acks {
-            writer.push(ack.id, ack.reference.as_ref(), &ack.warnings);
-        }
-        let text = writer.finish().unwrap();
-        let frame = ServerFrame::Ack { acks: acks.into() };
-        assert_eq!(text, frame.to_text());
-        assert_eq!(ServerFrame::parse(&text), Ok(frame));
-        assert_eq!(AckWriter::new(0).finish(), None);
-    }
-
-    #[test]
-    fn a_text_that_is_no_frame_is_told_with_its_problem() {
-        for (text, told) in [
-            ("nonsense", "expected ident at line 1 column 2"),
-            (r#"{"ref":1}"#, "missing field `type` at line 1 column 9"),
-            (r#"{"type":"session.paused"}"#, "type: unknown: session.paused"),
-            (r#"{"type":"session.started","resumed":true}"#, "session.started: a field is missing"),
-        ] {
-            assert_eq!(ServerFrame::parse(text).unwrap_err().to_string(), told, "{text}");
-        }
-        let frame_type = "session.paused".to_owned();
-        let unknown = InvalidServerFrame::UnknownType { frame_type };
-        for text in
-            [r#"{"type":"session.paused","ref":1}"#, r#"{"type":"session.paused","message":{},"acks":7}"#]
-        {
-            assert_eq!(ServerFrame::parse(text), Err(unknown.clone()), "{text}");
-        }
     }
 }

@@ -16,10 +16,11 @@ use std::sync::Arc;
 
 use talktrack::store::{LimitedRows, Rows, SessionRow, Viewer};
 use talktrack::{Author, NewSession, NotDurable, SessionId, SessionRef, Timestamp, UserId};
+pub(crate) use talktrack_protocol::SessionName;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-pub(crate) use name::{SessionName, UserInPath};
+pub(crate) use name::UserInPath;
 pub(crate) use proof::Denied;
 pub(crate) use start::check_store;
 pub(crate) use view::SessionView;
@@ -167,13 +168,17 @@ pub(crate) async fn to_start(
     external_id: Option<String>,
 ) -> Result<NewSession, Problem> {
     caller.require(Scope::Write)?;
-    let session_id = match (name, caller.user()) {
+    let (session_id, external_id) = match (name, caller.user()) {
         (Some(name), Some(_)) => {
             let granted = to_write(state, caller, name).await;
-            Some(granted.map_err(|problem| problem.with_advice(HOW_TO_START))?.session_id)
+            let granted = granted.map_err(|problem| problem.with_advice(HOW_TO_START))?;
+            (Some(granted.session_id), external_id)
         }
-        (Some(name), None) => Some(name.id_for_key()),
-        (None, _) => None,
+        (Some(name), None) => {
+            let external_id = external_id.or_else(|| name.external_id().map(str::to_owned));
+            (Some(name.id_for_key()), external_id)
+        }
+        (None, _) => (None, external_id),
     };
     let session = match external_id {
         Some(external_id) if caller.user().is_some() => NewSession::named_by_user(external_id, user_id),
@@ -185,6 +190,14 @@ pub(crate) async fn to_start(
         Some(session_id) => session.with_session_id(session_id),
         None => session,
     })
+}
+
+/// True if this may be the caller's name of the session.
+pub(crate) fn can_mean(caller: &Caller, name: &SessionName, session_id: SessionId) -> bool {
+    match caller.user() {
+        Some(user) => name.ids_for_user(&user.user_id).contains(&session_id),
+        None => name.id_for_key() == session_id,
+    }
 }
 
 /// Returns the row of a session that the caller may use, merged from the store and the journal. `None` if neither has

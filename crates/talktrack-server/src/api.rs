@@ -4,6 +4,7 @@ pub(crate) mod start_session;
 pub(crate) mod update_session;
 pub(crate) mod end_session;
 pub(crate) mod add_messages;
+pub(crate) mod add_frames;
 pub(crate) mod delete_session;
 pub(crate) mod delete_user;
 pub(crate) mod list_sessions;

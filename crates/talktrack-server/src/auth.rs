@@ -30,7 +30,7 @@ pub(crate) use csrf::{CSRF_FIELD, CSRF_HEADER};
 pub(crate) use key_file::{KeyFile, merge_keys};
 pub(crate) use key_use::KeyUses;
 pub(crate) use keys::{NewKey, id_of as key_id};
-pub(crate) use lease::{Lease, Notice};
+pub(crate) use lease::{Lease, LeasedUsers, Notice};
 
 use crate::audit::Actor;
 use crate::config::{Scope, Scopes, UserAccess};
@@ -134,6 +134,15 @@ impl Caller {
     /// True if the caller may act for every user. Only such callers may use what concerns the whole server.
     pub(crate) fn acts_for_all(&self) -> bool {
         self.user().is_none() && self.limited_to().is_none()
+    }
+
+    /// True if this caller may act for every user that the other caller may act for.
+    fn acts_for_all_of(&self, other: &Self) -> bool {
+        match (other.user(), other.limited_to()) {
+            (Some(user), _) => self.can_act_for(&user.user_id),
+            (None, Some(users)) => users.iter().all(|user_id| self.can_act_for(user_id)),
+            (None, None) => self.acts_for_all(),
+        }
     }
 
     /// Returns the name of the caller in the audit log.

@@ -28,6 +28,8 @@ mod deletion;
 mod jsonl_file;
 mod output;
 mod terminal;
+mod feed;
+mod session_frames;
 mod access;
 
 // The modules below are shared by all modules above.

@@ -83,6 +83,7 @@ fn api_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(api::delete_user::delete_user))
         .routes(routes!(api::end_session::end_session))
         .routes(routes!(api::add_messages::add_messages, api::list_messages::list_messages))
+        .routes(routes!(api::add_frames::add_frames))
         .routes(routes!(api::get_message::get_message))
         .routes(routes!(api::add_audio::add_audio))
         .routes(routes!(api::get_audio::get_audio))

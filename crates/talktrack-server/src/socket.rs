@@ -1,9 +1,13 @@
-//! `GET /v1/ws`: each WebSocket connection is one session. Errors in the request are answered over HTTP, later errors
-//! with an error frame.
+//! `GET /v1/ws`: each WebSocket connection is one session, or a feed of many. Errors in the request are answered over HTTP,
+//! later errors with an error frame.
 
+mod feed_connection;
+mod feed_answers;
 mod conversation;
+mod link;
 mod ending;
 mod pending_acks;
+mod ack_batch;
 mod connection_guard;
 mod peer;
 
@@ -14,19 +18,22 @@ use axum::extract::{Extension, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use conversation::Conversation;
+use feed_connection::FeedConnection;
+use link::Link;
 use peer::Peer;
 use serde::Deserialize;
 use talktrack::Invalid;
 use talktrack::message::MAX_EXTERNAL_ID_BYTES;
-use talktrack::{ErrorCode, NewSession, UserId};
+use talktrack::{ErrorCode, NewSession, SessionId, UserId};
 use uuid::Uuid;
 
 use crate::access::{self, SessionName};
-use crate::auth::{Admission, Caller, Lease};
+use crate::auth::{Admission, Caller, Lease, LeasedUsers};
 use crate::config::{MAX_FRAME_BYTES, Scope};
 use crate::error::Problem;
 use crate::limits::ClientAddress;
 use crate::state::AppState;
+use crate::turns::SenderId;
 
 /// Bytes that are read from a socket at once. Each connection keeps this buffer for its whole life, and thousands of
 /// connections are idle most of the time.
@@ -37,6 +44,9 @@ const WRITE_BUFFER: usize = 4 << 10;
 
 /// Bytes that may wait for a client that reads slowly. One ack frame must fit.
 const MAX_WRITE_BUFFER: usize = 256 << 10;
+
+/// The maximum number of frames that are handled before other events of the connection.
+const BURST: usize = 64;
 
 /// After how many seconds a refused client should retry.
 const RETRY_AFTER: u32 = 1;
@@ -52,9 +62,12 @@ pub(crate) struct ConnectParams {
     session_id: Option<String>,
     user_id: Option<String>,
     external_id: Option<String>,
+    /// True for a connection that carries many sessions, which its frames name.
+    #[serde(default)]
+    feed: bool,
 }
 
-/// Begins a session over a WebSocket.
+/// Begins a session, or a feed of many sessions, over a WebSocket.
 pub(crate) async fn connect(
     State(state): State<AppState>,
     admission: Admission,
@@ -67,7 +80,7 @@ pub(crate) async fn connect(
     let caller = &admission.caller;
     caller.require(Scope::Write)?;
     let Query(params) = query.map_err(|rejection| Problem::invalid_query(&rejection))?;
-    let session = params.into_session(&state, caller).await?;
+    let purpose = params.into_purpose(&state, caller).await?;
     let upgrade = upgrade.map_err(|rejection| {
         Problem::new(
             rejection.status(),
@@ -93,23 +106,70 @@ pub(crate) async fn connect(
         .max_message_size(MAX_FRAME_BYTES);
     let address = client.map(|Extension(ClientAddress(address))| address);
     let meter = state.limits().new_meter(address, caller.account());
-    let pace = state.turns().new_pace(caller.account(), address, session.session_id);
+    let pace = state.turns().new_pace(caller.account(), address, purpose.sender());
     let caller = caller.clone();
-    let lease =
-        Lease::new(state.authenticator().clone(), admission, Scope::Write, Some(session.user_id.clone()));
+    let lease = Lease::new(state.authenticator().clone(), admission, Scope::Write, purpose.leased());
     let response = upgrade.on_upgrade(async move |socket| {
         let peer = Peer::new(socket, state.config().peer_timeout, state.watch_stop());
-        if let Some(conversation) =
-            Conversation::start(peer, &state, caller, session, (meter, pace), lease).await
-        {
-            conversation.run().await;
+        let link = Link::new(purpose.session_id(), peer, &state, caller, (meter, pace), lease);
+        match purpose {
+            Purpose::Session(session) => {
+                if let Some(conversation) = Conversation::start(link, *session).await {
+                    conversation.run().await;
+                }
+            }
+            Purpose::Feed => FeedConnection::new(link).run().await,
         }
         drop((permit, place));
     });
     Ok(response.into_response())
 }
 
+/// What a connection is for.
+enum Purpose {
+    Session(Box<NewSession>),
+    /// Frames start the sessions.
+    Feed,
+}
+
+impl Purpose {
+    fn session_id(&self) -> Option<SessionId> {
+        match self {
+            Self::Session(session) => Some(session.session_id),
+            Self::Feed => None,
+        }
+    }
+
+    /// Returns the sender that takes turns with others. All sessions of a feed together are one sender.
+    fn sender(&self) -> SenderId {
+        self.session_id().map_or_else(SenderId::new_feed, SenderId::Session)
+    }
+
+    /// Returns for whom the caller must be allowed to act as long as the connection is open.
+    fn leased(&self) -> LeasedUsers {
+        match self {
+            Self::Session(session) => LeasedUsers::One(session.user_id.clone()),
+            Self::Feed => LeasedUsers::SameAsAtFirst,
+        }
+    }
+}
+
 impl ConnectParams {
+    /// Returns what the caller asks for.
+    async fn into_purpose(self, state: &AppState, caller: &Caller) -> Result<Purpose, Problem> {
+        if !self.feed {
+            return self.into_session(state, caller).await.map(|session| Purpose::Session(Box::new(session)));
+        }
+        let named =
+            [("session_id", self.session_id), ("user_id", self.user_id), ("external_id", self.external_id)];
+        match named.into_iter().find(|(_, value)| value.is_some()) {
+            Some((field, _)) => {
+                Err(Problem::invalid(format_args!("{field}: leave it out; the frames of a feed name it")))
+            }
+            None => Ok(Purpose::Feed),
+        }
+    }
+
     /// Returns the session that the caller asks for: their own, or one of the named user if the caller may act for that
     /// user.
     async fn into_session(self, state: &AppState, caller: &Caller) -> Result<NewSession, Problem> {
@@ -154,7 +214,6 @@ fn parse_id<T: From<Uuid>>(field: &'static str, text: Option<&str>) -> Result<Op
 #[cfg(test)]
 mod tests {
     use super::*;
-    use talktrack::SessionId;
 
     fn asked(
         session_id: Option<&str>,
@@ -166,6 +225,7 @@ mod tests {
             session_id: own(session_id),
             user_id: own(user_id),
             external_id: own(external_id),
+            feed: false,
         };
         params.parse(&Caller::Anyone)
     }

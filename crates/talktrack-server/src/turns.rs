@@ -3,7 +3,7 @@
 //! The journal commits everything that waits in one transaction (group commit), so a sender that hands over a thousand
 //! messages at once makes the next commit longer for all senders. A sender that is alone may have a full batch in
 //! flight. If others send too, a sender may have [`SHARE`] in flight, and hands over more when that is durable. The
-//! share applies to each session, and to each caller above it: a key, a user, or an address if no identity is checked.
+//! share applies to each session or feed, and to each caller above it: a key, a user, or an address if no identity is checked.
 //! A sender with nothing in flight waits only if it rests after a heavy record and hands over another one.
 //!
 //! A record that weighs more than a share is heavy: it makes a commit long by itself. While others send, a sender may
@@ -26,6 +26,7 @@ use talktrack::clock::Seq;
 use talktrack::{Durability, SessionId, Tracker};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout_at};
+use uuid::Uuid;
 
 use crate::limits::{Account, neighbourhood};
 
@@ -62,11 +63,33 @@ const YIELD_EVERY: usize = 32;
 /// The bytes of text that weigh as much as one message.
 const MESSAGE_BYTES: usize = 2 << 10;
 
-/// A sender: one session of one caller.
+/// A sender: one session of one caller, or one feed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Sender {
     caller: CallerKey,
-    session_id: SessionId,
+    id: SenderId,
+}
+
+/// What takes turns with others of its caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum SenderId {
+    Session(SessionId),
+    /// A connection or a request that carries many sessions. It has the share of one: the sender decides itself which of
+    /// its sessions comes first.
+    Feed(Uuid),
+}
+
+impl SenderId {
+    /// Returns the id of a feed that begins.
+    pub(crate) fn new_feed() -> Self {
+        Self::Feed(Uuid::new_v4())
+    }
+}
+
+impl From<SessionId> for SenderId {
+    fn from(session_id: SessionId) -> Self {
+        Self::Session(session_id)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -165,20 +188,20 @@ pub(crate) struct Turns {
 
 #[derive(Debug, Default)]
 struct Senders {
-    sessions: Flights<SessionId>,
+    sessions: Flights<SenderId>,
     callers: Flights<CallerKey>,
 }
 
 impl Turns {
-    /// Returns the turns of a session of a caller. The caller is an address if no identity is checked.
+    /// Returns the turns of a session or a feed of a caller. The caller is an address if no identity is checked.
     pub(crate) fn new_pace(
         &self,
         account: Option<Account>,
         address: Option<IpAddr>,
-        session_id: SessionId,
+        sender: impl Into<SenderId>,
     ) -> Pace {
         let caller = account.map_or(CallerKey::Address(address.map(neighbourhood)), CallerKey::Account);
-        let sender = Sender { caller, session_id };
+        let sender = Sender { caller, id: sender.into() };
         Pace { turns: self.clone(), sender, given_up_until: None, sent: 0 }
     }
 
@@ -187,7 +210,7 @@ impl Turns {
         let durable = durability.answered();
         let now = Instant::now();
         let Senders { sessions, callers } = &mut *self.senders.lock();
-        sessions.has_room(&sender.session_id, weight, SHARE, durable, now)
+        sessions.has_room(&sender.id, weight, SHARE, durable, now)
             && callers.has_room(&sender.caller, weight, sender.caller.share(), durable, now)
     }
 
@@ -195,7 +218,7 @@ impl Turns {
     fn record_sent(&self, sender: &Sender, seq: Seq, weight: usize) {
         let now = Instant::now();
         let Senders { sessions, callers } = &mut *self.senders.lock();
-        sessions.add_record(&sender.session_id, seq, weight, now);
+        sessions.add_record(&sender.id, seq, weight, now);
         callers.add_record(&sender.caller, seq, weight, now);
         if is_heavy(weight) {
             self.is_heavy.notify_one();
@@ -206,7 +229,7 @@ impl Turns {
     fn rest_time(&self, sender: &Sender) -> Option<Duration> {
         let now = Instant::now();
         let Senders { sessions, callers } = &mut *self.senders.lock();
-        sessions.rest_time(&sender.session_id, now).max(callers.rest_time(&sender.caller, now))
+        sessions.rest_time(&sender.id, now).max(callers.rest_time(&sender.caller, now))
     }
 
     /// Records when heavy records become durable, for as long as the server runs.

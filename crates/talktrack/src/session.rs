@@ -231,11 +231,9 @@ impl Session {
         self.said_until = moment.map_or(self.said_until, |moment| moment.max(self.said_until));
     }
 
-    /// Returns the time of the session's last event, if no message was said since `open_since`. Its last event is its
-    /// last message, or its start if this process knows of none.
+    /// Returns the time of the last message, or of the start, if no message was said since `open_since`.
     pub(crate) fn active_until(&self, open_since: Timestamp) -> Option<Timestamp> {
-        let last = self.last_said.map_or(self.started_at(), |said| said.max(self.started_at()));
-        self.last_said.is_none_or(|said| said < open_since).then_some(last)
+        self.last_said.max(Some(self.started_at())).filter(|_| self.last_said < Some(open_since))
     }
 
     /// Returns the latest time that this process has seen of the session. If the clock has stepped back, the order of

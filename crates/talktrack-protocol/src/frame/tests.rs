@@ -1,5 +1,7 @@
 //! Frames that parse, and the errors of those that do not.
 
+use talktrack_core::ids::SessionId;
+
 use super::*;
 use talktrack_core::ids::MessageId;
 use talktrack_core::{Kind, Message, Role};

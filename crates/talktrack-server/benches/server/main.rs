@@ -4,6 +4,7 @@
 mod bed;
 mod socket;
 mod http;
+mod feed;
 mod flood;
 mod fairness;
 mod listeners;
@@ -21,6 +22,7 @@ fn main() -> Outcome<()> {
     run_parts(&[
         ("socket", socket::run),
         ("http", http::run),
+        ("feed", feed::run),
         ("flood", flood::run),
         ("fairness", fairness::run),
         ("listeners", listeners::run),

@@ -35,7 +35,7 @@ const MAX_MESSAGES: usize = 1_000;
 
 /// How long `wait=stored` waits, and how often it checks. Records leave the journal in batches, a moment after they are
 /// stored.
-const STORE_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const STORE_TIMEOUT: Duration = Duration::from_secs(30);
 const STORE_POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The query.
@@ -45,12 +45,12 @@ const STORE_POLL_INTERVAL: Duration = Duration::from_millis(10);
 pub(crate) struct AddMessagesQuery {
     /// `stored`: answer when the messages are in the store. By default, the server answers when they are durable on this server.
     #[param(value_type = Option<String>, pattern = "^stored$")]
-    wait: Option<WaitFor>,
+    pub(super) wait: Option<WaitFor>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum WaitFor {
+pub(super) enum WaitFor {
     Stored,
 }
 
@@ -140,7 +140,7 @@ pub(crate) async fn add_messages(
     let mut durability = state.tracker().durability();
     for (place, text) in texts.into_iter().enumerate() {
         pace.wait_for_turn(text.len(), &mut durability).await;
-        let handed = hand_over(&state, &writing, text, &key, place);
+        let handed = hand_over(&state, &caller, &writing, text, &key, place);
         if let Ok(receipt) = &handed.result {
             pace.record_sent(receipt.seq(), text.len());
         }
@@ -209,6 +209,7 @@ struct HandedOver {
 /// Hands one message to the tracker.
 fn hand_over(
     state: &AppState,
+    caller: &Caller,
     writing: &WriteContext,
     text: &str,
     key: &IdempotencyKey,
@@ -222,7 +223,8 @@ fn hand_over(
         }
     };
     let Frame { body, session_id, user_id, reference, warnings, .. } = frame;
-    let result = writing.check_names(session_id, user_id.as_ref()).and_then(|()| match body {
+    let is_other = session_id.is_some_and(|name| !access::can_mean(caller, &name, writing.session_id));
+    let result = writing.check_names(is_other, user_id.as_ref()).and_then(|()| match body {
         ClientFrame::Message(message) => {
             let message = with_derived_id(message.in_session(writing.session_id), key, place);
             let tracked = state.tracker().track_message_after(message, &writing.author, writing.said_until);
@@ -234,9 +236,10 @@ fn hand_over(
 }
 
 impl WriteContext {
-    /// Checks that a message names no other session or user than the request does.
-    fn check_names(&self, session_id: Option<SessionId>, user_id: Option<&UserId>) -> Result<(), Problem> {
-        if session_id.is_some_and(|named| named != self.session_id) {
+    /// Checks that a message names no other session or user than the request does. `is_other_session` is true if it
+    /// names another session.
+    fn check_names(&self, is_other_session: bool, user_id: Option<&UserId>) -> Result<(), Problem> {
+        if is_other_session {
             return Err(Problem::invalid("session_id: is not the session of this request"));
         }
         if user_id.zip(self.owner.as_ref()).is_some_and(|(named, owner)| named != owner) {
@@ -266,13 +269,20 @@ async fn wait_until_durable(
     let stored = receipt.as_record().clone();
     receipt.durable().await.map_err(|why| access::mask_refusal(caller, why))?;
     if wait.is_some() {
-        wait_until_stored(state, &stored).await?;
+        wait_until_stored(state, &stored, Instant::now() + STORE_TIMEOUT).await?;
     }
     Ok(id)
 }
 
-async fn wait_until_stored(state: &AppState, receipt: &RecordReceipt) -> Result<(), Problem> {
-    let deadline = Instant::now() + STORE_TIMEOUT;
+/// Waits until a durable record is in the store.
+///
+/// # Errors
+/// 422 if the store refuses the record; 410 if its content was deleted; 504 at the deadline.
+pub(super) async fn wait_until_stored(
+    state: &AppState,
+    receipt: &RecordReceipt,
+    deadline: Instant,
+) -> Result<(), Problem> {
     loop {
         match state
             .local()

@@ -1,9 +1,10 @@
-//! The body of a request: JSON text of a bounded size. Its fields follow the same rules as those of a frame.
+//! The body of a request: JSON text, or lines of it, of a bounded size. Its fields follow the same rules as those of a frame.
 
 use axum::body::{Body, HttpBody as _};
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 use talktrack::ErrorCode;
+use talktrack_protocol::jsonl::Lines;
 use talktrack_protocol::{Frame, WireError};
 
 use super::body_encoding::{BodyDecoder, BodyEncoding};
@@ -11,6 +12,15 @@ use super::incoming::Incoming;
 use crate::error::Problem;
 use crate::limits::{Account, BodyPermit};
 use crate::state::AppState;
+
+/// The media types of JSON objects, one a line.
+const JSON_LINES: [&str; 5] = [
+    "application/x-ndjson",
+    "application/ndjson",
+    "application/jsonl",
+    "application/x-jsonlines",
+    "application/json",
+];
 
 /// How much of a body is decompressed before memory is reserved for it.
 const PIECE: usize = 1 << 10;
@@ -42,20 +52,48 @@ impl From<WireError> for Problem {
     }
 }
 
+/// JSON objects, one a line, that are not parsed yet. The lines need not be valid text.
+pub(crate) struct JsonLines {
+    bytes: Vec<u8>,
+    /// The share of the memory for request bodies that the bytes take.
+    _room: Option<BodyPermit>,
+}
+
+impl JsonLines {
+    /// Returns the number of lines that are not blank.
+    pub(crate) fn count(&self) -> usize {
+        self.bytes.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()).count()
+    }
+
+    /// Returns the lines with their numbers.
+    pub(crate) fn lines(&self) -> Lines<&[u8]> {
+        Lines::new(&*self.bytes, "the body")
+    }
+}
+
+impl FromRequest<AppState> for JsonLines {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &AppState) -> Result<Self, Problem> {
+        if !has_type(request.headers(), &JSON_LINES) {
+            let detail =
+                "the body must be JSON objects, one a line, and Content-Type must be application/x-ndjson";
+            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorCode::Unsupported, detail));
+        }
+        let (bytes, room) = read_counted(request, state).await?;
+        Ok(Self { bytes, _room: room })
+    }
+}
+
 impl FromRequest<AppState> for JsonText {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, Problem> {
-        if !is_json(request.headers()) {
+        if !has_type(request.headers(), &["application/json"]) {
             let detail = "the body must be JSON, and Content-Type must be application/json";
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorCode::Unsupported, detail));
         }
-        let limit = state.config().max_body_bytes;
-        let detail = format!("the body may have at most {limit} bytes (max_body_bytes)");
-        let encoding = BodyEncoding::of(request.headers())?;
-        let account: Option<Account> = request.extensions().get().cloned();
-        let (bytes, room) = read_encoded(request.into_body(), encoding, state, limit, &detail).await?;
-        state.limits().take_bytes(account.as_ref(), bytes.len())?;
+        let (bytes, room) = read_counted(request, state).await?;
         let text = String::from_utf8(bytes);
         let text = text.map_err(|_| {
             Problem::new(StatusCode::BAD_REQUEST, ErrorCode::InvalidJson, "the body must be UTF-8")
@@ -64,9 +102,22 @@ impl FromRequest<AppState> for JsonText {
     }
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
+/// True if the request names one of these media types. None of them can come from a form of another web page.
+fn has_type(headers: &HeaderMap, types: &[&str]) -> bool {
     let told = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    told.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
+    let essence = told.split(';').next().unwrap_or_default().trim();
+    types.iter().any(|one| essence.eq_ignore_ascii_case(one))
+}
+
+/// Reads the whole body of a request, and counts its bytes against the account of the caller.
+async fn read_counted(request: Request, state: &AppState) -> Result<(Vec<u8>, Option<BodyPermit>), Problem> {
+    let limit = state.config().max_body_bytes;
+    let detail = format!("the body may have at most {limit} bytes (max_body_bytes)");
+    let encoding = BodyEncoding::of(request.headers())?;
+    let account: Option<Account> = request.extensions().get().cloned();
+    let (bytes, room) = read_encoded(request.into_body(), encoding, state, limit, &detail).await?;
+    state.limits().take_bytes(account.as_ref(), bytes.len())?;
+    Ok((bytes, room))
 }
 
 /// Reads the whole body, of at most `limit` bytes; `detail` is the error message if it is longer. Memory is reserved as

@@ -17,7 +17,7 @@ use tokio::time::{Instant, Interval, interval_at, sleep_until};
 use utoipa::IntoParams;
 
 use super::query::QueryParams;
-use crate::auth::{Admission, Lease, Notice};
+use crate::auth::{Admission, Lease, LeasedUsers, Notice};
 use crate::config::Scope;
 use crate::error::Problem;
 use crate::events::{EventFilter, Listener, NextEvents, closing_event, gap_event, position_event};
@@ -81,7 +81,8 @@ pub(crate) async fn stream_events(
         let detail = format!("all {most} allowed listeners are connected (max_listeners); try again later");
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::RateLimited, detail));
     };
-    let lease = Lease::new(state.authenticator().clone(), admission, Scope::Read, filter.user_id.clone());
+    let users = filter.user_id.clone().map_or(LeasedUsers::All, LeasedUsers::One);
+    let lease = Lease::new(state.authenticator().clone(), admission, Scope::Read, users);
     let listener =
         Listener::start(place, filter, after).await.map_err(|error| Problem::read_failed(&error))?;
     let write_timeout = state.config().peer_timeout / 2;

@@ -108,6 +108,11 @@ pub(crate) enum NewMessages {
 #[schema(min_items = 1)]
 pub(crate) struct SeveralMessages(Vec<NewMessage>);
 
+/// Frames of sessions, one JSON object a line: `session.start`, `message`, `session.update` and `session.end`, as in files.
+#[derive(ToSchema)]
+#[schema(value_type = String, example = "{\"type\":\"message\",\"session_id\":\"external:call-7\",\"role\":\"user\",\"content\":\"Hello\"}")]
+pub(crate) struct FrameLines(String);
+
 /// Measurements of a turn. Values of keys that end in `_ms` are in milliseconds. Other keys are stored as well.
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct Metrics {

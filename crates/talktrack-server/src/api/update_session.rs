@@ -4,9 +4,9 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use serde::Serialize;
+use talktrack::SessionId;
 use talktrack::json::MAX_SESSION_METADATA;
-use talktrack::{SessionChanges, SessionId};
-use talktrack_protocol::{ClientFrame, SessionUpdateFrame};
+use talktrack_protocol::ClientFrame;
 use utoipa::ToSchema;
 
 use super::body::JsonText;
@@ -16,6 +16,7 @@ use crate::access::{self, SessionName};
 use crate::auth::Caller;
 use crate::error::Problem;
 use crate::limits::ClientAddress;
+use crate::session_frames::to_changes;
 use crate::state::AppState;
 
 /// A session whose update is durable.
@@ -45,9 +46,7 @@ pub(crate) async fn update_session(
     client: Option<Extension<ClientAddress>>,
     body: JsonText,
 ) -> Result<(StatusCode, Json<UpdatedSession>), Problem> {
-    let ClientFrame::SessionUpdate(SessionUpdateFrame { metadata, dimensions, .. }) =
-        body.frame("session.update")?.body
-    else {
+    let ClientFrame::SessionUpdate(update) = body.frame("session.update")?.body else {
         return Err(Problem::invalid("type: must be session.update here, or left out"));
     };
     let granted = access::to_write(&state, &caller, &name).await?;
@@ -55,9 +54,7 @@ pub(crate) async fn update_session(
     let client = client.map(|Extension(ClientAddress(address))| address);
     let mut pace = state.turns().new_pace(caller.account(), client, granted.session_id);
     pace.wait_for_turn(MAX_SESSION_METADATA, &mut state.tracker().durability()).await;
-    let changes =
-        SessionChanges::new().with_metadata(metadata.unwrap_or_default()).with_dimensions(dimensions);
-    let receipt = state.tracker().update_session(granted.session(), changes)?;
+    let receipt = state.tracker().update_session(granted.session(), to_changes(update))?;
     // An update writes the whole metadata of the session again, so it counts with their maximum size.
     pace.record_sent(receipt.seq(), MAX_SESSION_METADATA);
     receipt.durable().await.map_err(|why| access::mask_refusal(&caller, why))?;

@@ -26,12 +26,22 @@ pub(crate) struct Lease {
     admission: Admission,
     /// The scope that the connection needs.
     scope: Scope,
-    /// The user whose data the connection concerns; `None` for all users.
-    user: Option<UserId>,
+    users: LeasedUsers,
     /// The expiry that the client was warned of.
     told: Option<Timestamp>,
     /// When to check the lease next.
     next: Instant,
+}
+
+/// For whom the caller must be allowed to act as long as the connection is open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum LeasedUsers {
+    /// All users.
+    All,
+    /// The user whose data the connection concerns.
+    One(UserId),
+    /// Everybody for whom the caller could act when the connection was opened.
+    SameAsAtFirst,
 }
 
 /// What a check of a lease has found.
@@ -44,15 +54,14 @@ pub(crate) enum Notice {
 }
 
 impl Lease {
-    /// Creates the lease of a connection that stays open. The connection needs this scope, and the right to act for the user, or
-    /// for all users.
+    /// Creates the lease of a connection that stays open. The connection needs this scope, and the right to act for these users.
     pub(crate) fn new(
         authenticator: Authenticator,
         admission: Admission,
         scope: Scope,
-        user: Option<UserId>,
+        users: LeasedUsers,
     ) -> Self {
-        Self { authenticator, admission, scope, user, told: None, next: Instant::now() }
+        Self { authenticator, admission, scope, users, told: None, next: Instant::now() }
     }
 
     /// Returns when to check the lease next, by the monotonic clock; `None` if no identity is checked, so that the
@@ -80,12 +89,15 @@ impl Lease {
         notice
     }
 
-    /// True if the caller still has the scope and the right to act for the user. A key may be limited while its
+    /// True if the caller still has the scope and the right to act for the users. A key may be limited while its
     /// connections are open.
     fn is_allowed(&self, caller: &Caller) -> bool {
-        let is_user_allowed =
-            self.user.as_ref().map_or(caller.acts_for_all(), |user| caller.can_act_for(user));
-        is_user_allowed && caller.require(self.scope).is_ok()
+        let are_users_allowed = match &self.users {
+            LeasedUsers::All => caller.acts_for_all(),
+            LeasedUsers::One(user) => caller.can_act_for(user),
+            LeasedUsers::SameAsAtFirst => caller.acts_for_all_of(&self.admission.caller),
+        };
+        are_users_allowed && caller.require(self.scope).is_ok()
     }
 
     fn check_expiry(

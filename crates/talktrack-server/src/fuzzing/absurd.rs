@@ -33,12 +33,13 @@ const FIELDS: [&str; 23] = [
 ];
 
 /// Valid frames to mix with the absurd ones.
-const GOOD: [&str; 8] = [
+const GOOD: [&str; 9] = [
     r#"{"type":"session.start","session_id":"00000000-0000-0000-0000-00000000000a","user_id":"00000000-0000-0000-0000-0000000000aa"}"#,
     r#"{"type":"session.start","external_id":"call","user_id":"00000000-0000-0000-0000-0000000000aa","metadata":{"a":1}}"#,
     r#"{"type":"message","session_id":"00000000-0000-0000-0000-00000000000a","role":"user","content":"one"}"#,
     r#"{"type":"message","session_id":"00000000-0000-0000-0000-00000000000a","role":"user","content":"two"}"#,
     r#"{"type":"message","session_id":"00000000-0000-0000-0000-00000000000a","role":"user","content":"three","id":"00000000-0000-0000-0000-0000000000c1","revision":1}"#,
+    r#"{"type":"message","session_id":"external:call","role":"user","content":"four"}"#,
     r#"{"type":"session.update","session_id":"00000000-0000-0000-0000-00000000000a","metadata":{"b":[2]}}"#,
     r#"{"type":"session.end","session_id":"00000000-0000-0000-0000-00000000000a"}"#,
     r#"{"type":"ping"}"#,

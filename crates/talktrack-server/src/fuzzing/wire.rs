@@ -117,11 +117,12 @@ fn record_of(frame: &ClientFrame) -> (String, ClientFrame) {
 }
 
 fn can_be_answered(error: WireError) {
-    let WireError { code, message, reference, .. } = error;
+    let WireError { code, message, reference, session_id, .. } = error;
     assert!(code == "invalid_json" || code == "invalid_message", "{code}");
     assert!(!message.is_empty() && !message.contains(char::is_control), "not a line: {message:?}");
     assert!(message.len() <= LONGEST_ERROR, "too long: {message}");
-    reads_back_from_the_server(&ServerFrame::Error { code: code.to_string(), message, reference });
+    let code = code.to_string();
+    reads_back_from_the_server(&ServerFrame::Error { code, message, reference, session_id });
 }
 
 fn reads_back_from_the_server(frame: &ServerFrame) {
@@ -136,7 +137,8 @@ fn reads_back_from_the_server(frame: &ServerFrame) {
     assert!(same, "{frame:?} was written as {written}");
     if let ServerFrame::Ack { acks } = frame {
         let mut writer = AckWriter::new(acks.len());
-        acks.iter().for_each(|ack| writer.push(ack.id, ack.reference.as_ref(), &ack.warnings));
+        acks.iter()
+            .for_each(|ack| writer.push(ack.id, ack.reference.as_ref(), ack.session_id, &ack.warnings));
         assert_eq!(writer.finish(), (!acks.is_empty()).then_some(written), "both ways to write acks");
     }
 }

@@ -4,95 +4,54 @@
 mod frames;
 
 use std::convert::Infallible;
-use std::pin::Pin;
-use std::time::Duration;
 
 use axum::extract::ws::close_code;
 use talktrack::clock::{Clock as _, SystemClock};
-use talktrack::{
-    ClaimRefusal, Closing, Durability, ErrorCode, NewSession, NotDurable, Reason, Status, Timestamp,
-};
+use talktrack::{ClaimRefusal, Closing, ErrorCode, NewSession, NotDurable, Reason, Status, Timestamp};
 use talktrack_protocol::{FrameRef, ServerFrame};
-use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio::time::{Instant, timeout};
 
 use super::connection_guard::ConnectionGuard;
-use super::ending::{Ending, reject_connection};
-use super::peer::{Disconnected, Peer};
+use super::ending::{DROPPED, Ending, LAST_WORDS, reject_connection};
+use super::link::Link;
+use super::peer::Disconnected;
 use super::pending_acks::PendingAcks;
 use crate::access;
-use crate::auth::{Caller, Lease, Notice};
-use crate::limits::Meter;
-use crate::state::{AppState, Stopping};
-use crate::turns::Pace;
-
-/// How long the last answers and the close handshake may take when the connection must end.
-const LAST_WORDS: Duration = Duration::from_secs(20);
-
-/// What the client is told if the store dropped a record that was acknowledged.
-const DROPPED: &str =
-    "something that was acknowledged is not stored: the session or its user was deleted meanwhile";
 
 pub(super) struct Conversation {
-    peer: Peer,
-    state: AppState,
-    caller: Caller,
-    stopping: Stopping,
+    link: Link,
     guard: ConnectionGuard,
-    meter: Meter,
-    pace: Pace,
-    lease: Lease,
     /// True if the client has ended the session and was told so.
     has_ended: bool,
     pending_acks: PendingAcks,
-    durability: Durability,
-    last_heard: Instant,
-    next_ping: Instant,
-    /// Fires when a ping is due, the client has been silent for too long, or the lease must be checked.
-    alarm: Pin<Box<Sleep>>,
 }
 
 impl Conversation {
     /// Starts the session and sends the greeting. If the session cannot be started, tells the client why, closes the
     /// connection and returns `None`.
-    pub(super) async fn start(
-        mut peer: Peer,
-        state: &AppState,
-        caller: Caller,
-        session: NewSession,
-        (meter, pace): (Meter, Pace),
-        lease: Lease,
-    ) -> Option<Self> {
+    pub(super) async fn start(mut link: Link, session: NewSession) -> Option<Self> {
         let session_id = session.session_id;
         let user_id = session.user_id.clone();
-        let (guard, resumed) = match ConnectionGuard::start(state, &caller, session).await {
+        let (guard, resumed) = match ConnectionGuard::start(&link.state, &link.caller, session).await {
             Ok((guard, started)) => (guard, started.resumed),
             Err((code, why)) => {
-                reject_connection(peer, code, why).await;
+                reject_connection(link.peer, code, why).await;
                 return None;
             }
         };
-        let greeting = ServerFrame::SessionStarted { session_id, user_id, resumed }.to_text();
-        peer.feed(greeting).await.ok()?;
-        peer.flush().await.ok()?;
-        let now = Instant::now();
-        let interval = state.config().ping_interval;
-        Some(Self {
-            peer,
-            caller,
-            stopping: state.watch_stop(),
-            guard,
-            meter,
-            pace,
-            lease,
-            has_ended: false,
-            pending_acks: PendingAcks::default(),
-            durability: state.tracker().durability(),
-            state: state.clone(),
-            last_heard: now,
-            next_ping: now + interval,
-            // The first check of the lease is due immediately.
-            alarm: Box::pin(sleep_until(now)),
-        })
+        let greeting = ServerFrame::SessionStarted {
+            session_id,
+            user_id,
+            resumed,
+            repeated: false,
+            warnings: Vec::new(),
+            reference: None,
+        };
+        link.send(&greeting).await.ok()?;
+        link.peer.flush().await.ok()?;
+        // The server did not read while it waited for the disk, so the silence is not the client's fault.
+        link.last_heard = Instant::now();
+        Some(Self { link, guard, has_ended: false, pending_acks: PendingAcks::default() })
     }
 
     /// Runs until the client or the server ends the connection.
@@ -100,7 +59,7 @@ impl Conversation {
         let Err(ending) = self.serve().await;
         match ending {
             Ending::Disconnected => {}
-            Ending::Close(code, reason) => self.peer.close(code, reason).await,
+            Ending::Close(code, reason) => self.link.peer.close(code, reason).await,
             Ending::Over(why) => {
                 // Accepted messages are durable soon. If the disk takes longer, the client sends them again with a new
                 // token.
@@ -108,7 +67,7 @@ impl Conversation {
             }
             Ending::Stopping => {
                 if self.end_on_shutdown().await.is_ok() {
-                    self.peer.close(close_code::AWAY, "shutting down").await;
+                    self.link.peer.close(close_code::AWAY, "shutting down").await;
                 }
             }
         }
@@ -118,14 +77,14 @@ impl Conversation {
         loop {
             tokio::select! {
                 biased;
-                () = self.stopping.wait() => return Err(Ending::Stopping),
-                () = self.durability.changed(), if !self.pending_acks.is_empty() => self.send_acks().await?,
+                () = self.link.stopping.wait() => return Err(Ending::Stopping),
+                () = self.link.durability.changed(), if !self.pending_acks.is_empty() => self.send_acks().await?,
                 refusal = self.guard.claim.wait_for_refusal() => match refusal {
                     ClaimRefusal::Start(why) => return Err(self.lose_session(why).await?),
                     ClaimRefusal::Records => self.report_dropped_records().await?,
                 },
-                () = self.alarm.as_mut() => self.check_timers().await?,
-                received = self.peer.recv() => self.handle_received_burst(received).await?,
+                () = self.link.alarm.as_mut() => self.link.check_timers().await?,
+                received = self.link.peer.recv() => self.handle_received_burst(received).await?,
             }
         }
     }
@@ -134,17 +93,17 @@ impl Conversation {
     async fn lose_session(&mut self, why: NotDurable) -> Result<Ending, Disconnected> {
         self.guard.give_up();
         self.has_ended = true;
-        let why = access::mask_refusal(&self.caller, why);
-        self.send_error(why.code(), why.to_string(), None).await?;
-        self.peer.flush().await?;
+        let why = access::mask_refusal(&self.link.caller, why);
+        self.link.send_error(why.code(), why.to_string(), None, None).await?;
+        self.link.peer.flush().await?;
         Ok(Ending::Close(close_code::POLICY, why.code().as_str()))
     }
 
     /// Tells the client that the store dropped acknowledged records. The connection stays open.
     async fn report_dropped_records(&mut self) -> Result<(), Disconnected> {
-        let why = access::mask_refusal(&self.caller, NotDurable::Deleted);
-        self.send_error(why.code(), DROPPED.to_owned(), None).await?;
-        self.peer.flush().await
+        let why = access::mask_refusal(&self.link.caller, NotDurable::Deleted);
+        self.link.send_error(why.code(), DROPPED.to_owned(), None, None).await?;
+        self.link.peer.flush().await
     }
 
     /// Ends the session. The end is queued after the session's messages, so when the end is durable, the messages are
@@ -171,96 +130,39 @@ impl Conversation {
         self.has_ended = true;
         let ended = receipt.durable().await;
         // The server did not read while it waited for the disk, so the silence is not the client's fault.
-        self.last_heard = Instant::now();
+        self.link.last_heard = Instant::now();
         self.send_acks().await?;
         match ended {
-            Ok(figures) => self.peer.feed(self.session_ended_frame(figures, reference)).await,
+            Ok(figures) => self.link.send(&self.session_ended_frame(figures, reference)).await,
             Err(why) => {
-                let why = access::mask_refusal(&self.caller, why);
-                self.send_error(why.code(), why.to_string(), reference).await
+                let why = access::mask_refusal(&self.link.caller, why);
+                self.link.send_error(why.code(), why.to_string(), reference, None).await
             }
         }
     }
 
     /// Sends every answer that is ready.
     async fn send_acks(&mut self) -> Result<(), Disconnected> {
-        while let Some(text) =
-            self.pending_acks.next_frame(&self.durability, |why| access::mask_refusal(&self.caller, why))
+        while let Some(text) = self
+            .pending_acks
+            .next_frame(&self.link.durability, |why| access::mask_refusal(&self.link.caller, why))
         {
-            self.peer.feed(text).await?;
+            self.link.peer.feed(text).await?;
         }
-        self.peer.flush().await
-    }
-
-    async fn ping_or_give_up(&mut self) -> Result<(), Ending> {
-        let now = Instant::now();
-        let config = self.state.config();
-        let silent_until = self.last_heard + config.peer_timeout;
-        if now >= silent_until {
-            tracing::debug!(session_id = %self.guard.session.session_id, "the peer is silent: closing its connection");
-            return Err(Ending::Close(close_code::POLICY, "silent for too long"));
-        }
-        if now >= self.next_ping {
-            self.next_ping = now + config.ping_interval;
-            self.peer.ping().await?;
-        }
-        Ok(())
-    }
-
-    /// Does what is due by the clock, and sets the alarm for the next due time.
-    async fn check_timers(&mut self) -> Result<(), Ending> {
-        if self.lease.next_check().is_some_and(|next| Instant::now() >= next) {
-            self.check_lease().await?;
-        }
-        self.ping_or_give_up().await?;
-        let silent_until = self.last_heard + self.state.config().peer_timeout;
-        let next = self.next_ping.min(silent_until);
-        let next = self.lease.next_check().map_or(next, |look| look.min(next));
-        self.alarm.as_mut().reset(next);
-        Ok(())
-    }
-
-    /// Warns the client before its token or key expires, and ends the connection when it has expired.
-    async fn check_lease(&mut self) -> Result<(), Ending> {
-        match self.lease.check() {
-            None => Ok(()),
-            Some(Notice::Expiring(expires_at)) => {
-                self.peer.feed(ServerFrame::TokenExpiring { expires_at }.to_text()).await?;
-                Ok(self.peer.flush().await?)
-            }
-            Some(Notice::Over(why)) => {
-                let session_id = self.guard.session.session_id;
-                tracing::info!(%session_id, "closing the connection: {why}");
-                Err(Ending::Over(why))
-            }
-        }
+        self.link.peer.flush().await
     }
 
     /// Sends all pending answers and the reason why the connection ends, then closes it.
     async fn close_unauthorized(mut self, why: String) -> Result<(), Disconnected> {
         self.send_all_acks().await?;
-        self.send_error(ErrorCode::Unauthorized, why, None).await?;
-        self.peer.close(close_code::POLICY, ErrorCode::Unauthorized.as_str()).await;
-        Ok(())
-    }
-
-    /// Renews the lease with another token.
-    async fn renew_token(&mut self, token: &str, reference: Option<FrameRef>) -> Result<(), Disconnected> {
-        match self.lease.renew(token).await {
-            // The next check finds out whether the new token expires soon.
-            Ok(()) => {
-                self.alarm.as_mut().reset(Instant::now());
-                Ok(())
-            }
-            Err(why) => self.reject_frame(ErrorCode::Unauthorized, why, reference).await,
-        }
+        self.link.close_unauthorized(why).await
     }
 
     /// Waits for all pending answers and sends them.
     async fn send_all_acks(&mut self) -> Result<(), Disconnected> {
         self.send_acks().await?;
         while !self.pending_acks.is_empty() {
-            self.durability.changed().await;
+            self.link.durability.changed().await;
             self.send_acks().await?;
         }
         Ok(())
@@ -276,15 +178,15 @@ impl Conversation {
             return Ok(());
         };
         match receipt.durable().await {
-            Ok(figures) => self.peer.feed(self.session_ended_frame(figures, None)).await,
+            Ok(figures) => self.link.send(&self.session_ended_frame(figures, None)).await,
             Err(_) => Ok(()),
         }
     }
 
-    fn session_ended_frame(&self, figures: talktrack::Ended, reference: Option<FrameRef>) -> String {
+    fn session_ended_frame(&self, figures: talktrack::Ended, reference: Option<FrameRef>) -> ServerFrame {
         let talktrack::Ended { duration_seconds, message_count } = figures;
         let session_id = self.guard.session.session_id;
-        ServerFrame::SessionEnded { session_id, duration_seconds, message_count, reference }.to_text()
+        ServerFrame::SessionEnded { session_id, duration_seconds, message_count, reference }
     }
 
     fn keep_alive(&self) {
@@ -297,26 +199,15 @@ impl Conversation {
         reason: &Reason,
         reference: Option<FrameRef>,
     ) -> Result<(), Disconnected> {
-        self.send_error(reason.code(), reason.to_string(), reference).await
+        self.link.send_error(reason.code(), reason.to_string(), reference, None).await
     }
 
-    /// Answers a frame that never reached the tracker, and counts the refusal.
     async fn reject_frame(
         &mut self,
         code: ErrorCode,
         message: impl Into<String>,
         reference: Option<FrameRef>,
     ) -> Result<(), Disconnected> {
-        self.guard.tracker.count_refusal(code);
-        self.send_error(code, message.into(), reference).await
-    }
-
-    async fn send_error(
-        &mut self,
-        code: ErrorCode,
-        message: String,
-        reference: Option<FrameRef>,
-    ) -> Result<(), Disconnected> {
-        self.peer.feed(ServerFrame::Error { code: code.to_string(), message, reference }.to_text()).await
+        self.link.reject_frame(code, message, reference, None).await
     }
 }

@@ -4,14 +4,9 @@ use std::collections::VecDeque;
 use talktrack::clock::Seq;
 
 use talktrack::{Durability, MessageId, NotDurable, Receipt, RecordReceipt};
-use talktrack_protocol::{AckWriter, FrameRef, ServerFrame, Warnings};
+use talktrack_protocol::{FrameRef, ServerFrame, Warnings};
 
-/// The maximum number of acks in one frame. It is large enough to be cheap, and with the longest `ref` values such a
-/// frame still fits into the write buffer.
-const MAX_ACKS: usize = 250;
-
-/// An ack frame that has at least this many bytes gets no more acks. Warnings can make acks long.
-const FULL_FRAME: usize = 128 << 10;
+use super::ack_batch::AckBatch;
 
 /// Capacity above this is freed when no answers are pending.
 const KEPT_CAPACITY: usize = 256;
@@ -64,21 +59,17 @@ impl PendingAcks {
         durability: &Durability,
         tell: impl Fn(NotDurable) -> NotDurable,
     ) -> Option<String> {
-        let mut acks: Option<AckWriter> = None;
-        for _ in 0..MAX_ACKS {
-            let Some(ack) = self.0.front() else { break };
-            if acks.as_ref().is_some_and(|acks| acks.bytes() >= FULL_FRAME) {
-                break;
-            }
+        let mut acks = AckBatch::default();
+        while !acks.is_full()
+            && let Some(ack) = self.0.front()
+        {
             match durability.outcome(ack.seq) {
                 None => break,
-                Some(Err(_)) if acks.is_some() => break,
+                Some(Err(_)) if !acks.is_empty() => break,
                 Some(Err(why)) => return self.0.pop_front().map(|ack| error_frame(ack, tell(why))),
                 Some(Ok(())) => {
                     if let Some(id) = ack.message_id {
-                        let expected = self.0.len().min(MAX_ACKS);
-                        let acks = acks.get_or_insert_with(|| AckWriter::new(expected));
-                        acks.push(id, ack.reference.as_ref(), &ack.warnings);
+                        acks.push(id, ack.reference.as_ref(), None, &ack.warnings, self.0.len());
                     }
                     self.0.pop_front();
                 }
@@ -87,7 +78,7 @@ impl PendingAcks {
         if self.0.is_empty() && self.0.capacity() > KEPT_CAPACITY {
             self.0 = VecDeque::new();
         }
-        acks.and_then(AckWriter::finish)
+        acks.finish()
     }
 }
 
@@ -95,5 +86,5 @@ fn error_frame(ack: PendingAck, why: NotDurable) -> String {
     let code = why.code().to_string();
     let message = why.to_string();
     let reference = ack.reference;
-    ServerFrame::Error { code, message, reference }.to_text()
+    ServerFrame::Error { code, message, reference, session_id: None }.to_text()
 }

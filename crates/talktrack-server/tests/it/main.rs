@@ -15,6 +15,7 @@ mod protocol;
 mod messages;
 mod understood;
 mod starts;
+mod feed;
 mod compressed;
 mod after_the_call;
 mod events;

@@ -9,10 +9,9 @@ use std::path::Path;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
-use talktrack::message::program_session_id;
 use talktrack::{SessionId, UserId};
 use talktrack_protocol::jsonl::Lines;
-use talktrack_protocol::{ClientFrame, Frame};
+use talktrack_protocol::{ClientFrame, Frame, SessionName};
 
 use crate::error::Failure;
 use crate::jsonl_file;
@@ -81,7 +80,7 @@ impl RecordedSession {
 struct FrameHead<'a> {
     #[serde(borrow, rename = "type")]
     frame_type: Cow<'a, str>,
-    session_id: SessionId,
+    session_id: SessionName,
     #[serde(rename = "ref")]
     reference: Option<IgnoredAny>,
 }
@@ -132,7 +131,7 @@ impl Builder {
             }
             "session.update" => self.add_frame(&head, text, line, false),
             "session.end" => {
-                let place = self.session_index(head.session_id);
+                let place = self.session_index(head.session_id.id_for_key());
                 self.recording.sessions[place].end = Some(text.to_owned());
             }
             _ => return self.take_start(text),
@@ -149,14 +148,16 @@ impl Builder {
         let ClientFrame::SessionStart(start) = frame.body else {
             return if frame.body == ClientFrame::Ping { Ok(()) } else { Err("session_id: missing".into()) };
         };
-        let derived = start.external_id.as_deref().map(program_session_id);
-        let session_id = frame.session_id.or(derived).ok_or("session_id: missing")?;
-        let place = self.session_index(session_id);
+        let external_id =
+            start.external_id.or_else(|| frame.session_id.as_ref()?.external_id().map(str::to_owned));
+        let derived = external_id.clone().map(SessionName::External);
+        let name = frame.session_id.or(derived).ok_or("session_id: missing")?;
+        let place = self.session_index(name.id_for_key());
         let session = &mut self.recording.sessions[place];
         session.user_id = session.user_id.take().or(frame.user_id);
-        session.external_id = session.external_id.take().or(start.external_id);
+        session.external_id = session.external_id.take().or(external_id);
         if let Some(metadata) = start.metadata.filter(|metadata| !metadata.members().is_empty()) {
-            let head = FrameHead { frame_type: "session.update".into(), session_id, reference: None };
+            let head = FrameHead { frame_type: "session.update".into(), session_id: name, reference: None };
             self.add_frame(
                 &head,
                 &format!(r#"{{"type":"session.update","metadata":{}}}"#, metadata.as_str()),
@@ -168,7 +169,7 @@ impl Builder {
     }
 
     fn add_frame(&mut self, head: &FrameHead<'_>, text: &str, line: u64, is_message: bool) {
-        let place = self.session_index(head.session_id);
+        let place = self.session_index(head.session_id.id_for_key());
         let session = &mut self.recording.sessions[place];
         let texts = &mut self.texts[place];
         let text = if head.reference.is_some() { without_ref(text) } else { text.into() };
@@ -274,7 +275,7 @@ mod tests {
         for (problem, expected) in problems.iter().zip([
             ":1: session_id: missing",
             ":2: not valid JSON",
-            ":3: session_id: must be a UUID",
+            ":3: session_id: must be a UUID or external:NAME",
             ":4: session_id: missing",
         ]) {
             assert!(problem.contains(expected), "{problem} lacks {expected}");

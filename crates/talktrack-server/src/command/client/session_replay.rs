@@ -167,7 +167,7 @@ impl SessionReplay<'_> {
     fn handle_frame(&mut self, answer: ServerFrame) {
         match answer {
             ServerFrame::Ack { acks } => self.record_acks(&acks),
-            ServerFrame::Error { code, message, reference } => {
+            ServerFrame::Error { code, message, reference, .. } => {
                 self.handle_refusal(&code, &message, reference.as_ref());
             }
             ServerFrame::Pong { reference } => {

@@ -170,7 +170,7 @@ impl TerminalChat {
                     self.print_line(&told)
                 })
             }),
-            ServerFrame::Error { code, message, reference } => {
+            ServerFrame::Error { code, message, reference, .. } => {
                 let known = reference.as_ref().and_then(|mark| self.under_way.remove(mark.as_json()));
                 self.refused = true;
                 let role = known.map_or(String::new(), |role| format!("{role}: "));

@@ -10,12 +10,13 @@ use talktrack::{
     Timestamp, Tracker, UserId,
 };
 use talktrack_protocol::jsonl::{Line, LinePosition};
-use talktrack_protocol::{ClientFrame, Frame, SessionStartFrame, SessionUpdateFrame};
+use talktrack_protocol::{ClientFrame, Frame, SessionName, SessionStartFrame};
 use uuid::Uuid;
 
 use super::handover::{Handover, ImportError};
 use super::tally::ImportTally;
 use crate::error::Failure;
+use crate::session_frames::to_changes;
 
 /// How many lines are handed over before the outcomes of earlier ones are handled.
 const LINES_BETWEEN_LOOKS: u64 = 256;
@@ -47,12 +48,6 @@ impl ImportedSession {
     fn from_row(row: &SessionRow) -> Self {
         Self { user_id: row.user_id.clone(), is_new: false, last: None }
     }
-}
-
-fn to_changes(update: SessionUpdateFrame) -> SessionChanges {
-    SessionChanges::new()
-        .with_metadata(update.metadata.unwrap_or_default())
-        .with_dimensions(update.dimensions)
 }
 
 fn line_error(problem: &str) -> ImportError {
@@ -105,7 +100,8 @@ impl Importer {
     async fn import_frame(&mut self, place: LinePosition<'_>, text: &str) -> Result<(), ImportError> {
         let Frame { body, session_id, user_id, warnings, .. } = Frame::parse(text)?;
         self.handover.warn(place, warnings);
-        let named = session_id.ok_or_else(|| line_error("session_id: missing"));
+        let named = session_id.as_ref().map(SessionName::id_for_key);
+        let named = named.ok_or_else(|| line_error("session_id: missing"));
         match body {
             ClientFrame::SessionStart(start) => self.import_start(session_id, user_id, start).await,
             ClientFrame::Message(frame) => {
@@ -122,16 +118,20 @@ impl Importer {
 
     async fn import_start(
         &mut self,
-        id: Option<SessionId>,
+        name: Option<SessionName>,
         user: Option<UserId>,
         start: SessionStartFrame,
     ) -> Result<(), ImportError> {
         let user_id = user.ok_or_else(|| line_error("user_id: missing"))?;
         let SessionStartFrame { external_id, metadata, dimensions, started_at, resume, .. } = start;
-        let session = match (id, external_id) {
-            (Some(id), None) => NewSession::new(id, user_id.clone()),
-            (Some(id), Some(name)) => NewSession::new(id, user_id.clone()).with_external_id(name),
-            (None, Some(name)) => NewSession::named(name, user_id.clone()),
+        let session = match (name, external_id) {
+            (Some(name), Some(external_id)) => {
+                NewSession::new(name.id_for_key(), user_id.clone()).with_external_id(external_id)
+            }
+            (Some(SessionName::Id(id)), None) => NewSession::new(id, user_id.clone()),
+            (Some(SessionName::External(name)), None) | (None, Some(name)) => {
+                NewSession::named(name, user_id.clone())
+            }
             (None, None) => return Err(line_error("session_id: missing")),
         };
         let session_id = session.session_id;

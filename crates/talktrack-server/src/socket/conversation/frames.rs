@@ -1,53 +1,44 @@
 //! Handles incoming frames one after the other. Each message waits for its turn.
 
-use axum::extract::ws::close_code;
 use talktrack::json::MAX_SESSION_METADATA;
-use talktrack::{ErrorCode, Message, SessionChanges};
+use talktrack::{ErrorCode, Message};
 use talktrack_protocol::{ClientFrame, Frame, FrameRef, ServerFrame, SessionUpdateFrame, Warnings};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use super::Conversation;
+use crate::access;
+use crate::session_frames::to_changes;
+use crate::socket::BURST;
 use crate::socket::ending::Ending;
+use crate::socket::link::{Heard, Wake};
 use crate::socket::peer::Received;
 use crate::turns::Waiting;
-
-/// The maximum number of frames that are handled before other events of the connection.
-const BURST: usize = 64;
 
 impl Conversation {
     /// Handles a frame, and the frames that have already arrived after it.
     pub(super) async fn handle_received_burst(&mut self, received: Received) -> Result<(), Ending> {
         let began = Instant::now();
-        self.last_heard = began;
+        self.link.last_heard = began;
         self.handle_received(received).await?;
         for _ in 1..BURST {
             // After a wait, the other events of the connection come first.
-            if self.last_heard != began {
+            if self.link.last_heard != began {
                 break;
             }
-            let Some(received) = self.peer.try_recv() else { break };
+            let Some(received) = self.link.peer.try_recv() else { break };
             self.handle_received(received).await?;
         }
-        Ok(self.peer.flush().await?)
+        Ok(self.link.peer.flush().await?)
     }
 
     async fn handle_received(&mut self, received: Received) -> Result<(), Ending> {
-        match received {
-            Received::Text(text) => self.handle_frame(&text).await,
-            Received::Binary => Ok(self
-                .reject_frame(ErrorCode::InvalidMessage, "a frame must be text, not binary", None)
-                .await?),
-            Received::PingOrPong => {
+        match self.link.take_text(received).await? {
+            Heard::Text(text) => self.handle_frame(&text).await,
+            Heard::Alive => {
                 self.keep_alive();
                 Ok(())
             }
-            Received::TooLarge => {
-                self.reject_frame(ErrorCode::TooLarge, "a frame must be at most 8 MiB", None).await?;
-                Err(Ending::Close(close_code::SIZE, "a frame must be at most 8 MiB"))
-            }
-            Received::NotUtf8 => Err(Ending::Close(close_code::INVALID, "text must be UTF-8")),
-            Received::Garbage => Err(Ending::Close(close_code::PROTOCOL, "not a WebSocket frame")),
-            Received::Disconnected => Err(Ending::Disconnected),
+            Heard::Refused => Ok(()),
         }
     }
 
@@ -57,7 +48,7 @@ impl Conversation {
             Ok(frame) => frame,
             Err(error) => return Ok(self.reject_frame(error.code, error.message, error.reference).await?),
         };
-        if named.is_some_and(|named| named != session_id) {
+        if named.is_some_and(|named| !access::can_mean(&self.link.caller, &named, session_id)) {
             let problem = "session_id: is not the session of this connection";
             return Ok(self.reject_frame(ErrorCode::InvalidMessage, problem, reference).await?);
         }
@@ -65,11 +56,11 @@ impl Conversation {
             let problem = "user_id: is not the user of this session";
             return Ok(self.reject_frame(ErrorCode::InvalidMessage, problem, reference).await?);
         }
-        if let Err(wait) = self.meter.take(text.len()) {
+        if let Err(wait) = self.link.meter.take(text.len()) {
             return Ok(self.reject_frame(ErrorCode::RateLimited, wait.describe(), reference).await?);
         }
         let writes = matches!(body, ClientFrame::Message(_) | ClientFrame::SessionUpdate(_));
-        if writes && let Err(problem) = self.meter.check_dead_letters() {
+        if writes && let Err(problem) = self.link.meter.check_dead_letters() {
             return Ok(self.reject_frame(problem.code(), problem.into_detail(), reference).await?);
         }
         match body {
@@ -84,10 +75,10 @@ impl Conversation {
                 let problem = "type: session.start is only for files; a connection starts its session itself";
                 Ok(self.reject_frame(ErrorCode::InvalidMessage, problem, reference).await?)
             }
-            ClientFrame::Auth { token } => Ok(self.renew_token(token.reveal(), reference).await?),
+            ClientFrame::Auth { token } => Ok(self.link.renew_token(token.reveal(), reference).await?),
             ClientFrame::Ping => {
                 self.keep_alive();
-                Ok(self.peer.feed(ServerFrame::Pong { reference }.to_text()).await?)
+                Ok(self.link.send(&ServerFrame::Pong { reference }).await?)
             }
         }
     }
@@ -102,7 +93,7 @@ impl Conversation {
         self.wait_for_turn(bytes).await?;
         match self.guard.tracker.track_message_as(message, &self.guard.author) {
             Ok(receipt) => {
-                self.pace.record_sent(receipt.seq(), bytes);
+                self.link.pace.record_sent(receipt.seq(), bytes);
                 self.pending_acks.push_message(&receipt, reference, warnings);
                 Ok(())
             }
@@ -116,12 +107,11 @@ impl Conversation {
         reference: Option<FrameRef>,
     ) -> Result<(), Ending> {
         self.wait_for_turn(MAX_SESSION_METADATA).await?;
-        let metadata = update.metadata.unwrap_or_default();
-        let changes = SessionChanges::new().with_metadata(metadata).with_dimensions(update.dimensions);
+        let changes = to_changes(update);
         match self.guard.tracker.update_session(self.guard.session.clone(), changes) {
             Ok(receipt) => {
                 // An update writes the whole metadata of the session again, so it counts with their maximum size.
-                self.pace.record_sent(receipt.seq(), MAX_SESSION_METADATA);
+                self.link.pace.record_sent(receipt.seq(), MAX_SESSION_METADATA);
                 self.pending_acks.push_update(&receipt, reference);
                 Ok(())
             }
@@ -130,23 +120,13 @@ impl Conversation {
     }
 
     /// Waits until this session may hand over a record with this many bytes of text. Meanwhile sends answers that
-    /// become ready and does what is due by the clock. If the server shuts down, the waiting record is neither handed
-    /// over nor acknowledged.
+    /// become ready.
     async fn wait_for_turn(&mut self, bytes: usize) -> Result<(), Ending> {
         let waiting = Waiting::new(bytes);
-        while let Some(until) = self.pace.next_look(&waiting, &self.durability) {
-            tokio::select! {
-                biased;
-                () = self.stopping.wait() => return Err(Ending::Stopping),
-                () = self.durability.changed() => self.send_acks().await?,
-                () = self.alarm.as_mut() => {
-                    self.last_heard = Instant::now();
-                    self.check_timers().await?;
-                }
-                () = sleep_until(until.into()) => {}
+        while let Some(wake) = self.link.wait_for_turn(&waiting).await? {
+            if matches!(wake, Wake::Durable) {
+                self.send_acks().await?;
             }
-            // The server does not read while it waits for the turn, so the silence is not the client's fault.
-            self.last_heard = Instant::now();
         }
         Ok(())
     }

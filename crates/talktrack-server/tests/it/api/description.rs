@@ -34,6 +34,7 @@ const ROUTES: &[&str] = &[
     "GET /v1/search",
     "GET /v1/stats",
     "PATCH /v1/sessions/{session_id}",
+    "POST /v1/frames",
     "POST /v1/sessions",
     "POST /v1/sessions/{session_id}/audio",
     "POST /v1/sessions/{session_id}/end",

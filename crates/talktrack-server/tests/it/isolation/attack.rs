@@ -22,6 +22,9 @@ pub(super) const WITHOUT_SESSION: [&str; 8] = [
     "GET /v1/stats",
 ];
 
+/// Routes whose bodies name the session. Each has its own case below.
+const IN_BODY: [&str; 2] = ["POST /v1/frames", "POST /v1/sessions"];
+
 /// Pages of the dashboard, which are not in the description of the API.
 const PAGES: [&str; 4] = [
     "GET /sessions/{session_id}",
@@ -37,7 +40,7 @@ async fn routes(scene: &Scene) -> BTreeSet<String> {
     for (path, methods) in description["paths"].as_object().unwrap() {
         for method in methods.as_object().unwrap().keys() {
             let route = format!("{} {path}", method.to_uppercase());
-            if route == "POST /v1/sessions" || WITHOUT_SESSION.contains(&route.as_str()) {
+            if IN_BODY.contains(&route.as_str()) || WITHOUT_SESSION.contains(&route.as_str()) {
                 continue;
             }
             assert!(path.contains("{session_id}"), "no case for {route}: see WITHOUT_SESSION");
@@ -109,6 +112,9 @@ pub(super) async fn is_refused_by_name(scene: &Scene, attacker: Uuid, session: U
         assert!(!body.contains(SECRET_WORDS), "{route}: {body}");
     }
     frames_reach_no_other_session(scene, attacker, session).await;
+    let foreign = answers_of_a_feed(scene, attacker, session).await;
+    let absent = answers_of_a_feed(scene, attacker, Uuid::new_v4()).await;
+    assert_eq!(foreign, absent, "what is Ann's and what is absent must look the same");
 }
 
 /// Asserts that requests of Ben that name no session show nothing of Ann.
@@ -119,6 +125,29 @@ async fn lists_show_nothing(scene: &Scene, attacker: Uuid) {
         assert!(matches!(answer.status, 200 | 503), "{path}: {answer:?}");
         assert!(!answer.body.contains(SECRET_WORDS), "{path}: {answer:?}");
     }
+}
+
+/// Returns the answers to frames of Ben about this session on a feed and in a request, with the session's id replaced. All
+/// must be refused.
+async fn answers_of_a_feed(scene: &Scene, attacker: Uuid, session: Uuid) -> Vec<String> {
+    let frames = [
+        json!({"type": "message", "session_id": session, "role": "user", "content": "forged"}),
+        json!({"type": "session.update", "session_id": session, "metadata": {"forged": true}}),
+        json!({"type": "session.end", "session_id": session, "reason": "forged"}),
+        json!({"type": "session.start", "session_id": session}),
+    ];
+    let body: String = frames.iter().map(|frame| format!("{frame}\n")).collect();
+    let request = scene.server.request("POST", "/v1/frames").token(&token(attacker));
+    let answer = request.body("application/x-ndjson", body).send().await;
+    let mut answers: Vec<Value> =
+        answer.body.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let mut feed = Client::come_with(&scene.server, "feed=true", &token(attacker)).await;
+    for frame in frames {
+        feed.send(frame).await;
+        answers.push(feed.receive().await);
+    }
+    assert!(answers.iter().all(|answer| answer["type"] == "error"), "{answers:?}");
+    answers.iter().map(|answer| answer.to_string().replace(&session.to_string(), "SESSION")).collect()
 }
 
 /// Asserts that each frame of Ben's own connection that names Ann's session is refused.
