@@ -78,19 +78,15 @@ words! {
 
 words! {
     /// How far a message has come.
+    #[derive(Default)]
     MessageStatus, "status" {
         /// The message is still being said. A later revision makes it final or discards it; the end of its session makes it final.
         InProgress = "in_progress",
         /// The message was said.
+        #[default]
         Final = "final",
         /// The message was never said. It is kept, but not shown.
         Discarded = "discarded"
-    }
-}
-
-impl Default for MessageStatus {
-    fn default() -> Self {
-        Self::Final
     }
 }
 

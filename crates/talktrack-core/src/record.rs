@@ -11,10 +11,12 @@ use crate::json::JsonObject;
 use crate::message::{Message, Role};
 use crate::words::words;
 
+mod attempt;
 mod deletion;
 mod start_time;
 mod verdict;
 
+pub use attempt::Attempt;
 pub use deletion::{DeletionCounts, RemovedRows, SessionDelete, UserDelete};
 pub use start_time::{MOST_MOVED, StartTime};
 pub use verdict::{DeadReason, Ended, Reopened, Verdict};
@@ -98,35 +100,6 @@ impl Record {
             Body::Message(stamped) => Some(stamped),
             _ => None,
         }
-    }
-}
-
-/// Whether the store may have seen a record before.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Attempt {
-    /// The store has not seen the record.
-    #[default]
-    First,
-    /// The store may have applied the record: its answer was lost, or a later process read the record from the journal.
-    Retry,
-    /// An operator replayed a dead letter. Newer records of the session may have been applied since.
-    Replay,
-}
-
-impl Attempt {
-    /// Returns the word for this value.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::First => "first",
-            Self::Retry => "retry",
-            Self::Replay => "replay",
-        }
-    }
-
-    /// True if the record has not been delivered before.
-    pub fn is_first(&self) -> bool {
-        *self == Self::First
     }
 }
 

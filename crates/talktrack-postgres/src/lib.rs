@@ -25,6 +25,7 @@ mod connections;
 mod identity;
 mod transaction;
 mod deliveries;
+mod merged_session;
 mod moved_start;
 mod closed_messages;
 mod statement;

@@ -12,6 +12,7 @@ mod conversation;
 mod identity;
 mod progress;
 mod session_life;
+mod session_changes;
 mod session_times;
 mod ownership;
 mod lateness;
@@ -73,14 +74,16 @@ macro_rules! for_each_conformance_check {
                 a_start_that_does_not_resume_only_fills_in,
                 a_session_goes_on_after_a_restart,
                 session_metadata_are_merged_key_by_key,
-                a_null_in_an_update_removes_a_key,
-                dimensions_are_set_by_a_start_and_changed_by_updates,
-                dimensions_beyond_the_limits_are_refused,
                 numbers_beyond_a_double_survive_a_merge_of_session_metadata,
                 session_metadata_do_not_grow_without_bound,
                 an_idle_session_is_abandoned_at_its_last_event,
                 shutdown_ends_the_open_sessions,
                 sessions_that_a_stop_left_open_are_abandoned_at_their_last_event,
+            }
+            session_changes {
+                a_null_in_an_update_removes_a_key,
+                dimensions_are_set_by_a_start_and_changed_by_updates,
+                dimensions_beyond_the_limits_are_refused,
             }
             session_times {
                 a_session_that_is_told_after_the_call_has_the_times_of_the_call,

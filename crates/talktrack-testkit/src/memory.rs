@@ -381,10 +381,8 @@ impl Read for MemoryStore {
 
     async fn audit(&self) -> Result<Audit, ReadError> {
         let tables = self.tables.lock();
-        let there = |session: &SessionId| {
-            let rows = tables.transcripts.get(session).into_iter().flat_map(BTreeMap::values);
-            rows.filter(|row| row.status == MessageStatus::Final).count() as i64
-        };
+        let there =
+            |id: &SessionId| tables.transcripts.get(id).map_or(0, |rows| rows::count_final(rows.values()));
         let odd =
             tables.sessions.values().filter(|session| session.message_count != there(&session.session_id));
         Ok(Audit {

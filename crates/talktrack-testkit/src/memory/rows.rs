@@ -54,3 +54,8 @@ pub(super) fn preview_of(transcript: &BTreeMap<MessageCursor, MessageRow>) -> Op
         interruptions: transcript.values().filter(|row| row.interrupted).count() as u64,
     })
 }
+
+/// Returns the number of final messages.
+pub(super) fn count_final<'r>(rows: impl Iterator<Item = &'r MessageRow>) -> i64 {
+    rows.filter(|row| row.status == MessageStatus::Final).count() as i64
+}

@@ -5,6 +5,7 @@ use talktrack_core::dimensions::Dimensions;
 use talktrack_core::ids::{SessionId, UserId};
 use talktrack_core::json::JsonObject;
 use talktrack_core::message;
+use talktrack_core::record::SessionStart;
 
 /// A session for [`Tracker::start_session`](crate::Tracker::start_session).
 #[derive(Debug, Clone, PartialEq)]
@@ -100,6 +101,21 @@ impl NewSession {
     #[must_use]
     pub fn with_said_until(self, said_until: impl Into<Option<Timestamp>>) -> Self {
         Self { said_until: said_until.into(), ..self }
+    }
+
+    /// Returns the record of the start. The session starts `now` if the caller gave no start.
+    pub(super) fn into_start(self, now: Timestamp, is_known: bool) -> SessionStart {
+        SessionStart {
+            session_id: self.session_id,
+            user_id: self.user_id,
+            external_id: self.external_id,
+            metadata: self.metadata,
+            dimensions: self.dimensions,
+            started_at: self.started_at.unwrap_or(now),
+            has_given_start: self.started_at.is_some(),
+            resumed: is_known,
+            reopens: self.resume,
+        }
     }
 
     pub(super) fn heap_bytes(&self) -> usize {

@@ -9,8 +9,8 @@ use talktrack_core::json::JsonObject;
 pub struct SessionChanges {
     /// Keys to merge into the metadata. A key replaces an existing key of the same name; a key with the value `null` removes it.
     pub metadata: JsonObject,
-    /// The dimensions to change. New tags replace all earlier ones.
-    pub dimensions: Dimensions,
+    /// The dimensions to change. New tags replace all earlier ones. They are boxed because few changes have any.
+    pub dimensions: Box<Dimensions>,
 }
 
 impl SessionChanges {
@@ -28,7 +28,7 @@ impl SessionChanges {
     /// Sets the dimensions to change.
     #[must_use]
     pub fn with_dimensions(self, dimensions: Dimensions) -> Self {
-        Self { dimensions, ..self }
+        Self { dimensions: Box::new(dimensions), ..self }
     }
 
     pub(super) fn heap_bytes(&self) -> usize {

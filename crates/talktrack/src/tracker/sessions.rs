@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dashmap::mapref::entry::Entry;
-use talktrack_core::clock::Timestamp;
+use talktrack_core::clock::{Seq, Timestamp};
 use talktrack_core::error::{NotDurable, Reason, Refused};
 use talktrack_core::ids::{SessionId, UserId};
 use talktrack_core::json::MAX_SESSION_METADATA;
 use talktrack_core::message;
-use talktrack_core::record::{Body, Ended, SessionEnd, SessionStart, SessionUpdate, StartTime, Status};
+use talktrack_core::record::{Body, Ended, SessionEnd, SessionUpdate, Status};
 use tokio::sync::oneshot;
 
 use crate::event_log;
@@ -75,7 +75,6 @@ impl Tracker {
     ///
     /// # Errors
     /// Returns the changes with a [`Reason`] if they cannot be accepted now.
-    #[expect(clippy::result_large_err, reason = "the refusal hands the changes back")]
     pub fn update_session(
         &self,
         session: impl Into<SessionRef>,
@@ -198,35 +197,15 @@ impl Inner {
             Ok(permit) => permit,
             Err(reason) => return Err(Refused { reason, returned: session }),
         };
-        let NewSession {
-            session_id,
-            user_id,
-            external_id,
-            metadata,
-            dimensions,
-            started_at,
-            resume,
-            said_until,
-        } = session;
-        let said_after = said_until.and_then(|said_until| self.said_after(said_until, now.at));
-        let has_given_start = started_at.is_some();
-        let started_at = started_at.unwrap_or(now.at);
-        let start = SessionStart {
-            session_id,
-            user_id: user_id.clone(),
-            external_id,
-            metadata,
-            dimensions,
-            started_at,
-            has_given_start,
-            resumed: is_known,
-            reopens: resume,
-        };
+        let said_after = session.said_until.and_then(|said_until| self.said_after(said_until, now.at));
+        let start = session.into_start(now.at, is_known);
+        let user_id = start.user_id.clone();
+        let start_time = start.start_time();
+        let reopens = start.reopens;
         let (reply, answer) = oneshot::channel();
         let seq = permit.send(Body::Start(start), Reply::Started(reply));
         let claim = || {
-            let start = StartTime::new(started_at, has_given_start);
-            let mut claim = Session::new(user_id.clone(), start, now, seq);
+            let mut claim = Session::new(user_id.clone(), start_time, now, seq);
             claim.metadata().merge(&sizes);
             claim.say_after(said_after);
             claim
@@ -235,7 +214,7 @@ impl Inner {
             Entry::Vacant(place) => drop(place.insert(Claims::new(claim()))),
             Entry::Occupied(mut claims) => match claims.get_mut().find(Some(&user_id)) {
                 Some(known) if is_known => {
-                    known.start_again(now, seq, resume);
+                    known.start_again(now, seq, reopens);
                     known.say_after(said_after);
                     known.metadata().merge(&sizes);
                 }
@@ -265,12 +244,18 @@ impl Inner {
         session: &SessionRef,
         mut changes: SessionChanges,
     ) -> Result<RecordReceipt, Refused<SessionChanges>> {
+        changes.replace_nul();
+        match self.enqueue_update(session, &mut changes) {
+            Ok(seq) => Ok(RecordReceipt::new(None, seq, Arc::clone(&self.shared.progress))),
+            Err(reason) => Err(Refused { reason, returned: changes }),
+        }
+    }
+
+    /// Takes the changes, unless they are refused.
+    fn enqueue_update(&self, session: &SessionRef, changes: &mut SessionChanges) -> Result<Seq, Reason> {
         let now = self.now();
         let session_id = session.session_id;
-        changes.replace_nul();
-        if let Err(reason) = self.check_changes(&changes) {
-            return Err(Refused { reason, returned: changes });
-        }
+        self.check_changes(changes)?;
         let sizes = MemberSizes::from_object(&changes.metadata);
         let seq = self.registry.with_claim(session, |mut claim| {
             let owner = claim.as_ref().map(|claim| claim.user_id.clone()).or_else(|| session.user_id.clone());
@@ -280,20 +265,18 @@ impl Inner {
                 Some(claim) => claim.metadata().size_with(&sizes),
                 None => KnownMetadata::default().size_with(&sizes).map(|_| MAX_SESSION_METADATA),
             };
-            let permit = match size.and_then(|size| self.queue.reserve(now.at, size, Admission::IfRoom)) {
-                Ok(permit) => permit,
-                Err(reason) => return Err(Refused { reason, returned: changes }),
-            };
+            let permit = self.queue.reserve(now.at, size?, Admission::IfRoom)?;
             let session_started_at = claim.map(|claim| {
                 claim.metadata().merge(&sizes);
                 claim.started_at()
             });
-            let SessionChanges { metadata, dimensions } = changes;
+            let SessionChanges { metadata, dimensions } = std::mem::take(changes);
+            let dimensions = *dimensions;
             let update = SessionUpdate { session_id, metadata, dimensions, owner, session_started_at };
-            Ok(permit.send(Body::Update(update), Reply::None))
+            Ok::<Seq, Reason>(permit.send(Body::Update(update), Reply::None))
         })?;
         self.registry.keep_alive(session, now);
-        Ok(RecordReceipt::new(None, seq, Arc::clone(&self.shared.progress)))
+        Ok(seq)
     }
 
     fn check_changes(&self, changes: &SessionChanges) -> Result<(), Reason> {
