@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 use reqwest::{Client, RequestBuilder};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use talktrack_core::clock::Seq;
 use talktrack_protocol::Secret;
@@ -16,6 +17,9 @@ pub use error::{OpenEventsError, Refusal, RequestError};
 use crate::address::InvalidServer;
 use crate::events::EventStream;
 use crate::tls;
+
+/// The content type of a body in JSON.
+const JSON: &str = "application/json";
 
 /// The time limit of a request. It is longer than a server takes for any request made here.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(90);
@@ -41,6 +45,16 @@ pub struct ApiResponse {
     pub status: StatusCode,
     /// The body. [`Value::Null`] if it is no JSON.
     pub body: Value,
+}
+
+/// A response of the server as text, which may be an error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TextResponse {
+    /// The status of the response.
+    pub status: StatusCode,
+    /// The body.
+    pub body: String,
 }
 
 impl ApiClient {
@@ -75,7 +89,30 @@ impl ApiClient {
     /// # Errors
     /// Fails if the server does not answer, or has no room for a long time. An answer that is an error is a response.
     pub async fn get(&self, path: &str) -> Result<ApiResponse, RequestError> {
-        self.send(Method::GET, path, "application/json", Vec::new()).await
+        self.send(Method::GET, path, JSON, Vec::new()).await
+    }
+
+    /// Sends a GET request, and reads the body of a successful answer as `T`. Retries as [`Self::get`] does. Unlike a
+    /// [`Value`], `T` can keep numbers and objects as the server wrote them.
+    ///
+    /// # Errors
+    /// Fails as [`Self::get`] does, or if the server refuses the request, or if the body is not a `T`.
+    pub async fn get_as<T: DeserializeOwned>(&self, path: &str) -> Result<T, RequestError> {
+        let answer = self.get_text(path).await?;
+        if !answer.status.is_success() {
+            return Err(answer.parse().into_refusal().into());
+        }
+        let url = self.url.clone();
+        serde_json::from_str(&answer.body)
+            .map_err(|error| RequestError::InvalidAnswer { url, problem: error.to_string() })
+    }
+
+    /// Sends a GET request, and returns the body as text. Retries as [`Self::get`] does.
+    ///
+    /// # Errors
+    /// Fails as [`Self::get`] does.
+    pub async fn get_text(&self, path: &str) -> Result<TextResponse, RequestError> {
+        self.exchange(Method::GET, path, JSON, Vec::new()).await
     }
 
     /// Sends a request with a JSON body. Retries as [`Self::get`] does.
@@ -88,7 +125,20 @@ impl ApiClient {
         path: &str,
         body: &Value,
     ) -> Result<ApiResponse, RequestError> {
-        self.send(method, path, "application/json", body.to_string().into_bytes()).await
+        self.send(method, path, JSON, body.to_string().into_bytes()).await
+    }
+
+    /// Sends a request whose body is this text of JSON. Retries as [`Self::get`] does.
+    ///
+    /// # Errors
+    /// Fails as [`Self::get`] does.
+    pub async fn send_text(
+        &self,
+        method: Method,
+        path: &str,
+        json: String,
+    ) -> Result<ApiResponse, RequestError> {
+        self.send(method, path, JSON, json.into_bytes()).await
     }
 
     /// Uploads a recording and returns its `audio_url`. Retries as [`Self::get`] does.
@@ -100,11 +150,10 @@ impl ApiClient {
         let audio_url = kept["audio_url"].as_str().map(str::to_owned);
         audio_url.ok_or_else(|| {
             let url = self.url.clone();
-            RequestError::InvalidAnswer { url, problem: "audio_url: missing" }
+            RequestError::InvalidAnswer { url, problem: "audio_url: missing".to_owned() }
         })
     }
 
-    /// Sends a request, and retries while the server asks for it with `Retry-After`.
     async fn send(
         &self,
         method: Method,
@@ -112,6 +161,17 @@ impl ApiClient {
         content_type: &str,
         body: Vec<u8>,
     ) -> Result<ApiResponse, RequestError> {
+        Ok(self.exchange(method, path, content_type, body).await?.parse())
+    }
+
+    /// Sends a request, and retries while the server asks for it with `Retry-After`.
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        body: Vec<u8>,
+    ) -> Result<TextResponse, RequestError> {
         for _ in 0..ATTEMPTS {
             let request = self.request(method.clone(), path).timeout(REQUEST_TIMEOUT);
             let request = request.header("content-type", content_type).body(body.clone());
@@ -119,12 +179,10 @@ impl ApiClient {
             let status = answer.status();
             let later =
                 answer.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
-            let text = answer.text().await.map_err(|error| self.out_of_reach(error))?;
+            let body = answer.text().await.map_err(|error| self.out_of_reach(error))?;
             match later.filter(|_| !status.is_success()) {
                 Some(seconds) => tokio::time::sleep(Duration::from_secs(seconds)).await,
-                None => {
-                    return Ok(ApiResponse { status, body: serde_json::from_str(&text).unwrap_or_default() });
-                }
+                None => return Ok(TextResponse { status, body }),
             }
         }
         Err(RequestError::RetriesExhausted { url: self.url.clone(), attempts: ATTEMPTS })
@@ -142,8 +200,8 @@ impl ApiClient {
         if status.is_success() {
             return Ok(EventStream::new(response));
         }
-        let body = serde_json::from_str(&response.text().await.unwrap_or_default()).unwrap_or_default();
-        let refusal = ApiResponse { status, body }.into_refusal();
+        let body = response.text().await.unwrap_or_default();
+        let refusal = TextResponse { status, body }.parse().into_refusal();
         Err(match status {
             StatusCode::TOO_MANY_REQUESTS => OpenEventsError::Unavailable(refusal.into()),
             status if status.is_server_error() => OpenEventsError::Unavailable(refusal.into()),
@@ -165,6 +223,13 @@ impl ApiClient {
             true => RequestError::Unreachable { url, source: error.into() },
             false => RequestError::NoAnswer { url, source: error.into() },
         }
+    }
+}
+
+impl TextResponse {
+    /// Parses the body as JSON.
+    fn parse(self) -> ApiResponse {
+        ApiResponse { status: self.status, body: serde_json::from_str(&self.body).unwrap_or_default() }
     }
 }
 

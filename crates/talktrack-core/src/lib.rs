@@ -33,6 +33,8 @@ pub mod json;
 pub mod error;
 pub mod error_code;
 pub mod clock;
+#[doc(hidden)]
+pub mod counted;
 
 pub use books::Books;
 pub use clock::Timestamp;

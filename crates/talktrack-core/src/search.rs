@@ -22,7 +22,7 @@ pub use words::MAX_WORDS;
 pub use words::Words;
 
 use crate::ids::{MessageId, SessionId, UserId};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::ReadError;
 use crate::message::{Kind, Role};
@@ -77,7 +77,7 @@ pub struct SearchCursor {
 }
 
 /// A message that matches a query.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the columns of the schema, described there")]
 pub struct Hit {
     pub message_id: MessageId,

@@ -184,6 +184,25 @@ pub fn serialize_number<S: Serializer>(number: &Option<f64>, serializer: S) -> R
     }
 }
 
+/// Reads what [`serialize_number`] writes.
+///
+/// # Errors
+/// If the value is neither a number, nor null, nor one of the words that [`serialize_number`] writes.
+pub fn deserialize_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Number(f64),
+        Word(Box<str>),
+    }
+    let word = |word: &str| word.parse().map_err(|_| serde::de::Error::custom("must be a number"));
+    match Option::deserialize(deserializer)? {
+        None => Ok(None),
+        Some(Written::Number(number)) => Ok(Some(number)),
+        Some(Written::Word(text)) => word(&text).map(Some),
+    }
+}
+
 /// The microseconds from 1970 to 2000, the year from which PostgreSQL counts.
 const EPOCH_2000: i64 = 946_684_800_000_000;
 

@@ -36,6 +36,14 @@ enum Command {
     Sessions(command::sessions::SessionsArgs),
     /// Show one session with its messages
     Show(command::show::ShowArgs),
+    /// Find messages by their words, newest first
+    Search(command::search::SearchArgs),
+    /// Count sessions and messages over time, with durations and latencies
+    Stats(command::stats::StatsArgs),
+    /// Delete sessions, or everything of a user, permanently
+    Delete(command::delete::DeleteArgs),
+    /// Say whether a server runs and is ready, and what waits
+    Status(command::status::StatusArgs),
     /// Print new messages as they are stored
     Tail(command::tail::TailArgs),
     /// List, replay or drop the messages that the store refused
@@ -95,6 +103,10 @@ fn run(command: Command) -> Outcome {
             Command::Export(args) => command::export::run(args).await,
             Command::Sessions(args) => command::sessions::run(args).await,
             Command::Show(args) => command::show::run(args).await,
+            Command::Search(args) => command::search::run(args).await,
+            Command::Stats(args) => command::stats::run(args).await,
+            Command::Delete(args) => command::delete::run(args).await,
+            Command::Status(args) => command::status::run(args).await,
             Command::Tail(args) => command::tail::run(args).await,
             Command::DeadLetters(args) => command::dead_letters::run(args).await,
             Command::Outbox(args) => command::outbox::run(args).await,

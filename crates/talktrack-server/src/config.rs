@@ -25,7 +25,7 @@ pub(crate) use flags::{DataLocation, KeyLocation, SettingFlags};
 pub(crate) use identity::{Identity, KeySettings, UserAccess};
 pub(crate) use limits::{AuditFiles, CallerLimits, Network, Rate};
 pub(crate) use parse::duration as parse_duration;
-pub(crate) use settings::TOKEN_VARIABLE;
+pub(crate) use settings::{TOKEN_VARIABLE, URL_VARIABLE};
 
 use layers::Layers;
 

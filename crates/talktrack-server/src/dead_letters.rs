@@ -1,7 +1,5 @@
 //! Replays and drops dead letters. Used by a command that has the data directory to itself, and by the server on behalf
-//! of a command. The messages between the two are not a public protocol: both must be of the same version.
-
-mod control_dir;
+//! of a command.
 
 use std::path::Path;
 
@@ -11,60 +9,27 @@ use talktrack::record::{Body, Record};
 use talktrack::store::sqlite::{DeadLetter, DeadLetterReader, Replayed, SqliteReader};
 use talktrack::{NotDurable, ReadError, Reason, RecordReceipt, Refused, Tracker};
 
-pub(crate) use control_dir::ControlDir;
-
 use crate::error::Failure;
 
 /// The maximum number of letters in one request. It bounds the size of the request and of its answer, and the time that
 /// it takes.
 pub(crate) const MOST_AT_ONCE: usize = 100;
 
-/// A request to the server that uses the data directory.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum ControlRequest {
+/// What to do with dead letters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum LetterRequest {
     /// Sends these letters to the store again.
     Replay(Vec<Seq>),
     /// Deletes these letters.
     Drop(Vec<Seq>),
-    /// Redirects the outbox to the store that the server's settings name, even if the data directory has recorded
-    /// another one.
-    RedirectOutbox,
 }
 
-impl ControlRequest {
+impl LetterRequest {
     /// Returns the name of the action in the audit log.
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Replay(_) => "dead_letters.replay",
             Self::Drop(_) => "dead_letters.drop",
-            Self::RedirectOutbox => "outbox.redirect",
-        }
-    }
-}
-
-/// The server's answer to a request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum ControlReply {
-    /// The outcome of each letter, in the order of the request.
-    Outcomes(Vec<LetterResult>),
-    /// The outbox now belongs to the store at this address.
-    Redirected(String),
-    /// Why the whole request failed.
-    Error(String),
-}
-
-impl ControlReply {
-    /// Returns the outcome of each letter.
-    ///
-    /// # Errors
-    /// Fails if the request failed or the answer is of another kind.
-    pub(crate) fn into_outcomes(self) -> Result<Vec<LetterResult>, Failure> {
-        match self {
-            Self::Outcomes(outcomes) => Ok(outcomes),
-            Self::Error(problem) => Err(Failure::new(problem)),
-            Self::Redirected(_) => Err(Failure::new("the server gave an unexpected answer")),
         }
     }
 }
@@ -138,16 +103,10 @@ impl DeadLetters {
     ///
     /// # Errors
     /// Fails if the tracker stopped meanwhile, or the file cannot be read. What was done until then stays done.
-    pub(crate) async fn execute(&self, request: ControlRequest) -> Result<ControlReply, Failure> {
+    pub(crate) async fn execute(&self, request: LetterRequest) -> Result<Vec<LetterResult>, Failure> {
         match request {
-            ControlRequest::Replay(seqs) => self.replay_letters(seqs).await.map(ControlReply::Outcomes),
-            ControlRequest::Drop(seqs) => self.drop_letters(seqs).await.map(ControlReply::Outcomes),
-            ControlRequest::RedirectOutbox => match self.tracker.redirect_outbox() {
-                Some(address) => Ok(ControlReply::Redirected(address)),
-                None => Err(Failure::new(
-                    "the server was started without database_url; stop it, and run the command again",
-                )),
-            },
+            LetterRequest::Replay(seqs) => self.replay_letters(seqs).await,
+            LetterRequest::Drop(seqs) => self.drop_letters(seqs).await,
         }
     }
 

@@ -1,6 +1,7 @@
 //! Deletes sessions and users with everything that belongs to them. This module alone knows everywhere that their data
 //! is kept.
 
+pub(crate) mod operator;
 pub(crate) mod due_users;
 pub(crate) mod recordings;
 mod remaining;

@@ -21,6 +21,7 @@ mod metered;
 mod transcript;
 mod csv_table;
 mod schema;
+mod control;
 mod dead_letters;
 mod retention;
 mod letter_quota;

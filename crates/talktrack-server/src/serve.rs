@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use control::ControlSocket;
+use metrics_exporter_prometheus::PrometheusHandle;
 use talktrack::Tracker;
 use talktrack::store::sqlite::SqliteReader;
 use tokio::net::TcpListener;
@@ -55,10 +56,7 @@ pub(crate) async fn serve(config: Config) -> Result<ExitCode, Failure> {
     let tracker = store::open_tracker(&config, config.options())?;
     let listen_file = ListenFile::new(&config.data_dir);
     let (listener, address) = bind_listener(config.listen).await?;
-    let local = store::open_file(&config.local_file())?;
-    let events = open_events(&tracker, &config)?;
-    let audio = Audio::open(&config)?;
-    let state = AppState::new(tracker, local, events, audio, config, telemetry.metrics());
+    let state = new_state(tracker, config, telemetry.metrics())?;
     let accepting = tokio::spawn(accept::accept_connections(
         listener,
         build_router(state.clone()),
@@ -146,6 +144,21 @@ async fn shut_down(state: &AppState) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Makes the state around an open tracker.
+///
+/// # Errors
+/// Fails if the local file or the store of recordings cannot be opened.
+pub(crate) fn new_state(
+    tracker: Tracker,
+    config: Config,
+    metrics: PrometheusHandle,
+) -> Result<AppState, Failure> {
+    let local = store::open_file(&config.local_file())?;
+    let events = open_events(&tracker, &config)?;
+    let audio = Audio::open(&config)?;
+    Ok(AppState::new(tracker, local, events, audio, config, metrics))
 }
 
 /// Opens the live events.

@@ -55,6 +55,11 @@ impl Telemetry {
     }
 }
 
+/// Returns the metrics of a command that uses the parts of a server, and serves none.
+pub(crate) fn unread_metrics() -> PrometheusHandle {
+    prometheus::unread()
+}
+
 impl Drop for Telemetry {
     fn drop(&mut self) {
         self.upkeep.abort();

@@ -162,6 +162,8 @@ pub use session::SessionRef;
 pub use store::NotedStore;
 #[doc(inline)]
 pub use talktrack_core::clock::{Clock, Seq};
+#[doc(hidden)]
+pub use talktrack_core::counted::counted;
 #[doc(inline)]
 pub use talktrack_core::{
     Author, Books, DeletionCounts, Dimensions, Ended, ErrorCode, Invalid, JsonArray, JsonObject, Kind,

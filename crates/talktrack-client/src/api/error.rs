@@ -33,13 +33,13 @@ pub enum RequestError {
         /// The number of attempts.
         attempts: usize,
     },
-    /// The server carried out the request, and its answer lacks what the request asked for. Check the URL.
+    /// The server carried out the request, and its answer is not one of this request. Check the URL.
     #[error("{url} sent an invalid answer: {problem}")]
     InvalidAnswer {
         /// The URL of the server.
         url: String,
         /// What is wrong with the answer.
-        problem: &'static str,
+        problem: String,
     },
     /// The server refused the request.
     #[error(transparent)]

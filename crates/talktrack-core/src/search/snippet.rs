@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::search::query::Query;
 use crate::search::words::Words;
@@ -16,7 +16,7 @@ const SPARE: usize = 20;
 
 /// A piece of a message's text, unchanged. A client shows it as text and highlights matches. The piece is
 /// never markup.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Piece {
     /// The text.
     pub text: String,

@@ -3,7 +3,8 @@
 use std::cmp::Ordering;
 
 use crate::ids::{MessageId, SessionId, UserId};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
+use serde_json::value::RawValue;
 
 use crate::clock::Seq;
 use crate::dimensions::{Dimensions, serialize_columns};
@@ -11,7 +12,7 @@ use crate::json::{JsonArray, JsonObject};
 use crate::message::{Kind, Message, MessageStatus, NOTES, REVISION_SEQ, Role, TurnMetrics};
 use crate::record::{RevisionOrder, SessionDelete, SessionStart, StampedMessage, Status, Verdict};
 use crate::store::{MessageCursor, SessionCursor};
-use crate::stored::{Stored, StoredTime, serialize_number};
+use crate::stored::{Stored, StoredTime, deserialize_number, serialize_number};
 
 /// A row of `conversation_sessions`. Another program may have written it: values that talktrack does not
 /// know are kept unchanged.
@@ -32,6 +33,45 @@ pub struct SessionRow {
     #[serde(flatten, serialize_with = "serialize_columns")]
     pub dimensions: Dimensions,
     pub metadata: Option<Stored<JsonObject>>,
+}
+
+/// Reads what [`Serialize`] writes. The dimensions are read apart, because a flattened field cannot keep JSON unchanged.
+impl<'de> Deserialize<'de> for SessionRow {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <&RawValue>::deserialize(deserializer)?.get();
+        let columns: SessionColumns = serde_json::from_str(text).map_err(de::Error::custom)?;
+        Ok(Self {
+            session_id: columns.session_id,
+            user_id: columns.user_id,
+            external_id: columns.external_id,
+            status: columns.status,
+            end_reason: columns.end_reason,
+            started_at: columns.started_at,
+            ended_at: columns.ended_at,
+            duration_seconds: columns.duration_seconds,
+            last_event_at: columns.last_event_at,
+            message_count: columns.message_count,
+            metadata: columns.metadata,
+            dimensions: serde_json::from_str(text).map_err(de::Error::custom)?,
+        })
+    }
+}
+
+/// The columns of a [`SessionRow`] but its dimensions.
+#[derive(Deserialize)]
+struct SessionColumns {
+    session_id: SessionId,
+    user_id: Option<UserId>,
+    external_id: Option<String>,
+    status: Stored<Status>,
+    end_reason: Option<String>,
+    started_at: StoredTime,
+    ended_at: Option<StoredTime>,
+    #[serde(deserialize_with = "deserialize_number")]
+    duration_seconds: Option<f64>,
+    last_event_at: Option<StoredTime>,
+    message_count: i64,
+    metadata: Option<Stored<JsonObject>>,
 }
 
 impl SessionRow {

@@ -8,11 +8,11 @@ use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use talktrack::search::Query;
-use talktrack::store::{Page, SessionCursor, SessionFilter, SessionRow};
+use talktrack::store::{Rows, SessionCursor, SessionFilter, SessionRow};
 use talktrack::{Status, Timestamp, UserId};
 use utoipa::{IntoParams, ToSchema};
 
-use super::query::{Cursor, ExternalId, Limit, QueryParams};
+use super::query::{Cursor, ExternalId, IdPrefix, Limit, QueryParams};
 use super::rows::Session;
 use crate::access;
 use crate::auth::Caller;
@@ -43,6 +43,10 @@ pub(crate) struct ListSessionsQuery {
     /// Only sessions that have one message which matches all of this query, as in `/v1/search`.
     #[param(value_type = Option<String>, min_length = 1, max_length = 500)]
     q: Option<Query>,
+    /// Only sessions whose id begins with these characters, at least 8. They come in the order of their ids, on one page, and no
+    /// other filter applies.
+    #[param(value_type = Option<String>, pattern = "^[0-9a-fA-F-]{8,36}$")]
+    id_prefix: Option<IdPrefix>,
     /// The maximum number of sessions in the page. Defaults to 50. A page of large rows ends earlier.
     #[serde(default)]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
@@ -96,18 +100,12 @@ pub(crate) async fn list_sessions(
     QueryParams(query): QueryParams<ListSessionsQuery>,
 ) -> Result<Response, Problem> {
     let rows = access::open_rows(&state, &caller)?;
-    let ListSessionsQuery { user_id, external_id, status, since, until, q, limit, cursor, format } = query;
-    let filter = SessionFilter::default()
-        .with_user_id(caller.resolve_user(user_id)?)
-        .with_external_id(external_id.map(|ExternalId(id)| id))
-        .with_status(status)
-        .with_since(since)
-        .with_until(until)
-        .with_matching(q);
-    let found = rows.sessions(filter, cursor.map(|Cursor(place)| place), limit.0).await;
-    let mut found = found.map_err(|error| Problem::read_failed(&error))?;
-    access::hide_foreign_parents(&state, &caller, &mut found.rows).await;
-    let next_cursor = found.last_before_more().map(SessionRow::cursor).map(Cursor);
+    let format = query.format;
+    let (mut found, next_cursor) = match query.id_prefix.clone() {
+        Some(prefix) => (find_by_prefix(&*rows, prefix, &query).await?, None),
+        None => list_page(&*rows, &caller, query).await?,
+    };
+    access::hide_foreign_parents(&state, &caller, &mut found).await;
     Ok(match format {
         ListFormat::Json => {
             Json(Sessions { sessions: found.into_iter().map(Session::from).collect(), next_cursor })
@@ -117,7 +115,40 @@ pub(crate) async fn list_sessions(
     })
 }
 
-fn to_csv(sessions: &Page<SessionRow>, next: Option<Cursor<SessionCursor>>, asked: &Uri) -> Response {
+async fn list_page(
+    rows: &dyn Rows,
+    caller: &Caller,
+    query: ListSessionsQuery,
+) -> Result<(Vec<SessionRow>, Option<Cursor<SessionCursor>>), Problem> {
+    let ListSessionsQuery { user_id, external_id, status, since, until, q, limit, cursor, .. } = query;
+    let filter = SessionFilter::default()
+        .with_user_id(caller.resolve_user(user_id)?)
+        .with_external_id(external_id.map(|ExternalId(id)| id))
+        .with_status(status)
+        .with_since(since)
+        .with_until(until)
+        .with_matching(q);
+    let found = rows.sessions(filter, cursor.map(|Cursor(place)| place), limit.0).await;
+    let found = found.map_err(|error| Problem::read_failed(&error))?;
+    let next_cursor = found.last_before_more().map(SessionRow::cursor).map(Cursor);
+    Ok((found.rows, next_cursor))
+}
+
+async fn find_by_prefix(
+    rows: &dyn Rows,
+    IdPrefix(prefix): IdPrefix,
+    query: &ListSessionsQuery,
+) -> Result<Vec<SessionRow>, Problem> {
+    let ListSessionsQuery { user_id, external_id, status, since, until, q, cursor, .. } = query;
+    let is_filtered = user_id.is_some() || external_id.is_some() || status.is_some() || q.is_some();
+    if is_filtered || since.is_some() || until.is_some() || cursor.is_some() {
+        return Err(Problem::invalid("id_prefix: cannot be combined with other filters or a cursor"));
+    }
+    let found = rows.sessions_by_prefix(&prefix, query.limit.0).await;
+    found.map_err(|error| Problem::read_failed(&error))
+}
+
+fn to_csv(sessions: &[SessionRow], next: Option<Cursor<SessionCursor>>, asked: &Uri) -> Response {
     let mut table = String::new();
     csv_table::write_session_header(&mut table);
     sessions.iter().for_each(|row| csv_table::write_session(row, &mut table));

@@ -61,6 +61,34 @@ impl<'de> Deserialize<'de> for ExternalId {
     }
 }
 
+/// The minimum length of an [`IdPrefix`]. A shorter one matches too many sessions.
+const SHORTEST_PREFIX: usize = 8;
+
+/// The first characters of a session's id, in lower case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct IdPrefix(pub(crate) String);
+
+impl FromStr for IdPrefix {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let prefix = text.to_ascii_lowercase();
+        let is_plausible = prefix.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+        if is_plausible && prefix.len() >= SHORTEST_PREFIX {
+            return Ok(Self(prefix));
+        }
+        Err(format!(
+            "must be a session's id, or at least its first {SHORTEST_PREFIX} characters, not {text:?}"
+        ))
+    }
+}
+
+impl<'de> Deserialize<'de> for IdPrefix {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
 /// A number of rows from 1 to [`MAX_LIMIT`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Limit(pub(crate) usize);

@@ -3,6 +3,7 @@
 #![expect(unused_qualifications, reason = "in what the macro makes of the parameters")]
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use axum::Json;
 use axum::extract::State;
@@ -43,14 +44,27 @@ pub(crate) struct StatsQuery {
 }
 
 /// The length of one bucket.
-#[derive(Debug, Clone, Copy, Deserialize)]
-enum Step {
+#[derive(Debug, Clone, Copy, Deserialize, clap::ValueEnum)]
+pub(crate) enum Step {
     #[serde(rename = "5m")]
+    #[value(name = "5m")]
     FiveMinutes,
     #[serde(rename = "1h")]
+    #[value(name = "1h")]
     Hour,
     #[serde(rename = "1d")]
+    #[value(name = "1d")]
     Day,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::FiveMinutes => "5m",
+            Self::Hour => "1h",
+            Self::Day => "1d",
+        })
+    }
 }
 
 /// Statistics of a range of time.
@@ -206,7 +220,8 @@ impl From<Step> for Resolution {
 }
 
 impl Statistics {
-    fn new(stats: &Stats, letters: Option<&[u64]>) -> Self {
+    /// Makes the document. `letters` is the number of dead letters in each bucket.
+    pub(crate) fn new(stats: &Stats, letters: Option<&[u64]>) -> Self {
         let Lag { messages, changes, stale_buckets: slices, .. } = stats.lag;
         let letters_at = |place| letters.map(|letters| letters.get(place).copied().unwrap_or(0));
         let bucket = |(place, (at, tally))| Bucket { at, figures: Figures::new(tally, letters_at(place)) };

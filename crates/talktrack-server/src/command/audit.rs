@@ -5,12 +5,12 @@ use std::io::{BufRead as _, BufReader};
 use std::process::ExitCode;
 
 use serde_json::{Map, Value};
-use talktrack::Timestamp;
-use talktrack::clock::{Clock as _, SystemClock};
+use talktrack::{Timestamp, counted};
 
 use super::Outcome;
+use super::filter::parse_moment;
 use crate::audit::audit_files;
-use crate::config::{KeyLocation, parse_duration};
+use crate::config::KeyLocation;
 use crate::error::Failure;
 use crate::output::{Output, Stop};
 use crate::terminal;
@@ -18,8 +18,8 @@ use crate::terminal;
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub(crate) struct AuditArgs {
-    /// Only entries since then: a duration before now such as 24h, or a time such as 2026-11-29T00:00:00Z
-    #[arg(long, value_name = "WHEN", value_parser = parse_since)]
+    /// Only entries from this time on: RFC 3339, a date (in UTC), or how long ago, such as 90m, 24h or 7d
+    #[arg(long, value_name = "TIME", value_parser = parse_moment)]
     since: Option<Timestamp>,
     /// Print the entries unchanged, one JSON object per line
     #[arg(long)]
@@ -57,7 +57,7 @@ fn show_entries(args: &AuditArgs) -> Result<(), Stop> {
     }
     output.flush()?;
     if unreadable > 0 {
-        eprintln!("{unreadable} lines are not entries of the audit log");
+        eprintln!("not entries of the audit log: {}", counted(unreadable, "line"));
     }
     Ok(())
 }
@@ -77,10 +77,4 @@ fn describe(entry: &Map<String, Value>) -> String {
     let [at, who, what, from, outcome] = usual.map(field);
     let line = format!("{at}  {who}  {what}  {from}  {outcome}  {}", others.join(" "));
     terminal::escape_line(line.trim_end()).into_owned()
-}
-
-fn parse_since(text: &str) -> Result<Timestamp, String> {
-    let now = SystemClock.now();
-    let moment = text.parse().ok().or_else(|| parse_duration(text).ok().map(|before| now.minus(before)));
-    moment.ok_or_else(|| "must be a duration such as 24h, or a time such as 2026-11-29T00:00:00Z".to_owned())
 }

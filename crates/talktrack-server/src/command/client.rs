@@ -12,19 +12,17 @@ use std::num::NonZero;
 use std::path::PathBuf;
 
 use talktrack::{SessionId, UserId};
-use talktrack_client::socket::{SessionIdentity, SocketClient};
-use talktrack_protocol::Secret;
+use talktrack_client::socket::SessionIdentity;
 use uuid::Uuid;
 
 use super::Outcome;
-use crate::config::TOKEN_VARIABLE;
+use super::server_url::ServerArgs;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ClientArgs {
-    /// The URL of the server; the path defaults to /v1/ws
-    #[arg(long, value_name = "URL", default_value = "ws://127.0.0.1:8080/v1/ws")]
-    url: String,
+    #[command(flatten)]
+    server: ServerArgs,
     /// The session to start or resume; defaults to a new id
     #[arg(long, value_name = "UUID", conflicts_with = "file")]
     session_id: Option<SessionId>,
@@ -35,9 +33,6 @@ pub(crate) struct ClientArgs {
     /// Your own id of the session, from which the server derives the session's id
     #[arg(long, value_name = "NAME", conflicts_with = "file")]
     external_id: Option<String>,
-    /// The API key or user token to authenticate with
-    #[arg(long, value_name = "TOKEN", env = TOKEN_VARIABLE, hide_env_values = true)]
-    token: Option<Secret>,
     /// Replay the conversations of this JSONL file
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
@@ -67,12 +62,12 @@ struct ReplayPace {
 
 /// Runs the command.
 pub(crate) async fn run(args: ClientArgs) -> Outcome {
-    let server = SocketClient::new(&args.url, args.token.as_ref())?;
+    let server = args.server.socket_client()?;
     match args.file.clone() {
         Some(file) => replay::run(args, server, &file).await,
         None => {
             // A token names its user itself.
-            let mint = || args.token.is_none().then(|| Uuid::new_v4().into());
+            let mint = || args.server.token.is_none().then(|| Uuid::new_v4().into());
             let user_id = args.user_id.or_else(mint);
             let mut identity = SessionIdentity::default();
             identity.session_id = args.session_id;

@@ -48,6 +48,7 @@ impl From<RequestError> for Failure {
             RequestError::NoAnswer { ref source, .. } => {
                 Self::new(to_line(&format_args!("{error}: {source}")))
             }
+            RequestError::Refused(refusal) => refusal.into(),
             error => Self::new(to_line(&error)),
         }
     }
@@ -55,7 +56,13 @@ impl From<RequestError> for Failure {
 
 impl From<Refusal> for Failure {
     fn from(error: Refusal) -> Self {
-        Self::new(to_line(&error))
+        let line = to_line(&error);
+        match error.status.as_u16() {
+            401 => {
+                Self::new(format_args!("{line}; give an API key or a token with --token or TALKTRACK_TOKEN"))
+            }
+            _ => Self::new(line),
+        }
     }
 }
 
@@ -63,6 +70,7 @@ impl From<OpenEventsError> for Failure {
     fn from(error: OpenEventsError) -> Self {
         match error {
             OpenEventsError::Unavailable(error) => error.into(),
+            OpenEventsError::Refused(refusal) => refusal.into(),
             error => Self::new(to_line(&error)),
         }
     }

@@ -7,7 +7,6 @@ mod show;
 mod settle;
 mod executor;
 
-pub(super) use executor::ask_server;
 use serde::Serialize;
 use talktrack::clock::Seq;
 use talktrack::store::sqlite::DeadLetter;

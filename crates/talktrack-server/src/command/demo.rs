@@ -15,14 +15,12 @@ use delivery::Delivered;
 use outline::Outline;
 use scripts::Script;
 use serde::Serialize;
-use talktrack::UserId;
 use talktrack::clock::{Clock as _, SystemClock};
+use talktrack::{UserId, counted};
 use talktrack_client::api::ApiClient;
-use talktrack_client::socket::SocketClient;
-use talktrack_protocol::Secret;
 
 use super::Outcome;
-use crate::config::TOKEN_VARIABLE;
+use super::server_url::ServerArgs;
 use crate::error::Failure;
 use crate::output;
 
@@ -33,12 +31,8 @@ use crate::output;
     installed, a few conversations get recordings."
 )]
 pub(crate) struct DemoArgs {
-    /// The URL of the running server
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
-    url: String,
-    /// The API key (scopes read and write) or user token to authenticate with
-    #[arg(long, value_name = "TOKEN", env = TOKEN_VARIABLE, hide_env_values = true)]
-    token: Option<Secret>,
+    #[command(flatten)]
+    server: ServerArgs,
     /// The user of all conversations; several generated users by default
     #[arg(long, value_name = "UUID")]
     user_id: Option<UserId>,
@@ -70,7 +64,7 @@ struct DemoSummary {
 
 /// Runs the command.
 pub(crate) async fn run(args: DemoArgs) -> Outcome {
-    let api = ApiClient::new(&args.url, args.token.clone())?;
+    let api = args.server.api_client()?;
     let scripts = scripts::load_scripts()?;
     if !args.live || args.sessions > 0 {
         let summary = fill_server(&args, &api, &scripts).await?;
@@ -79,11 +73,10 @@ pub(crate) async fn run(args: DemoArgs) -> Outcome {
     if !args.live {
         return Ok(ExitCode::SUCCESS);
     }
-    let socket = api.url().replacen("http", "ws", 1);
-    let server = SocketClient::new(&socket, args.token.as_ref())?;
+    let server = args.server.socket_client()?;
     let outline = outline::draw_live(&scripts, args.seed)?;
     // A token names its user itself.
-    let user_id = args.user_id.or(args.token.is_none().then(|| outline.user_id.clone()));
+    let user_id = args.user_id.or(args.server.token.is_none().then(|| outline.user_id.clone()));
     live::run_live(&server, &outline, user_id, |session_id| format!("{}/sessions/{session_id}", api.url()))
         .await
 }
@@ -120,14 +113,18 @@ async fn fill_server(args: &DemoArgs, api: &ApiClient, scripts: &[Script]) -> Re
 impl DemoSummary {
     fn describe(&self) -> String {
         let Self { url, sessions, messages, recordings, there_already, deleted } = self;
-        let mut text =
-            format!("created {sessions} conversations with {messages} messages and {recordings} recordings");
+        let mut text = format!(
+            "created {} with {} and {}",
+            counted(sessions, "conversation"),
+            counted(messages, "message"),
+            counted(recordings, "recording")
+        );
         if *there_already > 0 {
             text.push_str(&format!("; {there_already} already existed"));
         }
         if *deleted > 0 {
             text.push_str(&format!(
-                "; {deleted} were deleted before and are not created again (--seed generates others)"
+                "; not created again, because they were deleted before: {deleted} (--seed generates others)"
             ));
         }
         text.push_str(&format!("\nopen {url}/ to see them"));

@@ -6,15 +6,16 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use talktrack::UserId;
-use talktrack::store::{MessageRow, Read, SessionFilter, SessionRow};
+use talktrack::store::{MessageRow, SessionRow};
 
 use super::Outcome;
+use super::filter::FilterArgs;
 use super::lookup::{self, HOW_TO_BEGIN};
+use super::source::{SessionPages, Source, SourceArgs};
 use crate::audit::{self, Actor, Entry};
-use crate::config::DataLocation;
+use crate::config::Config;
 use crate::error::Failure;
 use crate::output::{Output, Stop};
-use crate::store;
 use crate::store::PAGE;
 use crate::transcript::{TranscriptFormat, TranscriptWriter};
 
@@ -22,11 +23,10 @@ use crate::transcript::{TranscriptFormat, TranscriptWriter};
 #[derive(Debug, clap::Args)]
 pub(crate) struct ExportArgs {
     /// Only this session: its id, or at least the first 8 characters of it; may be given several times
-    #[arg(long = "session", value_name = "ID")]
+    #[arg(long = "session", value_name = "ID", conflicts_with_all = ["user", "since", "until", "words"])]
     sessions: Vec<String>,
-    /// Only sessions of this user
-    #[arg(long, value_name = "UUID")]
-    user: Option<UserId>,
+    #[command(flatten)]
+    filter: FilterArgs,
     /// Write to this file instead of standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -37,7 +37,7 @@ pub(crate) struct ExportArgs {
     #[arg(long, hide = true, conflicts_with = "format")]
     json: bool,
     #[command(flatten)]
-    location: DataLocation,
+    source: SourceArgs,
 }
 
 /// Runs the command.
@@ -46,13 +46,9 @@ pub(crate) async fn run(args: ExportArgs) -> Outcome {
 }
 
 async fn export_sessions(args: ExportArgs) -> Result<(), Stop> {
-    let config = args.location.load()?;
     // An export of the wrong store would be mistaken for a backup.
-    store::refuse_other_store(&config).await?;
-    let stored = lookup::open_store(&args.location)?;
-    let data_dir = config.data_dir;
-    let reader = stored.rows();
-    let chosen = find_chosen(reader, &args).await?;
+    let source = args.source.open_right_store().await?;
+    let chosen = find_chosen(&source, &args).await?;
     if !args.format.holds_several() && chosen.len() != 1 {
         return Err(Failure::usage("this format holds one conversation: name it with --session ID").into());
     }
@@ -63,20 +59,27 @@ async fn export_sessions(args: ExportArgs) -> Result<(), Stop> {
     let mut count = 0;
     let mut document = args.format.new_writer();
     if chosen.is_empty() && args.sessions.is_empty() {
-        count = export_every_session(reader, &args, &mut *document, &mut output).await?;
+        count = export_every_session(&source, &args, &mut *document, &mut output).await?;
     }
     for row in &chosen {
-        export_session(reader, row, &mut *document, &mut output).await?;
+        export_session(&source, row, &mut *document, &mut output).await?;
         count += 1;
     }
     output.flush()?;
-    let one = chosen.first().filter(|_| chosen.len() == 1).map(|row| row.session_id);
-    let exported = Entry::new(Actor::of_this_process(), "export", None).session(one).user(args.user.clone());
-    audit::record_command(&data_dir, &exported.count(u64::try_from(count).unwrap_or(u64::MAX)));
+    if let Source::Store(config, _) = &source {
+        record_export(config, &chosen, args.filter.user.as_ref(), count);
+    }
     if count == 0 {
-        eprintln!("{}", if args.user.is_some() { "no such conversations" } else { HOW_TO_BEGIN });
+        eprintln!("{}", if args.filter.is_empty() { HOW_TO_BEGIN } else { "no such conversations" });
     }
     Ok(())
+}
+
+/// Adds the export to the audit log of the data directory. A server has its own.
+fn record_export(config: &Config, chosen: &[SessionRow], user: Option<&UserId>, count: usize) {
+    let one = chosen.first().filter(|_| chosen.len() == 1).map(|row| row.session_id);
+    let exported = Entry::new(Actor::of_this_process(), "export", None).session(one).user(user.cloned());
+    audit::record_command(&config.data_dir, &exported.count(u64::try_from(count).unwrap_or(u64::MAX)));
 }
 
 fn cannot_write(path: &std::path::Path, error: &std::io::Error) -> Failure {
@@ -84,43 +87,38 @@ fn cannot_write(path: &std::path::Path, error: &std::io::Error) -> Failure {
 }
 
 /// Returns the sessions that were named by their ids.
-async fn find_chosen(reader: &dyn Read, args: &ExportArgs) -> Result<Vec<SessionRow>, Failure> {
+async fn find_chosen(source: &Source, args: &ExportArgs) -> Result<Vec<SessionRow>, Failure> {
     let mut chosen: Vec<SessionRow> = Vec::new();
     for id in &args.sessions {
-        let row = lookup::find_session(reader, id).await?;
-        let wanted = args.user.is_none() || row.user_id == args.user;
-        if wanted && chosen.iter().all(|other| other.session_id != row.session_id) {
+        let row = lookup::find_session(source, id).await?;
+        if chosen.iter().all(|other| other.session_id != row.session_id) {
             chosen.push(row);
         }
     }
     Ok(chosen)
 }
 
-/// Exports all sessions, newest first, one page at a time. Returns how many there were.
+/// Exports all sessions that the filter selects, newest first, one page at a time. Returns how many there were.
 async fn export_every_session(
-    reader: &dyn Read,
+    source: &Source,
     args: &ExportArgs,
     document: &mut dyn TranscriptWriter,
     output: &mut Output,
 ) -> Result<usize, Stop> {
-    let filter = SessionFilter::default().with_user_id(args.user.clone());
-    let mut cursor = None;
+    let filter = args.filter.with_status(None);
+    let mut pages = SessionPages::new(source, &filter, usize::MAX);
     let mut count = 0;
-    loop {
-        let page = reader.sessions(filter.clone(), cursor, PAGE).await?;
+    while let Some(page) = pages.next().await? {
         for row in &page {
-            export_session(reader, row, document, output).await?;
+            export_session(source, row, document, output).await?;
         }
-        cursor = page.last().map(SessionRow::cursor);
         count += page.len();
-        if !page.more {
-            return Ok(count);
-        }
     }
+    Ok(count)
 }
 
 async fn export_session(
-    reader: &dyn Read,
+    source: &Source,
     row: &SessionRow,
     document: &mut dyn TranscriptWriter,
     output: &mut Output,
@@ -129,7 +127,7 @@ async fn export_session(
     let mut text = String::new();
     document.write_start(row, &mut text);
     loop {
-        let page = reader.messages(row.session_id, cursor, PAGE).await?;
+        let page = source.messages(row.session_id, cursor, PAGE).await?;
         page.iter().for_each(|message| document.write_if_final(message, &mut text));
         cursor = page.last().map(MessageRow::cursor);
         if !page.more {

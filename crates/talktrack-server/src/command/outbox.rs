@@ -7,15 +7,14 @@ use serde::Serialize;
 use serde_json::json;
 use talktrack::store::Store as _;
 use talktrack::store::postgres::{Address, PostgresStore};
-use talktrack::{NotedStore, OpenError, Redirect};
+use talktrack::{NotedStore, OpenError, Redirect, counted};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use super::Outcome;
-use super::dead_letters::ask_server;
 use crate::audit::{self, Actor, Entry};
 use crate::config::{Config, DataLocation, Database};
-use crate::dead_letters::{ControlReply, ControlRequest};
+use crate::control::{ControlReply, ControlRequest, ask_server};
 use crate::error::Failure;
 use crate::output::{Output, Stop};
 use crate::store;
@@ -110,7 +109,12 @@ fn show_outbox(args: &ShowOutboxArgs) -> Result<(), Stop> {
 fn describe(noted: &NotedStore) -> String {
     let id = noted.id.map(|id| format!(" (store id {id})")).unwrap_or_default();
     let name = terminal::escape_line(noted.name());
-    format!("the outbox of {name}{id}; {} records wait for it", noted.waiting)
+    format!("the outbox of {name}{id}; {} for it", waiting_records(noted.waiting))
+}
+
+fn waiting_records(waiting: u64) -> String {
+    let verb = if waiting == 1 { "waits" } else { "wait" };
+    format!("{} {verb}", counted(waiting, "record"))
 }
 
 fn read_noted_store(config: &Config) -> Result<Option<NotedStore>, Failure> {
@@ -126,8 +130,8 @@ async fn redirect_outbox(args: &RedirectOutboxArgs) -> Outcome {
     let target = Target::new(args, &config, &noted).await?;
     if noted.waiting > 0 && !args.yes {
         return Err(Failure::usage(format_args!(
-            "{} records wait for {}; this sends them to {} permanently; add --yes to confirm",
-            noted.waiting,
+            "{} for {}; this sends them to {} permanently; add --yes to confirm",
+            waiting_records(noted.waiting),
             noted.name(),
             target.name()
         )));
@@ -152,8 +156,8 @@ impl Target {
             Database::File(_) => {
                 let which = "database_url names no other store: name it with --database-url";
                 return Err(Failure::usage(format_args!(
-                    "{which}, or use --local to keep everything in this file ({} records wait for {})",
-                    noted.waiting,
+                    "{which}, or use --local to keep everything in this file ({} for {})",
+                    waiting_records(noted.waiting),
                     noted.name()
                 )));
             }
@@ -187,7 +191,8 @@ async fn redirect_to_file(config: &Config, waiting: u64) -> Outcome {
     close_tracker(opened?).await?;
     record_redirect(&config, "the file");
     print_line(&format!(
-        "moved {waiting} records into the file of this data directory, which is the store from now on"
+        "moved {} into the file of this data directory, which is the store from now on",
+        counted(waiting, "record")
     ))
 }
 
@@ -209,7 +214,8 @@ async fn redirect_to_postgres(config: &Config, address: &Address, id: Uuid) -> O
     record_redirect(config, &address.to_string());
     let left = read_noted_store(config)?.map_or(0, |noted| noted.waiting);
     print_line(&format!(
-        "this data directory is the outbox of {address} from now on; {left} records still wait for it"
+        "this data directory is the outbox of {address} from now on; {} for it",
+        waiting_records(left)
     ))
 }
 
@@ -218,7 +224,7 @@ async fn redirect_through_server(config: &Config, locked: &OpenError) -> Outcome
         ControlReply::Redirected(address) => {
             print_line(&format!("the server sends the waiting records to {address} from now on"))
         }
-        _ => Err(Failure::new("the server gave an unexpected answer; check that it has the same version")),
+        other => Err(other.into_failure()),
     }
 }
 

@@ -2,30 +2,31 @@
 
 use std::process::ExitCode;
 
-use talktrack::store::{SessionFilter, SessionRow};
-use talktrack::{Status, UserId};
+use talktrack::Status;
+use talktrack::store::SessionRow;
 
 use super::Outcome;
-use super::lookup::{self, HOW_TO_BEGIN, SHORT_ID};
-use crate::config::DataLocation;
+use super::filter::{FilterArgs, ListFilter};
+use super::lookup::{HOW_TO_BEGIN, SHORT_ID};
+use super::source::{SessionPages, Source, SourceArgs};
 use crate::csv_table;
-use crate::error::Failure;
 use crate::output::{Output, Stop};
-use crate::store::PAGE;
 use crate::terminal::{self, View};
 
 /// The width of a row with full ids.
 const WHOLE_ROW: usize = 122;
 
+/// How many sessions people see if they name no limit. Programs see all.
+const DEFAULT_LIMIT: usize = 50;
+
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub(crate) struct SessionsArgs {
-    /// The maximum number of sessions
-    #[arg(long, value_name = "N", default_value_t = 50)]
-    limit: usize,
-    /// Only sessions of this user
-    #[arg(long, value_name = "UUID")]
-    user: Option<UserId>,
+    /// The maximum number of sessions [default: 50; all with --json and --csv]
+    #[arg(long, value_name = "N", value_parser = parse_limit)]
+    limit: Option<usize>,
+    #[command(flatten)]
+    filter: FilterArgs,
     /// Only sessions with this status: active, ended or abandoned
     #[arg(long, value_name = "STATUS", value_parser = parse_status)]
     status: Option<Status>,
@@ -36,11 +37,17 @@ pub(crate) struct SessionsArgs {
     #[arg(long, conflicts_with = "json")]
     csv: bool,
     #[command(flatten)]
-    location: DataLocation,
+    source: SourceArgs,
 }
 
 fn parse_status(word: &str) -> Result<Status, String> {
     word.parse::<Status>().map_err(|invalid| invalid.problem.into_owned())
+}
+
+/// Parses the maximum number of rows of a list.
+pub(super) fn parse_limit(text: &str) -> Result<usize, String> {
+    let limit = text.parse().ok().filter(|limit| *limit > 0);
+    limit.ok_or_else(|| format!("must be a whole number of at least 1, not {text:?}"))
 }
 
 /// Runs the command.
@@ -49,48 +56,58 @@ pub(crate) async fn run(args: SessionsArgs) -> Outcome {
 }
 
 async fn list_sessions(args: SessionsArgs) -> Result<(), Stop> {
-    let mut rows = read_newest(&args).await?;
+    let source = args.source.open()?;
+    let filter = args.filter.with_status(args.status);
     let mut output = Output::stdout();
-    if args.json {
-        rows.iter().try_for_each(|row| output.write_json(row))?;
-    } else if args.csv {
-        let mut table = String::new();
-        csv_table::write_session_header(&mut table);
-        rows.iter().for_each(|row| csv_table::write_session(row, &mut table));
-        output.write_text(&table)?;
-    } else if rows.is_empty() {
-        let filtered = args.user.is_some() || args.status.is_some();
-        eprintln!("{}", if filtered { "no such conversations" } else { HOW_TO_BEGIN });
-    } else {
-        let more = rows.len() > args.limit;
-        rows.truncate(args.limit);
-        output.write_line(&render_table(&rows, View::for_stdout()))?;
-        if more {
-            output.flush()?;
-            eprintln!("there are more sessions; --limit shows more");
-        }
+    if args.json || args.csv {
+        let wanted = args.limit.unwrap_or(usize::MAX);
+        return write_rows(&source, &filter, wanted, args.csv, &mut output).await;
     }
-    output.flush()
+    let limit = args.limit.unwrap_or(DEFAULT_LIMIT);
+    // One more than the limit, to know whether there are more.
+    let mut pages = SessionPages::new(&source, &filter, limit.saturating_add(1));
+    let mut rows = Vec::new();
+    while let Some(page) = pages.next().await? {
+        rows.extend(page);
+    }
+    if rows.is_empty() {
+        let filtered = args.status.is_some() || !args.filter.is_empty();
+        eprintln!("{}", if filtered { "no such conversations" } else { HOW_TO_BEGIN });
+        return output.flush();
+    }
+    let more = rows.len() > limit;
+    rows.truncate(limit);
+    output.write_line(&render_table(&rows, View::for_stdout()))?;
+    output.flush()?;
+    if more {
+        eprintln!("there are more sessions; --limit shows more");
+    }
+    Ok(())
 }
 
-/// Returns the newest sessions. For people, returns one more than the limit, so that the command knows whether there
-/// are more.
-async fn read_newest(args: &SessionsArgs) -> Result<Vec<SessionRow>, Failure> {
-    let stored = lookup::open_store(&args.location)?;
-    let reader = stored.rows();
-    let filter = SessionFilter::default().with_user_id(args.user.clone()).with_status(args.status);
-    let wanted = if args.json || args.csv { args.limit } else { args.limit.saturating_add(1) };
-    let mut rows: Vec<SessionRow> = Vec::new();
-    loop {
-        let cursor = rows.last().map(SessionRow::cursor);
-        let limit = PAGE.min(wanted - rows.len());
-        let page = reader.sessions(filter.clone(), cursor, limit).await?;
-        let more = page.more;
-        rows.extend(page);
-        if !more || rows.len() == wanted {
-            return Ok(rows);
+/// Writes the sessions for a program, page by page.
+async fn write_rows(
+    source: &Source,
+    filter: &ListFilter,
+    wanted: usize,
+    as_csv: bool,
+    output: &mut Output,
+) -> Result<(), Stop> {
+    let mut table = String::new();
+    if as_csv {
+        csv_table::write_session_header(&mut table);
+    }
+    let mut pages = SessionPages::new(source, filter, wanted);
+    while let Some(page) = pages.next().await? {
+        if as_csv {
+            page.iter().for_each(|row| csv_table::write_session(row, &mut table));
+            output.write_text(&std::mem::take(&mut table))?;
+        } else {
+            page.iter().try_for_each(|row| output.write_json(row))?;
         }
     }
+    output.write_text(&table)?;
+    output.flush()
 }
 
 fn render_table(rows: &[SessionRow], view: View) -> String {
@@ -124,10 +141,9 @@ fn render_table(rows: &[SessionRow], view: View) -> String {
 
 #[cfg(test)]
 mod tests {
-    use talktrack::StoredTime;
+    use talktrack::{Dimensions, SessionId, StoredTime, UserId};
 
     use super::*;
-    use talktrack::{Dimensions, SessionId};
 
     fn moment(text: &str) -> StoredTime {
         StoredTime::Known(text.parse().unwrap())

@@ -3,11 +3,11 @@
 use std::process::ExitCode;
 
 use talktrack::store::{MessageRow, SessionRow};
-use talktrack::{Kind, MessageStatus, Stored};
+use talktrack::{Kind, MessageStatus, Stored, counted};
 
 use super::Outcome;
 use super::lookup;
-use crate::config::DataLocation;
+use super::source::SourceArgs;
 use crate::output::{Output, Stop};
 use crate::store::PAGE;
 use crate::terminal::{self, View};
@@ -26,7 +26,7 @@ pub(crate) struct ShowArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    location: DataLocation,
+    source: SourceArgs,
 }
 
 /// Runs the command.
@@ -35,9 +35,8 @@ pub(crate) async fn run(args: ShowArgs) -> Outcome {
 }
 
 async fn show_session(args: ShowArgs) -> Result<(), Stop> {
-    let stored = lookup::open_store(&args.location)?;
-    let reader = stored.rows();
-    let session = lookup::find_session(reader, &args.id).await?;
+    let source = args.source.open()?;
+    let session = lookup::find_session(&source, &args.id).await?;
     let mut output = Output::stdout();
     let view = View::for_stdout();
     if args.json {
@@ -47,7 +46,7 @@ async fn show_session(args: ShowArgs) -> Result<(), Stop> {
     }
     let mut cursor = None;
     loop {
-        let page = reader.messages(session.session_id, cursor, PAGE).await?;
+        let page = source.messages(session.session_id, cursor, PAGE).await?;
         for row in &page {
             if args.json { output.write_json(row) } else { print_message(&mut output, row, view) }?;
         }
@@ -73,10 +72,7 @@ fn print_head(output: &mut Output, session: &SessionRow, view: View) -> Result<(
     let length = session
         .duration_seconds
         .map_or_else(String::new, |seconds| format!(", {}", terminal::format_duration(seconds)));
-    let messages = match session.message_count {
-        1 => "1 message".to_owned(),
-        count => format!("{count} messages"),
-    };
+    let messages = counted(session.message_count, "message");
     output.write_line(&format!("session {}", session.session_id))?;
     output.write_line(&format!("user    {}", terminal::format_user(session.user_id.as_ref())))?;
     output.write_line(&format!(

@@ -8,13 +8,12 @@ use change_feed::{ChangeFeed, FeedItem};
 use talktrack::SessionId;
 use talktrack::clock::Seq;
 use talktrack::store::MessageRow;
-use talktrack_protocol::Secret;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::client_errors::to_line;
 use super::lookup::HOW_TO_BEGIN;
+use super::source::SourceArgs;
 use super::{Outcome, show};
-use crate::config::{DataLocation, TOKEN_VARIABLE};
 use crate::output::{self, Output, Stop};
 use crate::terminal::View;
 
@@ -31,17 +30,11 @@ pub(crate) struct TailArgs {
     /// Begin with the oldest change that is kept (of the newest 200,000) instead of the next one
     #[arg(long)]
     since_start: bool,
-    /// Follow the server at this URL instead of a data directory
-    #[arg(long, value_name = "URL", conflicts_with_all = ["data_dir", "database_url"])]
-    url: Option<String>,
-    /// The API key (scope read) or user token to authenticate with
-    #[arg(long, value_name = "TOKEN", env = TOKEN_VARIABLE, hide_env_values = true)]
-    token: Option<Secret>,
     /// Print one JSON object per line
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    location: DataLocation,
+    source: SourceArgs,
 }
 
 /// Runs the command.
@@ -57,7 +50,7 @@ pub(crate) async fn run(args: TailArgs) -> Outcome {
 
 async fn follow_messages(args: TailArgs) -> Result<(), Stop> {
     let mut feed = ChangeFeed::open(&args).await?;
-    if !args.json && feed.is_empty().await? {
+    if !args.json && feed.has_no_conversation().await? {
         eprintln!("{HOW_TO_BEGIN}; waiting");
     }
     let mut output = Output::stdout();

@@ -64,6 +64,11 @@ pub(crate) struct DataLocation(SettingFlags);
 impl DataLocation {
     const KEYS: &[&str] = &["data_dir", "database_url"];
 
+    /// True if a flag says where the data is.
+    pub(crate) fn is_named_by_flags(&self) -> bool {
+        self.0.config.is_some() || !self.0.given.is_empty()
+    }
+
     /// Reads the settings. These flags override all other layers. The first call of a process writes the warnings about
     /// them to stderr.
     ///

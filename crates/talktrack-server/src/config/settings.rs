@@ -41,7 +41,7 @@ pub(super) const DATA_DIR_VARIABLE: &str = "TALKTRACK_DATA_DIR";
 /// Variables of clients and tests, which have the prefix but are neither settings nor errors.
 pub(super) const NO_SETTINGS: [&str; 11] = [
     TOKEN_VARIABLE,
-    "TALKTRACK_URL",
+    URL_VARIABLE,
     "TALKTRACK_USER_ID",
     "TALKTRACK_SPOOL_DIR",
     "TALKTRACK_SEED",
@@ -52,6 +52,10 @@ pub(super) const NO_SETTINGS: [&str; 11] = [
     "TALKTRACK_BENCH",
     "TALKTRACK_BENCH_MESSAGES",
 ];
+
+/// The variable with the URL of the server that commands ask. It belongs to the person who runs a command, and is not a
+/// setting.
+pub(crate) const URL_VARIABLE: &str = "TALKTRACK_URL";
 
 /// The variable with the token of `talktrack client`. It is a secret of the person who runs the client, not a setting.
 pub(crate) const TOKEN_VARIABLE: &str = "TALKTRACK_TOKEN";

@@ -16,7 +16,7 @@ use super::letter_view::{LetterView, explain_reason};
 use super::page::{ErrorPage, Layout, NavItem, render_page};
 use super::visitor::{Operator, PageQuery, Visitor};
 use crate::api::form::FormBody;
-use crate::dead_letters::{ControlRequest, DeadLetters, LetterOutcome, LetterResult, MOST_AT_ONCE};
+use crate::dead_letters::{DeadLetters, LetterOutcome, LetterRequest, LetterResult, MOST_AT_ONCE};
 use crate::error::Problem;
 use crate::state::AppState;
 
@@ -114,7 +114,7 @@ pub(super) async fn drop_letters(
     Operator(visitor): Operator,
     FormBody(selection): FormBody<LetterSelection>,
 ) -> Result<Response, ErrorPage> {
-    settle_letters(&state, &visitor, selection, ControlRequest::Drop).await
+    settle_letters(&state, &visitor, selection, LetterRequest::Drop).await
 }
 
 /// Replays the letters.
@@ -123,14 +123,14 @@ pub(super) async fn replay_letters(
     Operator(visitor): Operator,
     FormBody(selection): FormBody<LetterSelection>,
 ) -> Result<Response, ErrorPage> {
-    settle_letters(&state, &visitor, selection, ControlRequest::Replay).await
+    settle_letters(&state, &visitor, selection, LetterRequest::Replay).await
 }
 
 async fn settle_letters(
     state: &AppState,
     visitor: &Visitor,
     selection: LetterSelection,
-    request: fn(Vec<Seq>) -> ControlRequest,
+    request: fn(Vec<Seq>) -> LetterRequest,
 ) -> Result<Response, ErrorPage> {
     let layout = || visitor.layout(NavItem::Health);
     let answer = async {
@@ -156,7 +156,7 @@ async fn settle_letters(
 async fn execute_in_steps(
     letters: DeadLetters,
     seqs: Vec<Seq>,
-    request: fn(Vec<Seq>) -> ControlRequest,
+    request: fn(Vec<Seq>) -> LetterRequest,
 ) -> Result<(Vec<LetterResult>, usize), crate::error::Failure> {
     let began = Instant::now();
     let mut outcomes = Vec::with_capacity(seqs.len());
@@ -164,7 +164,7 @@ async fn execute_in_steps(
         if began.elapsed() > BUDGET {
             break;
         }
-        outcomes.extend(letters.execute(request(some.to_vec())).await?.into_outcomes()?);
+        outcomes.extend(letters.execute(request(some.to_vec())).await?);
     }
     let left = seqs.len() - outcomes.len();
     Ok((outcomes, left))

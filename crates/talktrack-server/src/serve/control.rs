@@ -14,7 +14,9 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use crate::audit::{Actor, Audit, Entry};
-use crate::dead_letters::{ControlDir, ControlReply, ControlRequest, DeadLetters, MOST_AT_ONCE};
+use crate::control::{ControlDir, ControlReply, ControlRequest};
+use crate::dead_letters::{DeadLetters, LetterRequest, MOST_AT_ONCE};
+use crate::deletion::operator::{self, DeletionTarget};
 use crate::error::Failure;
 use crate::state::AppState;
 
@@ -49,7 +51,7 @@ impl ControlSocket {
         let config = state.config();
         let letters = DeadLetters::open(state.tracker().clone(), &config.local_file())?;
         let dir = ControlDir::open(&config.data_dir)?;
-        let handlers = (letters, state.audit().clone());
+        let handlers = (letters, state.clone());
         let accepting = tokio::spawn(accept_connections(dir.listen()?, Arc::new(handlers))).abort_handle();
         Ok(Self { dir, accepting })
     }
@@ -62,7 +64,7 @@ impl Drop for ControlSocket {
     }
 }
 
-async fn accept_connections(listener: UnixListener, handlers: Arc<(DeadLetters, Audit)>) {
+async fn accept_connections(listener: UnixListener, handlers: Arc<(DeadLetters, AppState)>) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
     while let Ok(slot) = Arc::clone(&slots).acquire_owned().await {
         let stream = match listener.accept().await {
@@ -85,13 +87,13 @@ async fn accept_connections(listener: UnixListener, handlers: Arc<(DeadLetters, 
 
 async fn handle_connection(
     mut stream: UnixStream,
-    (letters, audit): &(DeadLetters, Audit),
+    (letters, state): &(DeadLetters, AppState),
 ) -> io::Result<()> {
     let answer = match timeout(IO_TIMEOUT, read_request(&mut stream)).await {
         Ok(Ok(request)) => {
             let what = request.name();
-            let answer = execute_request(request, letters).await;
-            record_request(audit, &stream, what, &answer);
+            let answer = execute_in_time(request, letters, state).await;
+            record_request(state.audit(), &stream, what, &answer);
             answer
         }
         Ok(Err(problem)) => ControlReply::Error(problem.to_string()),
@@ -119,22 +121,56 @@ async fn read_request(stream: &mut UnixStream) -> Result<ControlRequest, Failure
     Ok(request)
 }
 
-async fn execute_request(request: ControlRequest, letters: &DeadLetters) -> ControlReply {
-    let what = match &request {
-        ControlRequest::Replay(_) => "replayed",
-        ControlRequest::Drop(_) => "dropped",
-        ControlRequest::RedirectOutbox => "left alone",
-    };
-    match timeout(DEADLINE, letters.execute(request)).await {
-        Ok(Ok(answer)) => {
-            log_reply(what, &answer);
-            answer
-        }
+async fn execute_in_time(request: ControlRequest, letters: &DeadLetters, state: &AppState) -> ControlReply {
+    match timeout(DEADLINE, execute(request, letters, state)).await {
+        Ok(Ok(answer)) => answer,
         Ok(Err(failure)) => ControlReply::Error(failure.to_string()),
         Err(_) => ControlReply::Error(format!(
             "not finished within {DEADLINE:?}; the server may still finish it: running the command again does no harm"
         )),
     }
+}
+
+async fn execute(
+    request: ControlRequest,
+    letters: &DeadLetters,
+    state: &AppState,
+) -> Result<ControlReply, Failure> {
+    match request {
+        ControlRequest::Replay(seqs) => {
+            settle_letters(letters, LetterRequest::Replay(seqs), "replayed").await
+        }
+        ControlRequest::Drop(seqs) => settle_letters(letters, LetterRequest::Drop(seqs), "dropped").await,
+        ControlRequest::RedirectOutbox => redirect_outbox(state),
+        ControlRequest::DeleteSession(session_id) => delete(state, DeletionTarget::Session(session_id)).await,
+        ControlRequest::DeleteUser(user_id) => delete(state, DeletionTarget::User(user_id)).await,
+    }
+}
+
+async fn settle_letters(
+    letters: &DeadLetters,
+    request: LetterRequest,
+    what: &str,
+) -> Result<ControlReply, Failure> {
+    let outcomes = letters.execute(request).await?;
+    let asked = outcomes.len();
+    let done = outcomes.iter().filter(|result| result.outcome.is_success()).count();
+    tracing::info!(asked, done, "dead letters {what} from the command line");
+    Ok(ControlReply::Outcomes(outcomes))
+}
+
+fn redirect_outbox(state: &AppState) -> Result<ControlReply, Failure> {
+    let Some(address) = state.tracker().redirect_outbox() else {
+        let advice = "the server was started without database_url; stop it, and run the command again";
+        return Err(Failure::new(advice));
+    };
+    tracing::warn!("the outbox was redirected to {address} from the command line");
+    Ok(ControlReply::Redirected(address))
+}
+
+async fn delete(state: &AppState, target: DeletionTarget) -> Result<ControlReply, Failure> {
+    let deleted = operator::delete(state, target).await;
+    deleted.map(ControlReply::Deleted).map_err(|problem| Failure::new(problem.into_detail()))
 }
 
 /// Logs who made the request: the system knows the user of the process at the other end.
@@ -148,20 +184,8 @@ fn record_request(audit: &Audit, stream: &UnixStream, what: &'static str, answer
             entry.count(u64::try_from(done).unwrap_or(u64::MAX)).detail(detail)
         }
         ControlReply::Redirected(address) => entry.detail(json!({"store": address})),
+        ControlReply::Deleted(Some(report)) => entry.detail(report.clone()),
+        ControlReply::Deleted(None) => entry.outcome("not_found"),
         ControlReply::Error(_) => entry.outcome("failed"),
     });
-}
-
-fn log_reply(what: &str, answer: &ControlReply) {
-    let outcomes = match answer {
-        ControlReply::Outcomes(outcomes) => outcomes,
-        ControlReply::Redirected(address) => {
-            tracing::warn!("the outbox was redirected to {address} from the command line");
-            return;
-        }
-        ControlReply::Error(_) => return,
-    };
-    let asked = outcomes.len();
-    let done = outcomes.iter().filter(|result| result.outcome.is_success()).count();
-    tracing::info!(asked, done, "dead letters {what} from the command line");
 }

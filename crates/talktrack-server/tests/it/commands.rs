@@ -200,15 +200,6 @@ async fn a_file_that_speaks_of_a_stored_session_before_it_starts_it_reopens_noth
 }
 
 #[tokio::test]
-async fn import_while_a_server_runs_says_so() {
-    let home = Home::new();
-    let server = home.serve(&[]).await;
-    let file = home.write("conv.jsonl", "");
-    let line = home.look(&["import", &file]).await.failed(1);
-    assert!(line.contains(&server.pid().to_string()) && line.contains("talktrack client --file"), "{line}");
-}
-
-#[tokio::test]
 async fn verify_finds_what_was_taken_away_behind_its_back() {
     let (home, [first, _]) = with_two_sessions().await;
     home.verify().await;
@@ -262,7 +253,10 @@ async fn a_command_that_does_not_exist_is_an_error_of_one_line() {
     let line = home.run(&["sessions", "--loud"]).await.failed(2);
     assert!(line.contains("--loud"), "{line}");
     let help = home.run(&["--help"]).await.succeeded().stdout;
-    for command in ["serve", "client", "import", "export", "sessions", "show", "tail", "verify"] {
+    for command in [
+        "serve", "client", "import", "export", "sessions", "search", "stats", "delete", "status", "show",
+        "tail", "verify",
+    ] {
         assert!(help.contains(command), "{help}");
     }
 }

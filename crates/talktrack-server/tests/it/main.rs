@@ -35,6 +35,8 @@ mod logs;
 mod audit_log;
 mod replay;
 mod commands;
+mod commands_by_url;
+mod import_through_server;
 mod tail;
 mod demo;
 mod dead_letters;

@@ -9,10 +9,11 @@ use std::path::Path;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
-use talktrack::{SessionId, UserId};
+use talktrack::{MessageId, SessionId, UserId};
 use talktrack_protocol::jsonl::Lines;
 use talktrack_protocol::{ClientFrame, Frame, SessionName};
 
+use crate::command::import::imported_message_id;
 use crate::error::Failure;
 use crate::jsonl_file;
 
@@ -83,6 +84,14 @@ struct FrameHead<'a> {
     session_id: SessionName,
     #[serde(rename = "ref")]
     reference: Option<IgnoredAny>,
+    id: Option<IgnoredAny>,
+    external_id: Option<IgnoredAny>,
+}
+
+impl FrameHead<'_> {
+    fn of_update(session_id: SessionName) -> Self {
+        Self { frame_type: "session.update".into(), session_id, reference: None, id: None, external_id: None }
+    }
 }
 
 /// A recording that is being built.
@@ -90,6 +99,8 @@ struct FrameHead<'a> {
 struct Builder {
     recording: ReplayInput,
     texts: Vec<String>,
+    /// The number of message lines of each session so far.
+    messages: Vec<u64>,
     places: HashMap<SessionId, usize>,
 }
 
@@ -125,11 +136,8 @@ impl Builder {
         let head = serde_json::from_str::<FrameHead<'_>>(text).ok().filter(|_| text.starts_with('{'));
         let Some(head) = head else { return self.take_start(text) };
         match head.frame_type.as_ref() {
-            "message" => {
-                self.recording.messages += 1;
-                self.add_frame(&head, text, line, true);
-            }
-            "session.update" => self.add_frame(&head, text, line, false),
+            "message" => self.add_message(&head, text, line),
+            "session.update" => self.add_frame(&head, text, line, None),
             "session.end" => {
                 let place = self.session_index(head.session_id.id_for_key());
                 self.recording.sessions[place].end = Some(text.to_owned());
@@ -157,23 +165,35 @@ impl Builder {
         session.user_id = session.user_id.take().or(frame.user_id);
         session.external_id = session.external_id.take().or(external_id);
         if let Some(metadata) = start.metadata.filter(|metadata| !metadata.members().is_empty()) {
-            let head = FrameHead { frame_type: "session.update".into(), session_id: name, reference: None };
-            self.add_frame(
-                &head,
-                &format!(r#"{{"type":"session.update","metadata":{}}}"#, metadata.as_str()),
-                0,
-                false,
-            );
+            let update = format!(r#"{{"type":"session.update","metadata":{}}}"#, metadata.as_str());
+            self.add_frame(&FrameHead::of_update(name), &update, 0, None);
         }
         Ok(())
     }
 
-    fn add_frame(&mut self, head: &FrameHead<'_>, text: &str, line: u64, is_message: bool) {
+    /// Adds a message. If it has no id, it gets the id that `talktrack import` would give it, so that a recording can be
+    /// replayed or imported again without storing anything twice.
+    fn add_message(&mut self, head: &FrameHead<'_>, text: &str, line: u64) {
+        self.recording.messages += 1;
+        let session_id = head.session_id.id_for_key();
+        let place = self.session_index(session_id);
+        self.messages[place] += 1;
+        let is_named = head.id.is_some() || head.external_id.is_some();
+        let id = (!is_named).then(|| imported_message_id(session_id, self.messages[place]));
+        self.add_frame(head, text, line, id);
+    }
+
+    /// Adds a frame, with an id if it has none of its own.
+    fn add_frame(&mut self, head: &FrameHead<'_>, text: &str, line: u64, id: Option<MessageId>) {
+        let is_message = head.frame_type == "message";
         let place = self.session_index(head.session_id.id_for_key());
         let session = &mut self.recording.sessions[place];
         let texts = &mut self.texts[place];
-        let text = if head.reference.is_some() { without_ref(text) } else { text.into() };
+        let replaces_id = id.is_some() && text.contains(r#""id""#);
+        let text =
+            if head.reference.is_some() || replaces_id { without(text, replaces_id) } else { text.into() };
         texts.push_str(&format!(r#"{{"ref":{},"#, session.frames.len()));
+        texts.extend(id.map(|id| format!(r#""id":"{id}","#)));
         texts.push_str(text.get(1..).unwrap_or_default());
         session.frames.push(FrameSpan { end: texts.len(), line, is_message });
     }
@@ -181,6 +201,7 @@ impl Builder {
     fn session_index(&mut self, session_id: SessionId) -> usize {
         *self.places.entry(session_id).or_insert_with(|| {
             self.texts.push(String::new());
+            self.messages.push(0);
             self.recording.sessions.push(RecordedSession::new(session_id));
             self.recording.sessions.len() - 1
         })
@@ -195,10 +216,13 @@ impl Builder {
     }
 }
 
-/// Returns the object without its `ref`, which another program set.
-fn without_ref(text: &str) -> Cow<'_, str> {
+/// Returns the object without its `ref`, which another program set, and if `id` is true without its `id`, which is null.
+fn without(text: &str, id: bool) -> Cow<'_, str> {
     let rewritten = serde_json::from_str::<BTreeMap<Cow<'_, str>, &RawValue>>(text).and_then(|mut fields| {
         fields.remove("ref");
+        if id {
+            fields.remove("id");
+        }
         serde_json::to_string(&fields)
     });
     // The text was parsed as an object before, so this cannot fail.
@@ -239,12 +263,16 @@ mod tests {
             (first.session_id.to_string().as_str(), first.user_id.clone().unwrap().to_string().as_str()),
             (A, B)
         );
+        let id = |place| imported_message_id(A.parse().unwrap(), place);
         assert_eq!(
             texts(first),
             [
                 r#"{"ref":0,"type":"session.update","metadata":{"a":1}}"#.to_owned(),
-                format!(r#"{{"ref":1, "type":"message","session_id":"{A}","role":"user","content":"1"}}"#),
-                format!(r#"{{"ref":2,"content":"3","session_id":"{A}","type":"message"}}"#),
+                format!(
+                    r#"{{"ref":1,"id":"{}", "type":"message","session_id":"{A}","role":"user","content":"1"}}"#,
+                    id(1)
+                ),
+                format!(r#"{{"ref":2,"id":"{}","content":"3","session_id":"{A}","type":"message"}}"#, id(2)),
             ]
         );
         assert_eq!(
@@ -256,6 +284,19 @@ mod tests {
             Some(format!(r#"{{"type":"session.end","session_id":"{A}","reason":"completed"}}"#).as_str())
         );
         assert_eq!(texts(&recording.sessions[1]).len(), 1);
+    }
+
+    #[test]
+    fn a_message_keeps_its_own_id_and_gets_one_if_it_has_none() {
+        let line = |field: &str| format!(r#"{{{field}"type":"message","session_id":"{A}"}}"#);
+        let fields = [r#""id":"x","#, r#""external_id":"y","#, r#""id":null,"external_id":null,"#];
+        let recording = load(&fields.map(line));
+        let texts = texts(&recording.sessions[0]);
+        assert_eq!(texts[0], format!(r#"{{"ref":0,"id":"x","type":"message","session_id":"{A}"}}"#));
+        assert_eq!(texts[1], format!(r#"{{"ref":1,"external_id":"y","type":"message","session_id":"{A}"}}"#));
+        let id = imported_message_id(A.parse().unwrap(), 3);
+        let rest = format!(r#""external_id":null,"session_id":"{A}","type":"message""#);
+        assert_eq!(texts[2], format!(r#"{{"ref":2,"id":"{id}",{rest}}}"#));
     }
 
     #[test]

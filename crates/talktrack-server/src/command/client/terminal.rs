@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use serde_json::json;
-use talktrack::{Message, Role, SessionId};
+use talktrack::{Message, Role, SessionId, counted};
 use talktrack_client::socket::{Connection, Disconnected, SessionIdentity, SessionStarted, SocketClient};
 use talktrack_protocol::{FrameRef, MessageLine, ServerFrame};
 use tokio::sync::mpsc;
@@ -21,11 +21,19 @@ use crate::terminal::{self, View};
 /// How long the client waits for the last answers.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// The commands, for a person at a terminal.
+const HELP: &str = "each line is a message of the user; /assistant TEXT and /system TEXT send other roles; /end ends the session; \
+    // begins a message with a slash";
+
 /// A parsed line from the terminal.
 #[derive(Debug, PartialEq, Eq)]
 enum TypedLine<'a> {
     Said(Role, &'a str),
+    Help,
     End,
+    /// A line that begins with a slash and is no command, with what is wrong. It is not sent: a misspelt command is not
+    /// what the user said.
+    Wrong(String),
     Nothing,
 }
 
@@ -77,8 +85,8 @@ pub(super) async fn run(server: &SocketClient, identity: SessionIdentity<'_>) ->
         Err(Over::Stopped(stop)) => stop.into_outcome(),
         Err(Over::Lost(why)) if talk.under_way.is_empty() => Err(Failure::new(why)),
         Err(Over::Lost(why)) => {
-            let open = talk.under_way.len();
-            Err(Failure::new(format_args!("{why}; {open} messages were not acknowledged")))
+            let open = counted(talk.under_way.len(), "message");
+            Err(Failure::new(format_args!("{why}; not acknowledged: {open}")))
         }
     }
 }
@@ -90,21 +98,27 @@ impl TerminalChat {
         self.print_line(&format!("session {session_id} {how}, user {user_id}"))?;
         let mut lines = typed_lines();
         if stdin().is_terminal() {
-            let help = "each line is a message of the user; /assistant TEXT and /system TEXT send other roles; /end ends the session";
-            let help = self.view.dim(help);
-            self.print_line(&help)?;
+            self.print_line(&self.view.dim(HELP))?;
         }
         loop {
             tokio::select! {
                 answer = self.connection.next_frame() => self.show_frame(&answer?)?,
                 line = lines.recv() => match line.as_deref().map(parse_line) {
                     Some(TypedLine::Said(role, text)) => self.send(role, text).await?,
+                    Some(TypedLine::Help) => self.print_line(HELP)?,
+                    Some(TypedLine::Wrong(problem)) => self.refuse(&problem)?,
                     Some(TypedLine::Nothing) => {}
                     Some(TypedLine::End) => return self.end_session().await,
                     None => return self.close().await,
                 },
             }
         }
+    }
+
+    /// Reports a line that is not sent.
+    fn refuse(&mut self, problem: &str) -> Result<(), Stop> {
+        self.refused = true;
+        self.print_line(&format!("✗ not sent: {}; {HELP}", terminal::escape_line(problem)))
     }
 
     async fn send(&mut self, role: Role, text: &str) -> Result<(), Over> {
@@ -179,7 +193,8 @@ impl TerminalChat {
             ServerFrame::SessionEnded { session_id, duration_seconds, message_count, .. } => {
                 let length = terminal::format_duration(*duration_seconds);
                 self.print_line(&format!(
-                    "session {session_id} ended after {length} with {message_count} messages"
+                    "session {session_id} ended after {length} with {}",
+                    counted(message_count, "message")
                 ))
             }
             ServerFrame::TokenExpiring { expires_at } => {
@@ -212,14 +227,24 @@ fn typed_lines() -> mpsc::Receiver<String> {
 }
 
 fn parse_line(line: &str) -> TypedLine<'_> {
+    if line.trim().is_empty() {
+        return TypedLine::Nothing;
+    }
+    if !line.starts_with('/') {
+        return TypedLine::Said(Role::User, line);
+    }
+    if line.starts_with("//") {
+        return TypedLine::Said(Role::User, &line[1..]);
+    }
     let (word, text) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
     match (word, text.trim()) {
         ("/end", "") => TypedLine::End,
+        ("/help" | "/?", _) => TypedLine::Help,
         ("/assistant", text) if !text.is_empty() => TypedLine::Said(Role::Assistant, text),
         ("/system", text) if !text.is_empty() => TypedLine::Said(Role::System, text),
-        ("/assistant" | "/system", _) => TypedLine::Nothing,
-        _ if line.trim().is_empty() => TypedLine::Nothing,
-        _ => TypedLine::Said(Role::User, line),
+        ("/assistant" | "/system", _) => TypedLine::Wrong(format!("{word} needs a text after it")),
+        ("/end", _) => TypedLine::Wrong("/end has no text after it".to_owned()),
+        _ => TypedLine::Wrong(format!("{word} is no command")),
     }
 }
 
@@ -233,9 +258,21 @@ mod tests {
             ("Hello there", TypedLine::Said(Role::User, "Hello there")),
             ("/assistant Good morning ", TypedLine::Said(Role::Assistant, "Good morning")),
             ("/system Be kind", TypedLine::Said(Role::System, "Be kind")),
-            ("/endless", TypedLine::Said(Role::User, "/endless")),
+            ("//etc/hosts is a file", TypedLine::Said(Role::User, "/etc/hosts is a file")),
+            ("///", TypedLine::Said(Role::User, "//")),
+            (" /end", TypedLine::Said(Role::User, " /end")),
             ("/end", TypedLine::End),
-            ("/assistant", TypedLine::Nothing),
+            ("/end ", TypedLine::End),
+            ("/help", TypedLine::Help),
+            ("/help me", TypedLine::Help),
+            ("/endless", TypedLine::Wrong("/endless is no command".into())),
+            ("/ende", TypedLine::Wrong("/ende is no command".into())),
+            ("/asistant Hello", TypedLine::Wrong("/asistant is no command".into())),
+            ("/End", TypedLine::Wrong("/End is no command".into())),
+            ("/", TypedLine::Wrong("/ is no command".into())),
+            ("/end now", TypedLine::Wrong("/end has no text after it".into())),
+            ("/assistant", TypedLine::Wrong("/assistant needs a text after it".into())),
+            ("/system  ", TypedLine::Wrong("/system needs a text after it".into())),
             ("  ", TypedLine::Nothing),
         ] {
             assert_eq!(parse_line(line), entry, "{line:?}");

@@ -10,7 +10,7 @@ use super::executor::Executor;
 use crate::audit::{self, Actor, Entry};
 use crate::command::{self, lookup};
 use crate::config::DataLocation;
-use crate::dead_letters::{ControlRequest, LetterOutcome, LetterResult, MOST_AT_ONCE};
+use crate::dead_letters::{LetterOutcome, LetterRequest, LetterResult, MOST_AT_ONCE};
 use crate::error::Failure;
 use crate::output::{Output, Stop};
 use crate::store;
@@ -53,7 +53,7 @@ struct ChosenLetters {
 }
 
 pub(super) async fn replay_letters(args: ReplayLettersArgs) -> command::Outcome {
-    settle_letters(&args.chosen, ControlRequest::Replay).await
+    settle_letters(&args.chosen, LetterRequest::Replay).await
 }
 
 pub(super) async fn drop_letters(args: DropLettersArgs) -> command::Outcome {
@@ -64,10 +64,10 @@ pub(super) async fn drop_letters(args: DropLettersArgs) -> command::Outcome {
             "drop --all deletes {count} dead letters permanently; add --yes to confirm"
         )));
     }
-    settle_letters(&args.chosen, ControlRequest::Drop).await
+    settle_letters(&args.chosen, LetterRequest::Drop).await
 }
 
-async fn settle_letters(chosen: &ChosenLetters, request: fn(Vec<Seq>) -> ControlRequest) -> command::Outcome {
+async fn settle_letters(chosen: &ChosenLetters, request: fn(Vec<Seq>) -> LetterRequest) -> command::Outcome {
     let config = chosen.location.load()?;
     store::expect_file(&config.local_file())?;
     // The data directory is opened before the letters are read: on a full disk, reading the file needs space that only

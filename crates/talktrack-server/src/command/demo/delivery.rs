@@ -3,6 +3,7 @@
 //! completed.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
@@ -54,7 +55,7 @@ pub(super) async fn deliver(
         let mut page = api.get(&format!("{session}/messages?limit=500")).await?.into_body()?;
         (began.unwrap_or(start), page["messages"].as_array_mut().map(std::mem::take).unwrap_or_default())
     };
-    let clips = if can_speak && outline.is_recorded { speak_lines(outline).await? } else { Vec::new() };
+    let clips = if can_speak && outline.is_recorded { speak_or_warn(outline).await } else { Vec::new() };
     let said = timing::schedule_lines(outline, &clips);
     let recordings = send_messages(api, &session, &said, &clips, start, &stored).await?;
     if clips.iter().any(|clip| !clip.is_empty()) && !has_recording {
@@ -134,8 +135,16 @@ async fn end_session(
     Ok(())
 }
 
+/// Speaks the lines. If a voice is not installed, the conversation has no recordings.
+async fn speak_or_warn(outline: &Outline<'_>) -> Vec<Clip> {
+    speak_lines(outline).await.unwrap_or_else(|error| {
+        eprintln!("{}: no recordings: {error}", outline.external_id);
+        Vec::new()
+    })
+}
+
 /// Speaks the lines of the user and the agent, each in a different voice.
-async fn speak_lines(outline: &Outline<'_>) -> Result<Vec<Clip>, Failure> {
+async fn speak_lines(outline: &Outline<'_>) -> io::Result<Vec<Clip>> {
     let voice = outline.script.voice.as_deref().unwrap_or("en-gb");
     let mut clips = Vec::new();
     for line in &outline.lines {

@@ -1,37 +1,26 @@
-//! Hands records to the tracker, waits while there is no room, and collects the outcome of each line.
+//! Hands records over: to a tracker of this process, or to a running server.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
-use std::time::Duration;
+mod server;
+mod tracker;
 
-use talktrack::clock::Seq;
-use talktrack::store::Read;
-use talktrack::{Durability, Reason, Receipt, Refused, Tracker};
-use talktrack_protocol::Warnings;
+use talktrack::store::SessionRow;
+use talktrack::{
+    Closing, Message, NewSession, NotDurable, ReadError, Reason, SessionChanges, SessionId, Tracker,
+};
+use talktrack_client::api::ApiClient;
+use talktrack_protocol::WireError;
 use talktrack_protocol::jsonl::LinePosition;
 
-use super::tally::ImportTally;
+use server::ServerHandover;
+use tracker::TrackerHandover;
+
+use super::tally::{ImportReport, ImportTally};
 use crate::error::Failure;
-use crate::output::WarningLog;
-use crate::terminal;
 
-/// The pause before the next attempt while the disk is full.
-const PAUSE: Duration = Duration::from_millis(500);
-
-/// How long the import waits for a store that accepts nothing. The records that the store has not accepted by then are
-/// durable in the journal.
-const STORE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How many refused lines are reported. A file of another format would have one error for each of its lines.
-const MAX_REPORTED: u64 = 100;
-
-pub(super) struct Handover {
-    tracker: Tracker,
-    durability: Durability,
-    /// Accepted records without an outcome, in the order of acceptance, each with the place of its line.
-    under_way: VecDeque<(Seq, String)>,
-    warnings: WarningLog,
-    pub(super) tally: ImportTally,
+/// Where the records go.
+pub(super) enum Handover {
+    Tracker(Box<TrackerHandover>),
+    Server(Box<ServerHandover>),
 }
 
 /// Why a line was not imported.
@@ -43,136 +32,98 @@ pub(super) enum ImportError {
 }
 
 impl Handover {
-    pub(super) fn new(tracker: Tracker, counts_rows: bool) -> Self {
-        let durability = tracker.durability();
-        let tally = ImportTally::new(tracker.health().books, counts_rows);
-        Self { tracker, durability, under_way: VecDeque::new(), warnings: WarningLog::default(), tally }
+    /// Hands over to a tracker. `counts_rows` says whether its books tell how many rows were new.
+    pub(super) fn to_tracker(tracker: Tracker, counts_rows: bool) -> Self {
+        Self::Tracker(Box::new(TrackerHandover::new(tracker, counts_rows)))
     }
 
-    /// Returns a reader of the stored rows.
-    pub(super) fn reader(&self) -> Arc<dyn Read> {
-        self.tracker.reader()
+    /// Hands over to a server.
+    pub(super) fn to_server(api: ApiClient) -> Self {
+        Self::Server(Box::new(ServerHandover::new(api)))
     }
 
-    /// Hands a record to the tracker, and retries while the queue or the journal is full.
-    pub(super) async fn hand_over_with_retry<T, R>(
+    /// Returns what is reported about the lines.
+    pub(super) fn report(&mut self) -> &mut ImportReport {
+        match self {
+            Self::Tracker(tracker) => tracker.report(),
+            Self::Server(server) => server.report(),
+        }
+    }
+
+    /// Returns a stored session.
+    pub(super) async fn session(&self, session_id: SessionId) -> Result<Option<SessionRow>, ImportError> {
+        match self {
+            Self::Tracker(tracker) => tracker.session(session_id).await,
+            Self::Server(server) => server.session(session_id).await,
+        }
+    }
+
+    /// Starts a session.
+    pub(super) async fn start_session(&mut self, session: NewSession) -> Result<(), ImportError> {
+        match self {
+            Self::Tracker(tracker) => tracker.start_session(session).await,
+            Self::Server(server) => server.start_session(&session).await,
+        }
+    }
+
+    /// Hands over the message of a line. A refusal that comes later is reported with this place.
+    pub(super) async fn track_message(
         &mut self,
-        mut what: T,
-        mut hand_over: impl FnMut(&Tracker, T) -> Result<R, Refused<T>>,
-    ) -> Result<R, ImportError> {
-        loop {
-            match hand_over(&self.tracker, what) {
-                Ok(accepted) => return Ok(accepted),
-                Err(Refused { reason: Reason::QueueFull, returned }) => {
-                    what = returned;
-                    self.make_room().await?;
-                }
-                Err(Refused { reason: Reason::JournalFull, returned }) => {
-                    what = returned;
-                    self.tally.report_waiting_once();
-                    tokio::time::sleep(PAUSE).await;
-                }
-                Err(refused) => return Err(refused.reason.into()),
-            }
+        message: Message,
+        place: LinePosition<'_>,
+    ) -> Result<(), ImportError> {
+        match self {
+            Self::Tracker(tracker) => tracker.track_message(message, place).await,
+            Self::Server(server) => server.track_message(&message, place).await,
         }
     }
 
-    /// Hands over a record that the tracker accepts without waiting, unless it is shutting down.
-    pub(super) fn hand_over_once<R>(
-        &self,
-        hand_over: impl FnOnce(&Tracker) -> Result<R, Reason>,
-    ) -> Result<R, ImportError> {
-        Ok(hand_over(&self.tracker)?)
-    }
-
-    /// Notes a message that was accepted, with the place of its line.
-    pub(super) fn expect_receipt(&mut self, receipt: &Receipt, place: LinePosition<'_>) {
-        self.tally.messages += 1;
-        self.under_way.push_back((receipt.seq(), place.to_string()));
-    }
-
-    /// Waits until a quarter of the records in flight is durable. The disk keeps working while more records are handed
-    /// over.
-    async fn make_room(&mut self) -> Result<(), ImportError> {
-        match self.under_way.get(self.under_way.len() / 4) {
-            // `settle` reports the outcome.
-            Some((seq, _)) => drop(self.durability.wait(*seq).await),
-            None => self.tracker.flush().await?,
+    /// Changes a session that exists.
+    pub(super) async fn update_session(
+        &mut self,
+        session_id: SessionId,
+        changes: SessionChanges,
+    ) -> Result<(), ImportError> {
+        match self {
+            Self::Tracker(tracker) => tracker.update_session(session_id, changes).await,
+            Self::Server(server) => server.update_session(session_id, &changes).await,
         }
-        self.settle_receipts();
-        Ok(())
+    }
+
+    /// Ends a session.
+    pub(super) async fn end_session(
+        &mut self,
+        session_id: SessionId,
+        closing: Closing<'_>,
+    ) -> Result<(), ImportError> {
+        match self {
+            Self::Tracker(tracker) => tracker.end_session(session_id, closing),
+            Self::Server(server) => server.end_session(session_id, &closing).await,
+        }
     }
 
     /// Handles the outcomes that are known by now.
     pub(super) fn settle_receipts(&mut self) {
-        while let Some((seq, _)) = self.under_way.front() {
-            let Some(outcome) = self.durability.outcome(*seq) else { return };
-            let Some((_, place)) = self.under_way.pop_front() else { return };
-            if let Err(why) = outcome {
-                self.tally.messages -= 1;
-                self.refuse_line(&place, &why.to_string());
-            }
+        if let Self::Tracker(tracker) = self {
+            tracker.settle_receipts();
         }
     }
 
-    /// Counts an invalid or refused line, and reports it on stderr if it is among the first.
-    pub(super) fn refuse_line(&mut self, place: &str, problem: &str) {
-        self.tally.refused += 1;
-        match self.tally.refused {
-            ..=MAX_REPORTED => eprintln!("{place}: {}", terminal::escape_line(problem)),
-            count if count == MAX_REPORTED + 1 => {
-                eprintln!("{place}: further refused lines are only counted")
-            }
-            _ => {}
-        }
-    }
-
-    /// Reports the warnings about a line on stderr. Each different warning is reported once, with its first line.
-    pub(super) fn warn(&self, place: LinePosition<'_>, warnings: Warnings) {
-        for warning in warnings.into_texts() {
-            if self.warnings.is_news(&warning) {
-                eprintln!("{place}: warning: {}", terminal::escape_line(&warning));
-            }
-        }
-    }
-
-    /// Waits until everything is stored, or durable if the store is unavailable, and returns the result.
+    /// Waits until everything is stored, or durable if the store is unavailable, and returns the result. A server goes on
+    /// with what is durable.
     ///
     /// # Errors
-    /// Fails if the tracker stopped before.
-    pub(super) async fn finish(mut self) -> Result<ImportTally, Failure> {
-        self.tracker.flush().await?;
-        self.settle_receipts();
-        self.wait_for_store().await?;
-        self.tally.close(self.tracker.health().books);
-        // The tracker is dropped without a shutdown, which would end the sessions that the file leaves open. Everything
-        // accepted is already durable; dropping the tracker waits for its threads.
-        let tracker = self.tracker;
-        tokio::task::spawn_blocking(move || drop(tracker)).await.map_err(Failure::new)?;
-        Ok(self.tally)
-    }
-
-    /// Waits as long as a remote store accepts records. If it accepts none, the remaining records stay in the journal.
-    async fn wait_for_store(&self) -> Result<(), Failure> {
-        loop {
-            let stored = tokio::time::timeout(STORE_TIMEOUT, self.tracker.flush_to_store()).await;
-            match (stored, self.tracker.health().store) {
-                (Ok(stored), _) => return Ok(stored?),
-                (Err(_), Some(cause)) => {
-                    eprintln!(
-                        "the database does not accept all records now: {}",
-                        terminal::escape_line(&cause)
-                    );
-                    return Ok(());
-                }
-                (Err(_), None) => {}
-            }
+    /// Fails if the tracker stopped before, or the server does not answer.
+    pub(super) async fn finish(self) -> Result<ImportTally, Failure> {
+        match self {
+            Self::Tracker(tracker) => tracker.finish().await,
+            Self::Server(server) => server.finish().await,
         }
     }
 }
 
-impl From<talktrack_protocol::WireError> for ImportError {
-    fn from(error: talktrack_protocol::WireError) -> Self {
+impl From<WireError> for ImportError {
+    fn from(error: WireError) -> Self {
         Self::Line(error.to_string())
     }
 }
@@ -183,14 +134,14 @@ impl From<Reason> for ImportError {
     }
 }
 
-impl From<talktrack::ReadError> for ImportError {
-    fn from(error: talktrack::ReadError) -> Self {
+impl From<ReadError> for ImportError {
+    fn from(error: ReadError) -> Self {
         Self::Fatal(error.into())
     }
 }
 
-impl From<talktrack::NotDurable> for ImportError {
-    fn from(error: talktrack::NotDurable) -> Self {
+impl From<NotDurable> for ImportError {
+    fn from(error: NotDurable) -> Self {
         Self::Fatal(error.into())
     }
 }

@@ -1,19 +1,19 @@
 //! Imports lines one after the other. An invalid line is reported and skipped.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use talktrack::clock::{Clock as _, SystemClock};
-use talktrack::store::{Read, SessionRow};
+use talktrack::store::SessionRow;
 use talktrack::{
     Closing, Dimensions, JsonObject, Message, NewSession, SessionChanges, SessionId, Status, Stored,
     Timestamp, Tracker, UserId,
 };
+use talktrack_client::api::ApiClient;
 use talktrack_protocol::jsonl::{Line, LinePosition};
 use talktrack_protocol::{ClientFrame, Frame, SessionName, SessionStartFrame};
-use uuid::Uuid;
 
 use super::handover::{Handover, ImportError};
+use super::imported_message_id;
 use super::tally::ImportTally;
 use crate::error::Failure;
 use crate::session_frames::to_changes;
@@ -23,7 +23,6 @@ const LINES_BETWEEN_LOOKS: u64 = 256;
 
 pub(crate) struct Importer {
     handover: Handover,
-    reader: Arc<dyn Read>,
     /// The sessions of the lines so far.
     sessions: HashMap<SessionId, ImportedSession>,
     /// The number of message lines of each session in this file so far. A message without an id gets one from this
@@ -55,10 +54,18 @@ fn line_error(problem: &str) -> ImportError {
 }
 
 impl Importer {
-    /// Makes an importer. `counts_rows` says whether the books tell how many rows were new.
+    /// Makes an importer into a tracker of this process. `counts_rows` says whether the books tell how many rows were new.
     pub(crate) fn new(tracker: Tracker, counts_rows: bool) -> Self {
-        let handover = Handover::new(tracker, counts_rows);
-        Self { reader: handover.reader(), handover, sessions: HashMap::new(), lines: HashMap::new() }
+        Self::with_handover(Handover::to_tracker(tracker, counts_rows))
+    }
+
+    /// Makes an importer into a running server.
+    pub(super) fn into_server(api: ApiClient) -> Self {
+        Self::with_handover(Handover::to_server(api))
+    }
+
+    fn with_handover(handover: Handover) -> Self {
+        Self { handover, sessions: HashMap::new(), lines: HashMap::new() }
     }
 
     /// Begins another file, which has its own numbering of lines.
@@ -71,8 +78,9 @@ impl Importer {
     /// # Errors
     /// Fails if nothing more can be imported.
     pub(crate) async fn import_line(&mut self, line: &Line<'_>) -> Result<(), Failure> {
-        self.handover.tally.lines += 1;
-        if self.handover.tally.lines.is_multiple_of(LINES_BETWEEN_LOOKS) {
+        let tally = &mut self.handover.report().tally;
+        tally.lines += 1;
+        if tally.lines.is_multiple_of(LINES_BETWEEN_LOOKS) {
             self.handover.settle_receipts();
         }
         let taken = match line.text {
@@ -83,7 +91,7 @@ impl Importer {
             Ok(()) => Ok(()),
             Err(ImportError::Fatal(failure)) => Err(failure),
             Err(ImportError::Line(problem)) => {
-                self.handover.refuse_line(&line.place.to_string(), &problem);
+                self.handover.report().refuse_line(&line.place.to_string(), &problem);
                 Ok(())
             }
         }
@@ -99,7 +107,7 @@ impl Importer {
 
     async fn import_frame(&mut self, place: LinePosition<'_>, text: &str) -> Result<(), ImportError> {
         let Frame { body, session_id, user_id, warnings, .. } = Frame::parse(text)?;
-        self.handover.warn(place, warnings);
+        self.handover.report().warn(place, warnings);
         let named = session_id.as_ref().map(SessionName::id_for_key);
         let named = named.ok_or_else(|| line_error("session_id: missing"));
         match body {
@@ -137,7 +145,7 @@ impl Importer {
         let session_id = session.session_id;
         let started = self.sessions.get(&session_id).filter(|session| session.is_new);
         let started = started.and_then(|session| session.user_id.clone());
-        let stored = if started.is_none() { self.reader.session(session_id).await? } else { None };
+        let stored = if started.is_none() { self.handover.session(session_id).await? } else { None };
         let owner = started.clone().or(stored.as_ref().and_then(|row| row.user_id.clone()));
         if owner.is_some_and(|owner| owner != user_id) {
             return Err(line_error("user_id: the session belongs to another user"));
@@ -150,8 +158,8 @@ impl Importer {
             .with_dimensions(dimensions)
             .with_started_at(started_at)
             .with_resume(resume);
-        drop(self.handover.hand_over_with_retry(session, Tracker::start_session).await?);
-        self.handover.tally.sessions += u64::from(started.is_none());
+        self.handover.start_session(session).await?;
+        self.handover.report().tally.sessions += u64::from(started.is_none());
         self.sessions.entry(session_id).or_insert_with(|| ImportedSession::new(user_id));
         Ok(())
     }
@@ -178,7 +186,7 @@ impl Importer {
     /// Returns the session of a line that does not start one: a session of an earlier line, or a stored one.
     async fn find_session(&mut self, session_id: SessionId) -> Result<&mut ImportedSession, ImportError> {
         if !self.sessions.contains_key(&session_id)
-            && let Some(row) = self.reader.session(session_id).await?
+            && let Some(row) = self.handover.session(session_id).await?
         {
             self.sessions.insert(session_id, ImportedSession::from_row(&row));
         }
@@ -201,12 +209,9 @@ impl Importer {
         }
         session.last = session.last.max(message.created_at);
         if message.id.is_none() && message.external_id.is_none() {
-            let name = format!("import:{place_in_session}");
-            message.id = Some(Uuid::new_v5(&message.session_id.as_uuid(), name.as_bytes()).into());
+            message.id = Some(imported_message_id(message.session_id, place_in_session));
         }
-        let receipt = self.handover.hand_over_with_retry(message, Tracker::track_message).await?;
-        self.handover.expect_receipt(&receipt, place);
-        Ok(())
+        self.handover.track_message(message, place).await
     }
 
     async fn import_update(
@@ -215,9 +220,7 @@ impl Importer {
         changes: SessionChanges,
     ) -> Result<(), ImportError> {
         self.find_session(session_id).await?;
-        // The session exists and its metadata is an object, so the update cannot be refused later.
-        let update = |tracker: &Tracker, changes| tracker.update_session(session_id, changes);
-        self.handover.hand_over_with_retry(changes, update).await.map(drop)
+        self.handover.update_session(session_id, changes).await
     }
 
     async fn import_end(
@@ -231,6 +234,6 @@ impl Importer {
         let last = session.last;
         let ended_at = ended_at.or(last).unwrap_or_else(|| SystemClock.now());
         let closing = Closing::new(status, reason.unwrap_or("completed"), ended_at);
-        self.handover.hand_over_once(|tracker| tracker.end_session_as(session_id, closing)).map(drop)
+        self.handover.end_session(session_id, closing).await
     }
 }

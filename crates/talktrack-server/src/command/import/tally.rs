@@ -1,11 +1,51 @@
-//! The result of an import.
+//! The result of an import, and what is reported about its lines.
 
 use std::time::Duration;
 
 use serde::Serialize;
-use talktrack::Books;
+use talktrack::{Books, counted};
+use talktrack_protocol::Warnings;
+use talktrack_protocol::jsonl::LinePosition;
 
+use crate::output::WarningLog;
 use crate::terminal;
+
+/// How many refused lines are reported. A file of another format would have one error for each of its lines.
+const MAX_REPORTED: u64 = 100;
+
+/// The tally, and the reports on stderr.
+#[derive(Debug)]
+pub(crate) struct ImportReport {
+    pub(super) tally: ImportTally,
+    warnings: WarningLog,
+}
+
+impl ImportReport {
+    pub(super) fn new(tally: ImportTally) -> Self {
+        Self { tally, warnings: WarningLog::default() }
+    }
+
+    /// Counts an invalid or refused line, and reports it on stderr if it is among the first.
+    pub(super) fn refuse_line(&mut self, place: &str, problem: &str) {
+        self.tally.refused += 1;
+        match self.tally.refused {
+            ..=MAX_REPORTED => eprintln!("{place}: {}", terminal::escape_line(problem)),
+            count if count == MAX_REPORTED + 1 => {
+                eprintln!("{place}: further refused lines are only counted")
+            }
+            _ => {}
+        }
+    }
+
+    /// Reports the warnings about a line on stderr. Each different warning is reported once, with its first line.
+    pub(super) fn warn(&self, place: LinePosition<'_>, warnings: Warnings) {
+        for warning in warnings.into_texts() {
+            if self.warnings.is_news(&warning) {
+                eprintln!("{place}: warning: {}", terminal::escape_line(&warning));
+            }
+        }
+    }
+}
 
 #[derive(Debug)]
 pub(crate) struct ImportTally {
@@ -57,7 +97,7 @@ impl ImportTally {
 
     pub(super) fn report_waiting_once(&mut self) {
         if !std::mem::replace(&mut self.waits, true) {
-            eprintln!("the journal is full; waiting until there is room");
+            eprintln!("there is no room now; waiting until there is some");
         }
     }
 
@@ -82,22 +122,24 @@ impl ImportTally {
             format!(" ({new} new, {known} already stored)")
         });
         let mut text = format!(
-            "imported {} new sessions and {messages} messages{of_these} in {}; {} lines refused",
-            self.sessions,
+            "imported {} and {}{of_these} in {}; {} refused",
+            counted(self.sessions, "new session"),
+            counted(messages, "message"),
             terminal::format_duration(took.as_secs_f64()),
-            self.refused
+            counted(self.refused, "line")
         );
         if self.after.pending() > 0 {
-            let pending = self.after.pending();
+            let pending = counted(self.after.pending(), "message");
             text.push_str(&format!(
-                "; {pending} messages wait in the journal, for the next `talktrack serve` or `talktrack import`"
+                "; in the journal, for the next `talktrack serve` or `talktrack import`: {pending}"
             ));
         }
         if self.dead_lettered() > 0 {
-            text.push_str(&format!("; {} messages became dead letters", self.dead_lettered()));
+            text.push_str(&format!("; {} became dead letters", counted(self.dead_lettered(), "message")));
         }
         if self.deleted() > 0 {
-            text.push_str(&format!("; {} messages dropped because they were deleted", self.deleted()));
+            let deleted = counted(self.deleted(), "message");
+            text.push_str(&format!("; {deleted} dropped, because of a deletion"));
         }
         text
     }
@@ -131,7 +173,7 @@ mod tests {
         assert!(tally.is_clean());
         assert_eq!(
             tally.describe(Duration::from_millis(1_500)),
-            "imported 1 new sessions and 7 messages (4 new, 3 already stored) in 1.5s; 0 lines refused"
+            "imported 1 new session and 7 messages (4 new, 3 already stored) in 1.5s; 0 lines refused"
         );
         tally.refused = 1;
         assert!(!tally.is_clean());
@@ -146,7 +188,7 @@ mod tests {
         assert!(!tally.is_clean());
         assert_eq!(
             tally.describe(Duration::from_millis(1_500)),
-            "imported 0 new sessions and 2 messages in 1.5s; 0 lines refused; 2 messages dropped because they were deleted"
+            "imported 0 new sessions and 2 messages in 1.5s; 0 lines refused; 2 messages dropped, because of a deletion"
         );
     }
 
@@ -158,8 +200,8 @@ mod tests {
         assert!(!tally.is_clean());
         assert_eq!(
             tally.describe(Duration::from_millis(1_500)),
-            "imported 0 new sessions and 7 messages in 1.5s; 0 lines refused; 2 messages wait in the journal, for the next \
-             `talktrack serve` or `talktrack import`"
+            "imported 0 new sessions and 7 messages in 1.5s; 0 lines refused; in the journal, for the next \
+             `talktrack serve` or `talktrack import`: 2 messages"
         );
     }
 }

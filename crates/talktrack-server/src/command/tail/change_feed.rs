@@ -46,17 +46,18 @@ impl ChangeFeed {
     /// Fails if there is no such server, or no such data directory.
     pub(super) async fn open(args: &TailArgs) -> Result<Self, Failure> {
         let place = args.since_start.then_some(Seq::ZERO);
-        if let Some(url) = &args.url {
-            let mut server = ServerFeed::new(url, args, place)?;
+        if let Some(client) = args.source.server()? {
+            let mut server = ServerFeed::new(client, place);
             server.connect().await?;
             return Ok(Self::Server(server));
         }
-        let config = args.location.load()?;
+        let config = args.source.location().load()?;
         let file = Box::new(FileFeed::open(&config, place).await?);
         let server = match serve::read_listen_address(&config.data_dir) {
             None => None,
             Some(address) => {
-                let mut server = ServerFeed::new(&format!("http://{address}"), args, Some(file.place))?;
+                let client = ApiClient::new(&format!("http://{address}"), args.source.token().cloned())?;
+                let mut server = ServerFeed::new(client, Some(file.place));
                 // The server may be gone, or admit nobody without a token. The file has the same changes.
                 server.connect().await.is_ok().then_some(server)
             }
@@ -64,11 +65,11 @@ impl ChangeFeed {
         Ok(Self::DataDir { server, file })
     }
 
-    /// True if the data directory has no conversation yet.
-    pub(super) async fn is_empty(&self) -> Result<bool, ReadError> {
+    /// True if it is known that there is no conversation yet.
+    pub(super) async fn has_no_conversation(&self) -> Result<bool, ReadError> {
         match self {
             Self::Server(_) => Ok(false),
-            Self::DataDir { file, .. } => file.is_empty().await,
+            Self::DataDir { file, .. } => file.has_no_conversation().await,
         }
     }
 
@@ -113,8 +114,8 @@ pub(super) struct ServerFeed {
 }
 
 impl ServerFeed {
-    fn new(url: &str, args: &TailArgs, place: Option<Seq>) -> Result<Self, Failure> {
-        Ok(Self { client: ApiClient::new(url, args.token.clone())?, place, stream: None })
+    fn new(client: ApiClient, place: Option<Seq>) -> Self {
+        Self { client, place, stream: None }
     }
 
     async fn connect(&mut self) -> Result<(), OpenEventsError> {

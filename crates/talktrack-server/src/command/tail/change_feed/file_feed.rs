@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use talktrack::clock::Seq;
+use talktrack::store::SessionFilter;
 use talktrack::store::sqlite::{JournalRecord, SqliteReader};
 use talktrack::{Change, ReadError};
 
@@ -36,8 +37,14 @@ impl FileFeed {
         Ok(Self { reader, store: StoreReader::open(config)?, is_remote, place, ready: VecDeque::new() })
     }
 
-    pub(super) async fn is_empty(&self) -> Result<bool, ReadError> {
-        Ok(self.reader.newest_change().await? == Seq::ZERO)
+    /// True if it is known that there is no conversation yet. A file without changes may have rows: the feed may have
+    /// been reset, and other nodes write to a database.
+    pub(super) async fn has_no_conversation(&self) -> Result<bool, ReadError> {
+        if self.reader.newest_change().await? != Seq::ZERO {
+            return Ok(false);
+        }
+        let newest = self.store.rows().sessions(SessionFilter::default(), None, 1).await;
+        Ok(newest.is_ok_and(|newest| newest.is_empty()))
     }
 
     /// Returns the next item, or `None` if there is none yet.
