@@ -329,3 +329,22 @@ pub struct Audit {
     /// The inconsistencies, one sentence each.
     pub problems: Vec<String>,
 }
+
+/// How many problems of one kind an [`Audit`] names.
+const MOST_NAMED: usize = 20;
+
+impl Audit {
+    /// How many problems of one kind a store should look for: one more than an audit names.
+    pub const PROBLEMS_WANTED: usize = MOST_NAMED + 1;
+
+    /// Adds problems of one kind. If there are many, adds the first of them, and says that there are more.
+    pub fn add_problems(&mut self, mut problems: Vec<String>) {
+        let has_more = problems.len() > MOST_NAMED;
+        problems.truncate(MOST_NAMED);
+        self.problems.append(&mut problems);
+        if has_more {
+            self.problems
+                .push(format!("there are more problems of this kind; only the first {MOST_NAMED} are named"));
+        }
+    }
+}

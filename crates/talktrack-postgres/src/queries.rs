@@ -219,7 +219,7 @@ SELECT 'session ' || coalesce(session.session_id::text, 'without an id') || ' co
 FROM public.conversation_sessions session
 LEFT JOIN (SELECT session_id, count(*) AS total, count(seq) AS ours FROM public.conversation_messages WHERE status = 'final' GROUP BY session_id) rows
   USING (session_id)
-WHERE coalesce(session.message_count, -1) NOT BETWEEN coalesce(rows.ours, 0) AND coalesce(rows.total, 0) LIMIT 20";
+WHERE coalesce(session.message_count, -1) NOT BETWEEN coalesce(rows.ours, 0) AND coalesce(rows.total, 0) LIMIT $1";
 
 /// Ordered like an index, so that only one row is read.
 pub(super) const LAST_SAID_AT: &str = "SELECT created_at FROM public.conversation_messages \
@@ -237,7 +237,7 @@ pub(super) const ORPHANS: &str = "
 SELECT 'message ' || coalesce(id::text, 'without an id') || ' belongs to session ' || coalesce(session_id::text, 'null')
   || ', which does not exist'
 FROM public.conversation_messages message
-WHERE NOT EXISTS (SELECT FROM public.conversation_sessions session WHERE session.session_id = message.session_id) LIMIT 20";
+WHERE NOT EXISTS (SELECT FROM public.conversation_sessions session WHERE session.session_id = message.session_id) LIMIT $1";
 
 pub(super) const COUNTS: &str = "
 SELECT (SELECT count(*) FROM public.conversation_sessions), (SELECT count(*) FROM public.conversation_messages)";

@@ -258,15 +258,16 @@ impl Read for PostgresStore {
         let counts = self.run_query(Statement::new(COUNTS)).await?;
         let count =
             |column| counts.first().map_or(Ok(0), |row| get::<i64>(row, column)).map(i64::unsigned_abs);
-        let mut problems = Vec::new();
-        for question in [ODD_SESSIONS, ORPHANS] {
-            for row in self.run_query(Statement::new(question)).await? {
-                problems.push(get(&row, 0)?);
-            }
-        }
         let sessions = count(0)?;
         let messages = count(1)?;
-        Ok(Audit { books: None, sessions, messages, dead_letters: 0, journal: 0, problems })
+        let mut audit =
+            Audit { books: None, sessions, messages, dead_letters: 0, journal: 0, problems: Vec::new() };
+        for question in [ODD_SESSIONS, ORPHANS] {
+            let wanted = row_limit(Audit::PROBLEMS_WANTED);
+            let rows = self.run_query(Statement::new(question).with(wanted, Type::INT8)).await?;
+            audit.add_problems(rows.iter().map(|row| get(row, 0)).collect::<Result<_, _>>()?);
+        }
+        Ok(audit)
     }
 }
 

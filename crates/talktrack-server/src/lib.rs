@@ -41,6 +41,7 @@ mod auth;
 mod audit;
 mod turns;
 mod deleted_users;
+mod http_refusals;
 mod limits;
 mod origin;
 mod audio;

@@ -115,6 +115,7 @@ pub(crate) type BodyPermit = OwnedSemaphorePermit;
 
 impl Limits {
     pub(crate) fn new(config: &Config) -> Self {
+        counts::register_limits();
         let limits = &config.caller_limits;
         let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         Self(Arc::new(LimitsInner {

@@ -23,6 +23,12 @@ use crate::state::AppState;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PeerAddress(pub(crate) IpAddr);
 
+/// The maximum size of the head of a request. A user's token may take up part of it. Of a head that is much larger, the
+/// connection reads no more than its buffer takes, and its answer has no body.
+const MAX_HEAD_BYTES: usize = 32 << 10;
+/// The bytes around the name and the value of a header field.
+const FIELD_OVERHEAD: usize = 4;
+
 /// Paths that load balancers request often and without credentials.
 const NEVER_LIMITED: [&str; 2] = ["/healthz", "/readyz"];
 
@@ -53,6 +59,7 @@ pub(crate) async fn guard_request(
         Ok(()) => run_with_timeout(&state, request, next).await,
         Err(problem) => problem.into_response(),
     };
+    state.refusals().note(&answer);
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         for (name, value) in HEADERS {
             answer.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
@@ -76,6 +83,7 @@ fn add_path_prefix(prefix: &PathPrefix, answer: &mut Response) {
 }
 
 fn admit_request(state: &AppState, request: &mut Request) -> Result<(), Problem> {
+    check_head(request)?;
     let Some(&PeerAddress(peer)) = request.extensions().get() else { return Ok(()) };
     let client = state.limits().client_of(peer, request.headers());
     let is_over_tls = state.limits().is_over_tls(peer, request.headers());
@@ -89,6 +97,18 @@ fn admit_request(state: &AppState, request: &mut Request) -> Result<(), Problem>
     }
     state.limits().take_from_address(client)?;
     state.origins().check_writing(request.method(), request.headers())
+}
+
+/// Refuses a head that is longer than [`MAX_HEAD_BYTES`].
+fn check_head(request: &Request) -> Result<(), Problem> {
+    let fields =
+        request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_OVERHEAD);
+    let length = fields.sum::<usize>() + request.uri().path_and_query().map_or(0, |path| path.as_str().len());
+    if length <= MAX_HEAD_BYTES {
+        return Ok(());
+    }
+    let detail = format!("the path and the headers may have at most {MAX_HEAD_BYTES} bytes together");
+    Err(Problem::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, ErrorCode::TooLarge, detail))
 }
 
 async fn run_with_timeout(state: &AppState, request: Request, next: Next) -> Response {

@@ -67,6 +67,7 @@ pub(crate) async fn serve(config: Config) -> Result<ExitCode, Failure> {
     tokio::spawn(state.authenticator().clone().watch_key_file());
     tokio::spawn(state.authenticator().clone().keep_uses());
     tokio::spawn(state.limits().clone().sweep_idle());
+    tokio::spawn(state.refusals().clone().run());
     tokio::spawn(state.turns().clone().sweep_idle(state.tracker().clone()));
     tokio::spawn(state.turns().clone().follow_heavy_records(state.tracker().clone()));
     tokio::spawn({

@@ -16,6 +16,7 @@ use crate::auth::Authenticator;
 use crate::config::{Config, Database};
 use crate::deleted_users::DeletedUsers;
 use crate::events::Events;
+use crate::http_refusals::HttpRefusals;
 use crate::limits::Limits;
 use crate::origin::Origins;
 use crate::turns::Turns;
@@ -35,6 +36,7 @@ struct AppStateInner {
     limits: Limits,
     turns: Turns,
     deleted_users: DeletedUsers,
+    refusals: HttpRefusals,
     events: Events,
     metrics: PrometheusHandle,
     /// Becomes true once, when the server begins to shut down.
@@ -79,6 +81,7 @@ impl AppState {
             limits,
             turns: Turns::default(),
             deleted_users,
+            refusals: HttpRefusals::default(),
             metrics,
             stopping,
             free_connections,
@@ -122,6 +125,10 @@ impl AppState {
 
     pub(crate) fn limits(&self) -> &Limits {
         &self.0.limits
+    }
+
+    pub(crate) fn refusals(&self) -> &HttpRefusals {
+        &self.0.refusals
     }
 
     pub(crate) fn turns(&self) -> &Turns {

@@ -1,5 +1,6 @@
 //! Telemetry of the server: its log and its metrics.
 
+mod process;
 mod prometheus;
 mod log;
 mod format;
@@ -53,6 +54,11 @@ impl Telemetry {
     pub(crate) fn metrics(&self) -> PrometheusHandle {
         self.metrics.clone()
     }
+}
+
+/// Updates the metrics of this process: processor time, memory, open files.
+pub(crate) fn collect_process_metrics() {
+    process::collect_metrics();
 }
 
 /// Returns the metrics of a command that uses the parts of a server, and serves none.

@@ -1,7 +1,11 @@
 //! The log lines that people grep for. Their wording is a contract: text logs show only the line, JSON logs add the
 //! fields.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use talktrack_core::ids::{SessionId, UserId};
 use talktrack_core::message::MessageStatus;
@@ -24,6 +28,40 @@ impl std::fmt::Display for ShortId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut buffer = Uuid::encode_buffer();
         f.write_str(&self.0.hyphenated().encode_lower(&mut buffer)[..8])
+    }
+}
+
+/// The least time between two lines about refusals with the same reason.
+const REFUSAL_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Logs refusals: at most one line a minute for each reason, with the number of refusals since the last line.
+#[derive(Debug, Default)]
+pub struct RefusalLog(Mutex<BTreeMap<&'static str, LoggedRefusals>>);
+
+#[derive(Debug, Clone, Copy)]
+struct LoggedRefusals {
+    /// How many refusals the lines so far have counted.
+    total: u64,
+    /// When the last line was written, since the start.
+    at: Duration,
+}
+
+impl RefusalLog {
+    /// Logs the refusals that no line has counted yet, unless the last line with that reason is too recent. `totals` are the
+    /// numbers of refusals by reason, `now` is the time since the start, and `what` names what was refused.
+    pub fn log_new(&self, totals: &BTreeMap<&'static str, u64>, now: Duration, what: &str) {
+        let mut logged = self.0.lock();
+        for (reason, total) in totals {
+            let last = logged.get(reason).copied();
+            let count = total.saturating_sub(last.map_or(0, |last| last.total));
+            let is_recent = last.is_some_and(|last| now.saturating_sub(last.at) < REFUSAL_INTERVAL);
+            if count == 0 || is_recent {
+                continue;
+            }
+            logged.insert(reason, LoggedRefusals { total: *total, at: now });
+            tracing::warn!(target: TARGET, event = "refused", reason, count, total,
+                "⚠️ Refused {what}: {count} with {reason} ({total} since the start)");
+        }
     }
 }
 

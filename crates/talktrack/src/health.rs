@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use talktrack_core::books::Books;
@@ -12,6 +13,7 @@ use talktrack_core::error::Reason;
 use talktrack_core::error_code::ErrorCode;
 use tokio::sync::watch;
 
+use crate::event_log::RefusalLog;
 use crate::metric_handles::count_refusal;
 
 /// A snapshot of the health. `None` means that there is no problem. A text describes the problem, in the words of the
@@ -48,6 +50,7 @@ pub(crate) struct HealthState {
     letter_bytes: AtomicU64,
     /// By the code of the reason.
     refused: Mutex<BTreeMap<&'static str, u64>>,
+    refusal_log: RefusalLog,
 }
 
 /// Who reports on the store. If several report a problem, [`Health::store`] is that of the one that is listed first
@@ -100,7 +103,13 @@ impl HealthState {
             is_outbox,
             letter_bytes,
             refused,
+            refusal_log: RefusalLog::default(),
         })
+    }
+
+    /// Logs the refusals that were not logged yet. `now` is the time since the start.
+    pub(crate) fn log_refusals(&self, now: Duration) {
+        self.refusal_log.log_new(&self.refused.lock(), now, "messages, starts, updates or frames");
     }
 
     /// Counts a refusal by the code of its reason, in [`Health`] and in the exported metrics.

@@ -135,10 +135,10 @@ mod local;
 pub mod changes;
 #[doc(hidden)]
 pub mod permissions;
-#[doc(hidden)]
-pub mod event_log;
 mod receipt;
 mod health;
+#[doc(hidden)]
+pub mod event_log;
 mod metric_handles;
 mod now;
 mod error;
@@ -157,7 +157,7 @@ pub use options::{Options, Redirect};
 pub use receipt::{
     Claim, ClaimRefusal, Deletion, Durability, Receipt, RecordReceipt, Refusals, SessionReceipt, Started,
 };
-pub use salvage::quarantines;
+pub use salvage::{known_losses, quarantines};
 pub use session::SessionRef;
 pub use store::NotedStore;
 #[doc(inline)]

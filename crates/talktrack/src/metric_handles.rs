@@ -2,7 +2,9 @@
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use talktrack_core::books::Books;
-use talktrack_core::record::{Body, Record, Verdict};
+use talktrack_core::error_code::ErrorCode;
+use talktrack_core::message::{Message, MessageStatus};
+use talktrack_core::record::{Body, DeletionCounts, Record, SessionDelete, Verdict};
 
 /// The metrics that change often.
 #[derive(Clone)]
@@ -24,6 +26,7 @@ pub(crate) struct MetricHandles {
 
 impl MetricHandles {
     pub(crate) fn new() -> Self {
+        register_counters();
         Self {
             accepted: counter!("talktrack_messages_accepted_total"),
             durable: counter!("talktrack_messages_durable_total"),
@@ -53,15 +56,67 @@ impl MetricHandles {
     }
 }
 
+/// The words of the labels `reason` and `class`.
+const DELETED_ON_REQUEST: &str = "request";
+const DELETED_BY_AGE: &str = "age";
+const RETRY_CLASSES: [&str; 2] = ["transient", "systemic"];
+
+/// Registers the counters with labels, so that each exists from the start with the value zero.
+fn register_counters() {
+    for code in ErrorCode::ALL {
+        counter!("talktrack_messages_refused_total", "reason" => code.as_str()).increment(0);
+    }
+    for reason in [DELETED_ON_REQUEST, DELETED_BY_AGE] {
+        counter!("talktrack_sessions_deleted_total", "reason" => reason).increment(0);
+        counter!("talktrack_messages_deleted_total", "reason" => reason).increment(0);
+    }
+    for class in RETRY_CLASSES {
+        counter!("talktrack_store_retries_total", "class" => class).increment(0);
+    }
+    drop(answer_histogram());
+}
+
 /// Counts a refusal by its reason.
 pub(crate) fn count_refusal(reason: &'static str) {
     counter!("talktrack_messages_refused_total", "reason" => reason).increment(1);
 }
 
+/// Counts what a record's verdict means: deleted rows, or the time that the user waited for an answer.
+pub(crate) fn count_outcome(record: &Record, verdict: &Verdict) {
+    match (&record.body, verdict) {
+        (Body::Delete(delete), Verdict::Deleted(removed)) => count_deletion(delete, removed),
+        // A message in progress is counted when it becomes final.
+        (Body::Message(stamped), Verdict::Inserted | Verdict::Reopened(_))
+            if stamped.message.status != MessageStatus::Final => {}
+        (
+            Body::Message(stamped),
+            Verdict::Inserted | Verdict::Reopened(_) | Verdict::Revised { becomes_final: true },
+        ) => {
+            if let Some(seconds) = answer_seconds(&stamped.message) {
+                answer_histogram().record(seconds);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Returns the time from the end of the user's turn to the beginning of this answer, in seconds, if the caller measured
+/// it.
+fn answer_seconds(message: &Message) -> Option<f64> {
+    let members = message.metrics.as_ref()?.as_json().members();
+    let (_, ms) = members.iter().find(|(key, _)| key.as_str() == "e2e_ms")?;
+    let ms: f64 = ms.get().parse().ok()?;
+    (ms >= 0.0).then_some(ms / 1_000.0)
+}
+
+/// Returns the histogram of the times to an answer. It has no labels.
+fn answer_histogram() -> Histogram {
+    histogram!("talktrack_answer_seconds")
+}
+
 /// Counts a deleted session and its messages by the reason of the deletion.
-pub(crate) fn count_deletion(record: &Record, verdict: &Verdict) {
-    let (Body::Delete(delete), Verdict::Deleted(removed)) = (&record.body, verdict) else { return };
-    let reason = if delete.is_permanent() { "request" } else { "age" };
+fn count_deletion(delete: &SessionDelete, removed: &DeletionCounts) {
+    let reason = if delete.is_permanent() { DELETED_ON_REQUEST } else { DELETED_BY_AGE };
     counter!("talktrack_sessions_deleted_total", "reason" => reason).increment(removed.sessions);
     counter!("talktrack_messages_deleted_total", "reason" => reason).increment(removed.messages);
 }

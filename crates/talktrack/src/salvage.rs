@@ -9,6 +9,7 @@ mod check;
 mod quarantine;
 mod rebuild;
 mod totals;
+mod losses;
 mod report;
 mod tables;
 
@@ -44,6 +45,12 @@ pub(crate) fn open(path: &Path) -> Result<Connection, OpenError> {
     Ok(connection)
 }
 
+/// Returns what was lost with damaged databases that this one has replaced, oldest first: for each of them the time and the
+/// first line of its report. They stay known when people delete the broken files.
+pub fn known_losses(database_file: &Path) -> Vec<String> {
+    losses::read(database_file)
+}
+
 /// Returns the directories with broken files, oldest first. People may inspect and delete them.
 pub fn quarantines(database_file: &Path) -> Vec<PathBuf> {
     quarantine::list_dirs(database_file)
@@ -64,7 +71,9 @@ fn replace_damaged(path: &Path, damage: &str) -> Result<(), OpenError> {
 
 /// Builds the new file, complete and synced to disk.
 fn build_file(path: &Path, damage: &str, quarantine: &Quarantine) -> io::Result<()> {
-    let saved = rebuild::rebuild(&read_damaged(path)?, &quarantine.draft_path()).map_err(io::Error::other)?;
+    let damaged = read_damaged(path)?;
+    let mut saved = rebuild::rebuild(&damaged, &quarantine.draft_path()).map_err(io::Error::other)?;
+    saved.missing.log_is_incomplete = damaged.wal().damage().is_some();
     if !saved.is_ours() && path.file_name().is_none_or(|name| name != database::FILE_NAME) {
         return Err(io::Error::other("it holds no rows of talktrack; is it the right file?"));
     }

@@ -10,6 +10,7 @@ use crate::auth::Caller;
 use crate::config::Scope;
 use crate::error::Problem;
 use crate::state::AppState;
+use crate::telemetry;
 
 /// Returns the metrics for Prometheus
 #[utoipa::path(
@@ -23,6 +24,7 @@ pub(crate) async fn get_metrics(State(state): State<AppState>, caller: Caller) -
     // Counted at each request, because people empty the quarantine while the server runs.
     let kept = talktrack::quarantines(&state.config().local_file()).len();
     gauge!("talktrack_quarantines").set(u32::try_from(kept).unwrap_or(u32::MAX));
+    telemetry::collect_process_metrics();
     let content_type = "text/plain; version=0.0.4; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, content_type)], state.metrics().render()).into_response())
 }

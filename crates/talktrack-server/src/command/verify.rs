@@ -32,11 +32,13 @@ pub(crate) async fn run(args: VerifyArgs) -> Outcome {
 async fn verify_store(args: VerifyArgs) -> Result<ExitCode, Stop> {
     let audit = read_audit(&args.location).await?;
     let other_store = find_other_store(&args.location).await?;
-    let quarantines = talktrack::quarantines(&args.location.load()?.local_file());
+    let file = args.location.load()?.local_file();
+    let quarantines = talktrack::quarantines(&file);
+    let losses = talktrack::known_losses(&file);
     let mut output = Output::stdout();
     let balanced = audit.problems.is_empty();
     let pending = count_pending(&audit);
-    let report = VerifyReport { balanced, pending, quarantines, other_store, audit: &audit };
+    let report = VerifyReport { balanced, pending, losses, quarantines, other_store, audit: &audit };
     if args.json {
         output.write_json(&report)?;
     } else {
@@ -48,14 +50,13 @@ async fn verify_store(args: VerifyArgs) -> Result<ExitCode, Stop> {
             let line = format!("! a damaged database is kept in {}; see its report.txt", dir.display());
             output.write_line(&terminal::escape_line(&line))?;
         }
+        for loss in &report.losses {
+            output.write_line(&format!("! {}", terminal::escape_line(loss)))?;
+        }
         if let Some(problem) = &report.other_store {
             output.write_line(&format!("✗ {}", terminal::escape_line(problem)))?;
         }
-        output.write_line(if report.balanced {
-            "✓ the books balance"
-        } else {
-            "✗ the books do not balance"
-        })?;
+        output.write_line(report.verdict())?;
     }
     output.flush()?;
     let is_right = report.balanced && report.other_store.is_none();
@@ -89,6 +90,8 @@ async fn find_other_store(location: &DataLocation) -> Result<Option<String>, Fai
 struct VerifyReport<'a> {
     balanced: bool,
     pending: u64,
+    /// What was lost with damaged databases. The books count only what is left.
+    losses: Vec<String>,
     /// The directories of damaged databases. The books of the recovered data balance without them.
     quarantines: Vec<PathBuf>,
     /// How the settings name a store other than the one whose outbox the data directory is.
@@ -96,6 +99,21 @@ struct VerifyReport<'a> {
     other_store: Option<String>,
     #[serde(flatten)]
     audit: &'a Audit,
+}
+
+impl VerifyReport<'_> {
+    fn verdict(&self) -> &'static str {
+        match (self.balanced, &self.other_store) {
+            (false, _) => "✗ the books do not balance",
+            (true, Some(_)) => {
+                "✗ the rows of the store were not counted; the books of this directory balance"
+            }
+            (true, None) if !self.losses.is_empty() => {
+                "✓ the books balance: nothing is missing beyond the losses above"
+            }
+            (true, None) => "✓ the books balance",
+        }
+    }
 }
 
 fn count_pending(audit: &Audit) -> u64 {

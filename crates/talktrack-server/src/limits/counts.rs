@@ -4,7 +4,36 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
 
+use metrics::counter;
 use parking_lot::Mutex;
+
+use super::LIMITED;
+
+/// Every value of the label `limit` of [`LIMITED`].
+const LIMITS: [&str; 15] = [
+    "address",
+    "key",
+    "user",
+    "unauthenticated",
+    "bytes_per_user",
+    "read_bytes_per_user",
+    "exports",
+    "dead_letters",
+    "connections_per_user",
+    "http_connections",
+    "http_connections_per_address",
+    "connections_per_address",
+    "bodies",
+    "max_audio_bytes_per_user",
+    "max_audio_bytes_total",
+];
+
+/// Registers the counter of each limit, so that it exists from the start with the value zero.
+pub(super) fn register_limits() {
+    for limit in LIMITS {
+        counter!(LIMITED, "limit" => limit).increment(0);
+    }
+}
 
 /// The current count of each key that has any. Every [`CountedPermit`] refers to the same counts.
 #[derive(Debug)]

@@ -24,10 +24,8 @@ use crate::path_prefix::PathPrefix;
 /// How long a client may take to send the head of a request, and how long it may keep an idle connection.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The maximum size of the head of a request. A user's token may take up part of it.
-const MAX_HEAD_BYTES: usize = 32 << 10;
-
-/// The maximum number of bytes that are buffered from a connection.
+/// The maximum number of bytes that are buffered from a connection, which is also the size of a head of a request that is
+/// refused without a problem document. A smaller head that is too large gets one from the middleware.
 const READ_AHEAD: usize = 128 << 10;
 
 /// The maximum number of refusals that are being sent at once. Further refused connections are closed without an
@@ -84,7 +82,7 @@ async fn serve_connection(
     stream.set_write_timeout(Some(write_timeout));
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-    server.max_header_size(MAX_HEAD_BYTES).max_buf_size(READ_AHEAD);
+    server.max_header_size(READ_AHEAD).max_buf_size(READ_AHEAD);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(PeerAddress(peer));
         if let Some(uri) = base_path.strip(request.uri()) {

@@ -1,9 +1,10 @@
 //! The exported metrics: their names, descriptions and histogram buckets.
 
-use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram};
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use talktrack::ErrorCode;
 
+use super::process;
+use crate::build_info;
 use crate::error::Failure;
 
 /// The counter of lost log lines. `telemetry` updates it from the counters of the sinks.
@@ -11,27 +12,14 @@ pub(super) const LOG_LINES_LOST: &str = "talktrack_log_lines_lost_total";
 
 const REFUSED: &str = "talktrack_messages_refused_total";
 
-/// Every refusal reason, so that each is exported from the start with the value zero.
-const REASONS: &[ErrorCode] = &[
-    ErrorCode::InvalidJson,
-    ErrorCode::InvalidMessage,
-    ErrorCode::IdConflict,
-    ErrorCode::TooLarge,
-    ErrorCode::QueueFull,
-    ErrorCode::JournalFull,
-    ErrorCode::RateLimited,
-    ErrorCode::Unauthorized,
-    ErrorCode::Forbidden,
-    ErrorCode::SessionNotFound,
-    ErrorCode::Deleted,
-    ErrorCode::ShuttingDown,
-];
-
 /// Buckets from a commit on a fast disk to one that hangs.
 const SECONDS: &[f64] = &[
     0.0002, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
     5.0, 10.0,
 ];
+
+/// Buckets around what people feel as an immediate answer, and as a long silence.
+const ANSWERS: &[f64] = &[0.2, 0.3, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.5, 10.0];
 
 /// Buckets up to the largest batch of the journal.
 const RECORDS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0];
@@ -42,13 +30,20 @@ pub(super) fn install_recorder() -> Result<PrometheusHandle, Failure> {
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(matcher("commit_seconds"), SECONDS)
         .and_then(|builder| builder.set_buckets_for_metric(matcher("store_seconds"), SECONDS))
+        .and_then(|builder| builder.set_buckets_for_metric(matcher("answer_seconds"), ANSWERS))
         .and_then(|builder| builder.set_buckets_for_metric(matcher("batch_size"), RECORDS))
         .and_then(PrometheusBuilder::install_recorder)
         .map_err(Failure::new)?;
     describe_metrics();
-    for reason in REASONS {
-        counter!(REFUSED, "reason" => reason.as_str()).absolute(0);
-    }
+    process::describe_metrics();
+    counter!("talktrack_audio_bytes_total").increment(0);
+    gauge!(
+        "talktrack_build_info",
+        "version" => build_info::VERSION,
+        "commit" => build_info::commit().unwrap_or("unknown"),
+        "target" => build_info::TARGET,
+    )
+    .set(1);
     Ok(handle)
 }
 
@@ -101,6 +96,12 @@ fn describe_metrics() {
     describe_gauge!("talktrack_sessions_active", "Sessions that have not ended");
     describe_gauge!("talktrack_ws_connections", "WebSocket connections");
     describe_gauge!("talktrack_event_listeners", "Listeners to live events");
+    describe_gauge!("talktrack_build_info", "1; the labels name the version, the commit and the platform");
+    describe_histogram!(
+        "talktrack_answer_seconds",
+        Unit::Seconds,
+        "From the end of the user's turn to the beginning of the answer, as callers measured it (e2e_ms)"
+    );
     describe_histogram!("talktrack_batch_size", "Entries in one commit");
     describe_histogram!(
         "talktrack_commit_seconds",

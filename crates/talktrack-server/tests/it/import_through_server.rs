@@ -22,7 +22,8 @@ fn calls(count: usize) -> (Vec<Uuid>, String) {
             json!({"type": "message", "session_id": id, "role": role, "content": content, "created_at": at(second)})
         };
         let end = json!({"type": "session.end", "session_id": id, "reason": "hangup", "ended_at": at(42)});
-        let update = json!({"type": "session.update", "session_id": id, "metadata": {"rated": 5}, "channel": "phone"});
+        let update =
+            json!({"type": "session.update", "session_id": id, "metadata": {"rated": 5}, "channel": "phone"});
         let said = [say("user", 3), say("assistant", 9), say("user", 12)];
         lines
             .extend([start].into_iter().chain(said).chain([update, end]).map(|line| line.to_string() + "\n"));

@@ -29,6 +29,7 @@ mod connection_strings;
 mod schema;
 mod shutdown;
 mod ops;
+mod losses;
 mod ground;
 mod which_store;
 mod logs;

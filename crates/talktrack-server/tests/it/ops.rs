@@ -74,6 +74,12 @@ async fn every_metric_is_there_and_the_books_balance() {
         "commit_seconds",
         "sessions_active",
         "ws_connections",
+        "answer_seconds",
+        "build_info",
+        "process_cpu_seconds_total",
+        "process_open_fds",
+        "process_resident_memory_bytes",
+        "process_start_time_seconds",
     ] {
         assert!(page.body.contains(&format!("# TYPE talktrack_{name} ")), "{name} is missing: {}", page.body);
         assert!(
@@ -111,6 +117,101 @@ async fn balances(server: &Server, durable: u64, dead: u64) {
     let pending = count(server, "talktrack_journal_pending").await;
     assert_eq!(count(server, "talktrack_messages_dead_lettered_total").await, dead);
     assert_eq!((durable, pending), (stored + dead + pending, 0));
+}
+
+#[tokio::test]
+async fn every_counter_exists_from_the_start_with_all_its_labels() {
+    let home = Home::new();
+    let server = home.serve(&[]).await;
+    let page = server.get("/metrics").await.body;
+    let refused = ["unauthorized", "queue_full", "deleted", "internal"]
+        .map(|reason| ("messages_refused_total", "reason", reason));
+    let limited = ["address", "bodies", "exports", "max_audio_bytes_total", "connections_per_address"];
+    let limited = limited.map(|limit| ("limited_total", "limit", limit));
+    let retried = ["transient", "systemic"].map(|class| ("store_retries_total", "class", class));
+    let deleted = ["sessions_deleted_total", "messages_deleted_total"];
+    let deleted =
+        deleted.into_iter().flat_map(|name| ["request", "age"].map(|reason| (name, "reason", reason)));
+    for (name, label, value) in refused.into_iter().chain(limited).chain(retried).chain(deleted) {
+        let line = format!("talktrack_{name}{{{label}=\"{value}\"}} 0\n");
+        assert!(page.contains(&line), "{line} is missing: {page}");
+    }
+    for name in
+        ["audio_bytes_total", "audit_entries_lost_total", "log_lines_lost_total", "answer_seconds_count"]
+    {
+        assert!(page.contains(&format!("talktrack_{name} 0\n")), "{name} is missing: {page}");
+    }
+    let version = env!("CARGO_PKG_VERSION");
+    let build = page.lines().find(|line| line.starts_with("talktrack_build_info{")).unwrap();
+    assert!(build.contains(&format!("version=\"{version}\"")) && build.ends_with(" 1"), "{build}");
+    let resident = server.metric("talktrack_process_resident_memory_bytes").await;
+    assert!(resident > 1e6, "{resident}");
+    assert!(server.metric("talktrack_process_open_fds").await > 5.0);
+}
+
+#[tokio::test]
+async fn answers_are_counted_by_the_time_that_the_user_waited() {
+    let home = Home::new();
+    let server = home.serve(&[]).await;
+    let mut client = Client::new(&server).await;
+    let mut answer = text("assistant", "an answer");
+    answer["id"] = json!(uuid::Uuid::new_v4());
+    for metrics in
+        [json!({"e2e_ms": 900}), json!({"e2e_ms": 900}), json!({"e2e_ms": 2100.0}), json!({"tts_ttfb_ms": 5})]
+    {
+        if metrics["e2e_ms"] == 2100.0 {
+            answer["id"] = json!(uuid::Uuid::new_v4());
+        }
+        answer["metrics"] = metrics.clone();
+        if metrics["e2e_ms"].is_null() {
+            answer["id"] = json!(uuid::Uuid::new_v4());
+        }
+        client.track(answer.clone()).await;
+    }
+    server.shows("talktrack_answer_seconds_count", 2.0).await;
+    assert_eq!(server.metric("talktrack_answer_seconds_sum").await, 3.0);
+    assert_eq!(server.metric(r#"talktrack_answer_seconds_bucket{le="1"}"#).await, 1.0);
+}
+
+#[tokio::test]
+async fn refusals_are_logged_with_their_number_and_not_one_by_one() {
+    let home = Home::new();
+    let server = home.serve(&[]).await;
+    let mut client = Client::new(&server).await;
+    for _ in 0..3 {
+        client.send_raw("{SECRET".into()).await;
+        client.refused("invalid_json", Value::Null).await;
+    }
+    let line = server.logged("⚠️ Refused messages, starts, updates or frames: ").await;
+    assert!(line.contains(" with invalid_json ("), "{line}");
+    for _ in 0..3 {
+        server
+            .request("POST", "/v1/sessions")
+            .json(&json!({"king": "SECRET"}))
+            .send()
+            .await
+            .problem(400, "invalid_message");
+    }
+    let line = server.logged("⚠️ Refused requests over HTTP: ").await;
+    assert!(line.contains(" with invalid_message ("), "{line}");
+    client.send_raw("{SECRET".into()).await;
+    client.refused("invalid_json", Value::Null).await;
+    client.say("something").await;
+    server.stop().await;
+    let log = std::fs::read_to_string(home.log_path()).unwrap();
+    assert!(log.matches("with invalid_json").count() == 1 && !log.contains("SECRET"), "{log}");
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_long_gets_a_problem_document() {
+    let home = Home::new();
+    let server = home.serve(&[]).await;
+    let long = "x".repeat(40 << 10);
+    let detail =
+        server.request("GET", "/v1/sessions").header("X-Long", &long).send().await.problem(431, "too_large");
+    assert!(detail.contains("32768 bytes"), "{detail}");
+    let answer = server.get(&format!("/v1/sessions?user_id={long}")).await;
+    answer.problem(431, "too_large");
 }
 
 #[tokio::test]

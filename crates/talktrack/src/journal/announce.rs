@@ -6,7 +6,7 @@ use talktrack_core::record::{DeadReason, Verdict};
 
 use crate::event_log;
 use crate::journal::{Entry, Journal};
-use crate::metric_handles::count_deletion;
+use crate::metric_handles::count_outcome;
 use crate::writer::{LaneReport, Settled};
 
 impl Journal {
@@ -61,7 +61,7 @@ impl Journal {
             // With a remote store, the writer logs and counts the deletion.
             if !(is_remote && matches!(verdict, Verdict::Deleted(_))) {
                 event_log::log_verdict(&entry.record, verdict);
-                count_deletion(&entry.record, verdict);
+                count_outcome(&entry.record, verdict);
             }
         }
     }

@@ -10,6 +10,7 @@ use talktrack_core::clock::{Clock as _, SystemClock};
 
 use crate::local::database::{sibling_path, sync_dir};
 use crate::permissions::{make_private_directory, private_file};
+use crate::salvage::losses;
 
 /// The directory next to the database that contains one subdirectory for each salvage.
 const DIRECTORY: &str = "quarantine";
@@ -105,6 +106,8 @@ impl Quarantine {
         sync_dir(&self.dir)?;
         sync_dir(home)?;
         let report = fs::read_to_string(self.dir.join(REPORT)).unwrap_or_default();
+        let when = self.dir.file_name().unwrap_or_default().to_string_lossy();
+        losses::note(&self.database, &when, &report)?;
         fs::rename(self.dir.join(SALVAGED), &self.database)?;
         sync_dir(&self.dir)?;
         sync_dir(home)?;

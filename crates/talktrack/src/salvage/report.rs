@@ -5,6 +5,9 @@ use std::path::Path;
 
 use crate::local::tables::sessions::checks::WrongCount;
 
+/// The words of a report of a damage that cost nothing, as far as the books tell.
+pub(super) const NOTHING_MISSING: &str = "nothing is known to be missing";
+
 /// The most sessions that a report names. Others are only counted.
 const MOST_NAMED: usize = 1_000;
 
@@ -27,6 +30,9 @@ pub(super) struct Losses {
     /// True if the books were readable; otherwise the total is unknown.
     pub(super) books_read: bool,
     pub(super) messages: u64,
+    /// True if committed pages of the write-ahead log were lost. The books are then from before them, so that they do not tell
+    /// what is missing.
+    pub(super) log_is_incomplete: bool,
     /// Number of messages that waited for a remote store.
     pub(super) pending: u64,
     pub(super) letters: u64,
@@ -85,9 +91,15 @@ impl Losses {
     }
 
     fn describe(&self) -> String {
-        let Self { books_read, messages, pending, letters, .. } = *self;
+        let Self { books_read, messages, pending, letters, log_is_incomplete, .. } = *self;
+        if log_is_incomplete {
+            return format!(
+                "part of the write-ahead log was lost: the messages that were acknowledged last are missing, and how many is not known; \
+                 missing beyond these: {messages} messages, {pending} that waited for the store and {letters} dead letters"
+            );
+        }
         let known = match (messages, pending, letters) {
-            (0, 0, 0) if books_read => return "nothing is known to be missing".into(),
+            (0, 0, 0) if books_read => return NOTHING_MISSING.into(),
             (0, 0, 0) => {
                 return "it is not known how much is missing, because the books could not be read".into();
             }

@@ -43,6 +43,7 @@ impl Inner {
         if self.shared.health.needs_scrub() || self.shared.health.is_outbox() {
             self.queue.wake();
         }
+        self.shared.health.log_refusals(now.elapsed);
         self.shared.metrics.sessions_active.set(f64::from(swept.active));
     }
 

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::event_log;
 use crate::health::Reporter;
-use crate::metric_handles::{MetricHandles, count_deletion};
+use crate::metric_handles::{MetricHandles, count_outcome};
 use crate::retry::Backoff;
 use crate::store::{Delivery, DeliveryNumbers, ErrorClass, Store, StoreError};
 use crate::writer::bisect::PoisonSearch;
@@ -234,7 +234,7 @@ impl Lane {
                 verdict => (verdict, None),
             };
             event_log::log_verdict(record, &verdict);
-            count_deletion(record, &verdict);
+            count_outcome(record, &verdict);
             self.load.remove(record);
             let seq = record.seq;
             let deletes = record.is_deletion() && !deletes_unknown_session(record, &verdict);

@@ -42,7 +42,7 @@ pub(super) fn audit_file(connection: &Connection) -> rusqlite::Result<Audit> {
         wanted == found,
         format!("{wanted} messages were written and not deleted, but {found} are stored"),
     );
-    audit.problems.extend(find_inconsistencies(connection)?);
+    add_inconsistencies(&mut audit, connection)?;
     // A word that another program wrote may violate a check of the schema. That is not damage.
     connection.pragma_update(None, "ignore_check_constraints", true)?;
     let integrity: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
@@ -53,12 +53,13 @@ pub(super) fn audit_file(connection: &Connection) -> rusqlite::Result<Audit> {
     Ok(audit)
 }
 
-/// Lists sessions whose figures differ from their rows, messages without a session, and messages with
-/// corrupt JSON columns: the first 20 of each.
-fn find_inconsistencies(connection: &Connection) -> rusqlite::Result<Vec<String>> {
-    let mut problems = sessions::checks::describe_wrong_counts(connection)?;
-    problems.extend(messages::checks::describe_orphans(connection)?);
-    problems.extend(messages::checks::describe_invalid_json(connection)?);
-    problems.extend(sessions::checks::describe_wrong_ends(connection)?);
-    Ok(problems)
+/// Adds sessions whose figures differ from their rows, messages without a session, and messages with corrupt JSON
+/// columns: the first of each.
+fn add_inconsistencies(audit: &mut Audit, connection: &Connection) -> rusqlite::Result<()> {
+    let wanted = Audit::PROBLEMS_WANTED;
+    audit.add_problems(sessions::checks::describe_wrong_counts(connection, wanted)?);
+    audit.add_problems(messages::checks::describe_orphans(connection, wanted)?);
+    audit.add_problems(messages::checks::describe_invalid_json(connection, wanted)?);
+    audit.add_problems(sessions::checks::describe_wrong_ends(connection, wanted)?);
+    Ok(())
 }

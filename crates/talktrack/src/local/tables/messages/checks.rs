@@ -6,18 +6,18 @@ use talktrack_core::ids::{SessionId, UserId};
 
 use crate::local::database::{column, column_or_null, parse_id, parse_time, text};
 
-/// Describes up to 20 messages that belong to no session. Reads all messages.
-pub(crate) fn describe_orphans(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+/// Describes up to `limit` messages that belong to no session. Reads all messages.
+pub(crate) fn describe_orphans(connection: &Connection, limit: usize) -> rusqlite::Result<Vec<String>> {
     let sql = "SELECT 'message ' || id || ' belongs to session ' || session_id || ', which does not exist' FROM conversation_messages m \
-               WHERE NOT EXISTS (SELECT 1 FROM conversation_sessions s WHERE s.session_id = m.session_id) LIMIT 20";
-    connection.prepare(sql)?.query_map([], |row| text(row, 0))?.collect()
+               WHERE NOT EXISTS (SELECT 1 FROM conversation_sessions s WHERE s.session_id = m.session_id) LIMIT ?1";
+    connection.prepare(sql)?.query_map([limit], |row| text(row, 0))?.collect()
 }
 
-/// Describes up to 20 messages with columns that should be JSON and are not. Reads all messages.
-pub(crate) fn describe_invalid_json(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+/// Describes up to `limit` messages with columns that should be JSON and are not. Reads all messages.
+pub(crate) fn describe_invalid_json(connection: &Connection, limit: usize) -> rusqlite::Result<Vec<String>> {
     let sql = "SELECT 'message ' || id || ' has metadata, parts or metrics that are no longer JSON' FROM conversation_messages \
-               WHERE NOT (coalesce(json_valid(metadata), 1) AND coalesce(json_valid(parts), 1) AND coalesce(json_valid(metrics), 1)) LIMIT 20";
-    connection.prepare(sql)?.query_map([], |row| text(row, 0))?.collect()
+               WHERE NOT (coalesce(json_valid(metadata), 1) AND coalesce(json_valid(parts), 1) AND coalesce(json_valid(metrics), 1)) LIMIT ?1";
+    connection.prepare(sql)?.query_map([limit], |row| text(row, 0))?.collect()
 }
 
 /// What is still known of a session whose row was lost.

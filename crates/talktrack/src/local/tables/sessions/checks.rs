@@ -14,19 +14,19 @@ pub(crate) struct WrongCount {
     pub(crate) found: u64,
 }
 
-/// Describes up to 20 sessions whose counts differ from their messages. Reads all sessions.
-pub(crate) fn describe_wrong_counts(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+/// Describes up to `limit` sessions whose counts differ from their messages. Reads all sessions.
+pub(crate) fn describe_wrong_counts(connection: &Connection, limit: usize) -> rusqlite::Result<Vec<String>> {
     let sql = "SELECT 'session ' || session_id || ' counts ' || message_count || ' messages, but ' || n || ' are stored' FROM \
                (SELECT s.session_id, s.message_count, (SELECT count(*) FROM conversation_messages m WHERE m.session_id = s.session_id AND m.status = 'final') n \
-               FROM conversation_sessions s) WHERE message_count <> n LIMIT 20";
-    connection.prepare(sql)?.query_map([], |row| text(row, 0))?.collect()
+               FROM conversation_sessions s) WHERE message_count <> n LIMIT ?1";
+    connection.prepare(sql)?.query_map([limit], |row| text(row, 0))?.collect()
 }
 
-/// Describes up to 20 sessions that are active and have an end, or are not and have none. Reads all sessions.
-pub(crate) fn describe_wrong_ends(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+/// Describes up to `limit` sessions that are active and have an end, or are not and have none. Reads all sessions.
+pub(crate) fn describe_wrong_ends(connection: &Connection, limit: usize) -> rusqlite::Result<Vec<String>> {
     let sql = "SELECT 'session ' || session_id || ' is ' || coalesce(status, 'null') || ' and has ended_at ' || coalesce(ended_at, 'null') \
-               FROM conversation_sessions WHERE status IN ('active', 'ended', 'abandoned') AND (status = 'active') <> (ended_at IS NULL) LIMIT 20";
-    connection.prepare(sql)?.query_map([], |row| text(row, 0))?.collect()
+               FROM conversation_sessions WHERE status IN ('active', 'ended', 'abandoned') AND (status = 'active') <> (ended_at IS NULL) LIMIT ?1";
+    connection.prepare(sql)?.query_map([limit], |row| text(row, 0))?.collect()
 }
 
 /// Returns the sessions whose counts differ from their messages. Reads all sessions.
