@@ -13,6 +13,7 @@ pub(crate) mod list_messages;
 pub(crate) mod get_message;
 pub(crate) mod add_audio;
 pub(crate) mod get_audio;
+pub(crate) mod export_user;
 pub(crate) mod export;
 pub(crate) mod search;
 pub(crate) mod stats;

@@ -18,7 +18,7 @@ use axum::body::Bytes;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use object_store::{GetOptions, ObjectStore as _, ObjectStoreExt as _};
-use talktrack::{SessionId, UserId};
+use talktrack::{SessionId, Timestamp, UserId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
@@ -203,6 +203,30 @@ impl Audio {
             removed.unwrap_or_else(|_| Err(std::io::ErrorKind::Interrupted.into()))?;
         }
         Ok(count?)
+    }
+
+    /// Removes the recordings that arrived before this moment, and returns how many there were.
+    ///
+    /// # Errors
+    /// Fails if the store cannot list or remove them. The caller should try again later.
+    pub(crate) async fn delete_before(&self, moment: Timestamp) -> Result<usize, Unavailable> {
+        let store = &self.0.store;
+        let mut removed = 0;
+        let mut listed = store.objects.list(Some(store.root()));
+        while let Some(object) = listed.try_next().await? {
+            let arrived = Timestamp::from_micros(object.last_modified.timestamp_micros());
+            if arrived.is_none_or(|arrived| arrived >= moment) {
+                continue;
+            }
+            match store.objects.delete(&object.location).await {
+                Ok(()) => self.0.usage.remove(store.owner_of(&object.location).as_ref(), object.size),
+                // The deletion of its session was faster.
+                Err(object_store::Error::NotFound { .. }) => continue,
+                Err(error) => return Err(error.into()),
+            }
+            removed += 1;
+        }
+        Ok(removed)
     }
 
     /// Returns the sessions that have recordings.

@@ -48,6 +48,8 @@ enum Command {
     Tail(command::tail::TailArgs),
     /// List, replay or drop the messages that the store refused
     DeadLetters(command::dead_letters::DeadLettersArgs),
+    /// Copy the data directory, also while a server uses it
+    Backup(command::backup::BackupArgs),
     /// Show or change the PostgreSQL store that a data directory writes to
     Outbox(command::outbox::OutboxArgs),
     /// List or remove damaged databases that were replaced
@@ -109,6 +111,7 @@ fn run(command: Command) -> Outcome {
             Command::Status(args) => command::status::run(args).await,
             Command::Tail(args) => command::tail::run(args).await,
             Command::DeadLetters(args) => command::dead_letters::run(args).await,
+            Command::Backup(args) => command::backup::run(args).await,
             Command::Outbox(args) => command::outbox::run(args).await,
             Command::Quarantine(args) => command::quarantine::run(args).await,
             Command::Verify(args) => command::verify::run(args).await,

@@ -14,6 +14,7 @@ pub(crate) mod tail;
 pub(crate) mod show;
 pub(crate) mod dead_letters;
 pub(crate) mod outbox;
+pub(crate) mod backup;
 pub(crate) mod quarantine;
 pub(crate) mod verify;
 pub(crate) mod migrate;

@@ -65,6 +65,8 @@ pub(crate) struct Config {
     pub(crate) idle_timeout: Duration,
     /// How long a session is kept after its last event; `None` keeps it without limit.
     pub(crate) retention: Option<Duration>,
+    /// How long a recording is kept after it arrived; `None` keeps it as long as its session.
+    pub(crate) audio_retention: Option<Duration>,
     pub(crate) max_message_bytes: usize,
     pub(crate) max_body_bytes: usize,
     pub(crate) max_connections: usize,
@@ -155,6 +157,7 @@ impl Config {
             grace_period: layers.get("grace_period", parse::duration)?,
             idle_timeout,
             retention: layers.get("retention_days", parse::days)?,
+            audio_retention: layers.get("audio_retention_days", parse::days)?,
             max_message_bytes,
             max_body_bytes: layers.get("max_body_bytes", parse::memory)?,
             max_connections: layers.get("max_connections", parse::count)?,

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use serde_json::json;
 use talktrack::clock::{Clock as _, SystemClock};
 use talktrack::store::SessionRow;
-use talktrack::{Deletion, DeletionCounts, NotDurable, ReadError, Timestamp};
+use talktrack::{Deletion, DeletionCounts, NotDurable, ReadError, Timestamp, counted};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::audit::{Actor, Entry};
@@ -27,9 +27,14 @@ const REST: Duration = Duration::from_millis(50);
 /// How long a step waits for a remote store.
 const STORE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Deletes expired sessions and dead letters for as long as the server runs. Returns immediately if everything is kept.
+/// Deletes expired sessions, dead letters and recordings for as long as the server runs. Returns immediately if everything
+/// is kept.
 pub(crate) async fn run(state: AppState) {
-    let Some(age) = state.config().retention else { return };
+    let age = state.config().retention;
+    let audio_age = state.config().audio_retention;
+    if age.is_none() && audio_age.is_none() {
+        return;
+    }
     let began = SystemClock.now();
     let clock = Instant::now();
     let mut stopping = state.watch_stop();
@@ -37,8 +42,13 @@ pub(crate) async fn run(state: AppState) {
         // A wall clock that jumps ahead must not make sessions expire early.
         let now = SystemClock.now().min(began.plus(clock.elapsed()));
         let pass = async {
-            if let Err(error) = run_pass(&state, now.minus(age)).await {
+            if let Some(age) = age
+                && let Err(error) = run_pass(&state, now.minus(age)).await
+            {
                 tracing::warn!("retention: {error}; the server will try again");
+            }
+            if let Some(age) = audio_age {
+                delete_recordings(&state, now.minus(age)).await;
             }
             sleep(INTERVAL).await;
         };
@@ -71,10 +81,27 @@ async fn run_pass(state: &AppState, before: Timestamp) -> Result<(), ReadError> 
             sessions,
             messages,
             dead_letters,
-            "retention: deleted {sessions} sessions with {messages} messages, and {dead_letters} dead letters, from before {before}"
+            "retention: deleted {} with {}, and {}, from before {before}",
+            counted(sessions, "session"),
+            counted(messages, "message"),
+            counted(dead_letters, "dead letter")
         );
     }
     Ok(())
+}
+
+/// Deletes recordings that are too old. Their sessions and messages stay.
+async fn delete_recordings(state: &AppState, before: Timestamp) {
+    match state.audio().delete_before(before).await {
+        Ok(0) => {}
+        Ok(recordings) => {
+            let detail = json!({"recordings": recordings, "before": before});
+            state.audit().record(Entry::new(Actor::Server, "retention", None).detail(detail));
+            let told = counted(recordings, "recording");
+            tracing::info!(recordings, "retention: deleted {told} from before {before}");
+        }
+        Err(error) => error.log("retention: old recordings cannot be deleted; the server will try again"),
+    }
 }
 
 /// Splits a page into steps with at most [`MESSAGES`] messages, so that no step delays others for long.

@@ -88,6 +88,7 @@ fn api_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(api::add_audio::add_audio))
         .routes(routes!(api::get_audio::get_audio))
         .routes(routes!(api::export::export_session))
+        .routes(routes!(api::export_user::export_user))
         .routes(routes!(api::search::search_messages))
         .routes(routes!(api::stats::get_stats))
         .routes(routes!(api::events::stream_events))

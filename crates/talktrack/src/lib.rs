@@ -123,6 +123,7 @@ mod tracker;
 mod session;
 mod queue;
 mod journal;
+mod backup;
 mod salvage;
 mod writer;
 mod retry;
@@ -148,6 +149,7 @@ pub use talktrack_core::{
     books, clock, dimensions, error_code, ids, json, message, record, search, stats, stored,
 };
 
+pub use backup::back_up;
 pub use changes::{Change, ChangeKind, Changes};
 pub use error::{DatabaseError, OpenError};
 pub use health::Health;

@@ -58,17 +58,12 @@ pub(crate) async fn export_session(
     QueryParams(ExportQuery { format }): QueryParams<ExportQuery>,
 ) -> Result<Response, Problem> {
     let view = SessionView::open(&state, &caller, &name).await?;
-    let limits = state.limits().clone();
-    let place = limits.begin_export(caller.account().as_ref())?;
-    let is_remote = state.is_remote();
-    let first = read(&view, None, &limits, is_remote).await;
-    let first = first.map_err(|error| Problem::read_failed(&error))?;
+    let place = state.limits().begin_export(caller.account().as_ref())?;
     let session_id = view.session.session_id;
+    let export = Export::begin(view, &state, format.new_writer(), place).await;
+    let export = export.map_err(|error| Problem::read_failed(&error))?;
     let name = format!("attachment; filename=\"{session_id}.{}\"", format.extension());
     let headers = [(header::CONTENT_TYPE, format.content_type()), (header::CONTENT_DISPOSITION, &name)];
-    let document = format.new_writer();
-    let next = NextPage::First(first);
-    let export = Export { view, is_remote, document, next, limits, _place: place };
     Ok((headers, Body::from_stream(stream::try_unfold(export, Export::next_piece))).into_response())
 }
 
@@ -85,7 +80,7 @@ async fn read(
 }
 
 /// An export in progress.
-struct Export {
+pub(super) struct Export {
     view: SessionView,
     is_remote: bool,
     document: Box<dyn TranscriptWriter>,
@@ -102,9 +97,25 @@ enum NextPage {
 }
 
 impl Export {
+    /// Reads the first page. `place` counts the export against its caller.
+    ///
+    /// # Errors
+    /// Fails if the store cannot answer.
+    pub(super) async fn begin(
+        view: SessionView,
+        state: &AppState,
+        document: Box<dyn TranscriptWriter>,
+        place: Option<CountedPermit<Account>>,
+    ) -> Result<Self, ReadError> {
+        let limits = state.limits().clone();
+        let is_remote = state.is_remote();
+        let first = read(&view, None, &limits, is_remote).await?;
+        Ok(Self { view, is_remote, document, next: NextPage::First(first), limits, _place: place })
+    }
+
     /// Returns the next piece of the document: one page of messages. The page after it is read when the client has
     /// taken this one.
-    async fn next_piece(mut self) -> Result<Option<(Bytes, Self)>, ReadError> {
+    pub(super) async fn next_piece(mut self) -> Result<Option<(Bytes, Self)>, ReadError> {
         let (page, is_first) = match std::mem::replace(&mut self.next, NextPage::Nothing) {
             NextPage::First(page) => (page, true),
             NextPage::After(place) => {

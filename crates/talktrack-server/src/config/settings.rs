@@ -212,6 +212,12 @@ pub(super) const SETTINGS: &[Setting] = &[
         "A session without activity for this many days is deleted; 0 keeps all sessions",
     ),
     Setting::new(
+        "audio_retention_days",
+        "audio-retention-days",
+        "DAYS",
+        "A recording that is this many days old is deleted, its session is not; 0 keeps all recordings",
+    ),
+    Setting::new(
         "max_message_bytes",
         "max-message-bytes",
         "SIZE",

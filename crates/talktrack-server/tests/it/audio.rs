@@ -29,14 +29,14 @@ async fn send(server: &Server, session: Uuid, content_type: &str, body: &[u8]) -
 }
 
 /// Uploads a recording that must be accepted, and returns its URL.
-async fn keep(server: &Server, session: Uuid, body: &[u8]) -> String {
+pub(crate) async fn keep(server: &Server, session: Uuid, body: &[u8]) -> String {
     let answer = send(server, session, "audio/x-whatever", body).await;
     assert_eq!(answer.status, 201, "{answer:?}");
     answer.json()["audio_url"].as_str().unwrap().to_owned()
 }
 
 /// Sends a GET request with these additional headers, each of which ends with CRLF.
-async fn read(server: &Server, url: &str, headers: &str) -> Answer {
+pub(crate) async fn read(server: &Server, url: &str, headers: &str) -> Answer {
     exchange(server, &format!("GET {url} HTTP/1.1\r\n{headers}"), &[]).await
 }
 

@@ -173,7 +173,7 @@ async fn what_is_too_old_is_deleted_where_that_is_wanted_and_may_begin_again() {
     assert_eq!(home.database().contents(OLD), ["long ago"], "off by default");
 
     let server = home.serve(&["--retention-days", "30"]).await;
-    let line = server.logged("retention: deleted 1 sessions with 1 messages").await;
+    let line = server.logged("retention: deleted 1 session with 1 message, and").await;
     assert!(line.contains("0 dead letters"), "{line}");
     assert_eq!(
         (home.database().session(OLD), home.database().contents(RECENT)),

@@ -29,6 +29,7 @@ mod connection_strings;
 mod schema;
 mod shutdown;
 mod ops;
+mod backup;
 mod losses;
 mod ground;
 mod which_store;

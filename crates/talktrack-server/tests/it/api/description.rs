@@ -29,6 +29,7 @@ const ROUTES: &[&str] = &[
     "GET /v1/sessions/{session_id}",
     "GET /v1/sessions/{session_id}/audio/{name}",
     "GET /v1/sessions/{session_id}/export",
+    "GET /v1/users/{user_id}/export",
     "GET /v1/sessions/{session_id}/messages",
     "GET /v1/sessions/{session_id}/messages/{message_id}",
     "GET /v1/search",

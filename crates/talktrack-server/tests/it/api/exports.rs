@@ -3,6 +3,9 @@
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::auth::signing::{SigningKey, claims};
+use crate::auth::{SECRET, serve_with};
+
 use super::transcript::Transcript;
 use super::{say, start};
 use crate::harness::{Home, Server};
@@ -205,4 +208,55 @@ async fn a_long_conversation_is_exported_as_it_is_read() {
         let size = exported.body.len() / 1024;
         assert!(size > least && grown < 10_000, "{format}: {grown} KiB more for {size} KiB");
     }
+}
+
+#[tokio::test]
+async fn everything_of_a_user_comes_as_one_file_which_import_reads() {
+    let home = Home::new();
+    let server = home.serve(&[]).await;
+    let [ann, ben] = [Uuid::new_v4(), Uuid::new_v4()];
+    for (user, sessions) in [(ann, 103), (ben, 1)] {
+        for number in 0..sessions {
+            let body = json!({"user_id": user, "started_at": "2026-11-23T08:00:00Z", "external_id": format!("{user} {number}")});
+            let session =
+                server.request("POST", "/v1/sessions").json(&body).send().await.json()["session_id"].clone();
+            let session = session.as_str().unwrap().parse().unwrap();
+            let message = json!({"role": "user", "content": format!("{user} {number}")});
+            assert_eq!(say(&server, session, &message).await.status, 202);
+        }
+    }
+    let export = server.get(&format!("/v1/users/{ann}/export")).await;
+    assert_eq!((export.status, export.header("content-type")), (200, Some("application/jsonl")));
+    let command = home.look(&["export", "--user", &ann.to_string()]).await.succeeded();
+    assert!(export.body == command.stdout && export.body.lines().count() == 206, "{}", export.body.len());
+    assert!(!export.body.contains(&ben.to_string()));
+    let other = Home::new();
+    let file = other.write("ann.jsonl", &export.body);
+    other.look(&["import", &file]).await.succeeded();
+    assert_eq!(other.look(&["export"]).await.succeeded().stdout.lines().count(), 206);
+    let nobody = server.get(&format!("/v1/users/{}/export", Uuid::new_v4())).await;
+    assert_eq!((nobody.status, nobody.body.as_str()), (200, ""));
+    server.get(&format!("/v1/users/{ann}/export?format=csv")).await.problem(400, "invalid_message");
+}
+
+#[tokio::test]
+async fn users_export_themselves_and_nobody_else() {
+    let home = Home::new();
+    let server = serve_with(&home, &[("SUPABASE_JWT_SECRET", SECRET)]).await;
+    let [ann, ben] = [Uuid::new_v4(), Uuid::new_v4()];
+    let token = |user| SigningKey::secret(SECRET).token(&claims(user));
+    let body = json!({"external_id": "call"});
+    for user in [ann, ben] {
+        let started = server.request("POST", "/v1/sessions").token(&token(user)).json(&body).send().await;
+        assert_eq!(started.status, 201, "{started:?}");
+    }
+    let own = server.get_with(&format!("/v1/users/{ann}/export"), &token(ann)).await;
+    assert!(
+        own.status == 200 && own.body.lines().count() == 1 && own.body.contains(&ann.to_string()),
+        "{own:?}"
+    );
+    let foreign = server.get_with(&format!("/v1/users/{ben}/export"), &token(ann)).await;
+    let absent = server.get_with(&format!("/v1/users/{}/export", Uuid::new_v4()), &token(ann)).await;
+    assert_eq!(foreign.problem(403, "forbidden"), absent.problem(403, "forbidden"));
+    server.get(&format!("/v1/users/{ann}/export")).await.problem(401, "unauthorized");
 }

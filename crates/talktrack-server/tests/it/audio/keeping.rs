@@ -1,5 +1,8 @@
 //! Accepted recordings are kept and read back unchanged.
 
+use std::fs::File;
+use std::time::{Duration, SystemTime};
+
 use serde_json::json;
 use uuid::Uuid;
 
@@ -159,4 +162,23 @@ async fn recordings_go_with_their_session_at_the_next_start_at_the_latest() {
     until("what was left is removed", || (!left.exists()).then_some(())).await;
     assert_eq!(files(&home, other).len(), 1, "and nobody else's");
     server.stop().await;
+}
+
+#[tokio::test]
+async fn an_old_recording_is_deleted_and_its_message_stays() {
+    let home = Home::new();
+    let server = home.serve(&[]).await;
+    let mut client = Client::new(&server).await;
+    let old = keep(&server, client.session, &wav(1_000)).await;
+    client.track(json!({"type": "message", "role": "user", "content": "heard", "audio_url": old})).await;
+    let young = keep(&server, client.session, &wav(2_000)).await;
+    server.stop().await;
+    let folder = home.data_dir().join("audio").join(client.session.to_string()).join(client.user.to_string());
+    let file = File::options().write(true).open(folder.join(old.rsplit('/').next().unwrap())).unwrap();
+    file.set_modified(SystemTime::now() - Duration::from_secs(3 * 86_400)).unwrap();
+    let server = home.serve(&["--audio-retention-days", "2"]).await;
+    server.logged("retention: deleted 1 recording from before ").await;
+    assert_eq!(server.get(&old).await.status, 404);
+    assert_eq!(read(&server, &young, "").await.status, 200);
+    assert_eq!(home.database().contents(client.session), ["heard"]);
 }

@@ -11,7 +11,7 @@ use crate::harness::{Client, HttpAnswer, upgrade};
 
 /// Routes that name no session: their results are filtered by user, or contain no conversation. A route that neither is
 /// in this list nor names a session fails the suite: decide who may use it, and add a case.
-pub(super) const WITHOUT_SESSION: [&str; 8] = [
+pub(super) const WITHOUT_SESSION: [&str; 9] = [
     "DELETE /v1/users/{user_id}",
     "GET /healthz",
     "GET /metrics",
@@ -20,6 +20,7 @@ pub(super) const WITHOUT_SESSION: [&str; 8] = [
     "GET /v1/search",
     "GET /v1/sessions",
     "GET /v1/stats",
+    "GET /v1/users/{user_id}/export",
 ];
 
 /// Routes whose bodies name the session. Each has its own case below.

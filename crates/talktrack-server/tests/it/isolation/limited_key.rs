@@ -26,7 +26,7 @@ enum Answers {
 
 /// Every route of the API description, and the pages of the dashboard, which are not in it. A route that is missing
 /// here fails the test: decide what a limited key may see there.
-const ROUTES: [(&str, Answers); 30] = [
+const ROUTES: [(&str, Answers); 31] = [
     ("DELETE /v1/sessions/{session_id}", Answers::NotFound),
     ("DELETE /v1/users/{user_id}", Answers::Forbidden),
     ("GET /", Answers::OwnOnly),
@@ -51,6 +51,7 @@ const ROUTES: [(&str, Answers); 30] = [
     ("GET /v1/sessions/{session_id}/messages", Answers::NotFound),
     ("GET /v1/sessions/{session_id}/messages/{message_id}", Answers::NotFound),
     ("GET /v1/stats", Answers::OwnOnly),
+    ("GET /v1/users/{user_id}/export", Answers::Forbidden),
     ("PATCH /v1/sessions/{session_id}", Answers::NotFound),
     ("POST /v1/frames", Answers::Starts),
     ("POST /v1/sessions", Answers::Starts),
