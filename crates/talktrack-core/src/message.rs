@@ -218,6 +218,11 @@ pub struct Message {
     pub extra: Option<JsonObject>,
 }
 
+/// True if the notes in this `extra` say that a user wrote the message with a token.
+pub(crate) fn notes_say_by_user(extra: &JsonObject) -> bool {
+    extra.to_value().remove(NOTES).is_some_and(|notes| notes[BY] == BY_USER)
+}
+
 impl Message {
     /// Returns the bytes that the message occupies on the heap, without the struct itself. The byte limit of the queue
     /// counts them.
@@ -314,8 +319,7 @@ impl Message {
 
     /// True if the notes say that a user wrote the message with a token.
     pub fn is_by_user(&self) -> bool {
-        let notes = self.extra.as_ref().and_then(|extra| extra.to_value().remove(NOTES));
-        notes.is_some_and(|notes| notes[BY] == BY_USER)
+        self.extra.as_ref().is_some_and(notes_say_by_user)
     }
 
     /// Returns the id under which the message is stored, if the caller's data determine it.

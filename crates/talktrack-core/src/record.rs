@@ -13,11 +13,13 @@ use crate::words::words;
 
 mod attempt;
 mod deletion;
+mod edit;
 mod start_time;
 mod verdict;
 
 pub use attempt::Attempt;
 pub use deletion::{DeletionCounts, RemovedRows, SessionDelete, UserDelete};
+pub use edit::{Edit, EditedRows, MessagesEdit};
 pub use start_time::{MOST_MOVED, StartTime};
 pub use verdict::{DeadReason, Ended, Reopened, Verdict};
 
@@ -56,6 +58,7 @@ impl Record {
             Body::Heartbeat(alive) => alive.session_id,
             Body::Delete(delete) => delete.session_id,
             Body::DeleteUser(delete) => delete.user_id.as_uuid().into(),
+            Body::EditMessages(edit) => edit.session_id,
             Body::Message(stamped) => stamped.message.session_id,
         }
     }
@@ -71,6 +74,7 @@ impl Record {
             Body::Update(update) => update.metadata.as_str().len() + update.dimensions.heap_bytes(),
             Body::End(end) => end.reason.len(),
             Body::Heartbeat(_) | Body::Delete(_) | Body::DeleteUser(_) => 0,
+            Body::EditMessages(edit) => edit.heap_bytes(),
             Body::Message(stamped) => stamped.message.heap_bytes(),
         }
     }
@@ -85,13 +89,20 @@ impl Record {
             Body::Message(stamped) => stamped.owner.as_ref(),
             Body::Delete(delete) => delete.owner.as_ref(),
             Body::DeleteUser(delete) => Some(&delete.user_id),
+            Body::EditMessages(edit) => edit.owner.as_ref(),
         }
     }
 
-    /// True if the record deletes something. Purging a session from the journal keeps such a record until the store has
-    /// confirmed it.
+    /// True if the record deletes a session or a user. Purging a session from the journal keeps such a record until the
+    /// store has confirmed it.
     pub fn is_deletion(&self) -> bool {
         matches!(self.body, Body::Delete(_) | Body::DeleteUser(_))
+    }
+
+    /// True if the record removes stored rows: it deletes a session, a user, or messages of a session. Such a record never
+    /// becomes a dead letter, because it has no content to keep.
+    pub fn removes_rows(&self) -> bool {
+        self.is_deletion() || matches!(self.body, Body::EditMessages(_))
     }
 
     /// Returns the message, if the record is one.
@@ -118,6 +129,8 @@ pub enum Body {
     Heartbeat(SessionHeartbeat),
     /// A message.
     Message(StampedMessage),
+    /// Removes or replaces messages of a session.
+    EditMessages(MessagesEdit),
     /// Deletes a session with all its messages.
     Delete(SessionDelete),
     /// Marks a user as deleted: sessions of the user that started before are refused from now on.

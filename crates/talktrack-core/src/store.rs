@@ -11,9 +11,9 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::books::Books;
-use crate::clock::Timestamp;
-use crate::error::ReadError;
-use crate::record::Verdict;
+use crate::clock::{Seq, Timestamp};
+use crate::error::{NotDurable, ReadError};
+use crate::record::{MessagesEdit, Verdict};
 use crate::search::{Hit, SearchCursor, SearchError, SearchFilter};
 use crate::stats::{Stats, StatsError, TimeRange};
 
@@ -26,9 +26,11 @@ pub mod conflict;
 mod row;
 mod page;
 mod delivery;
+mod edited;
 
 pub use cursor::{MessageCursor, SessionCursor};
 pub use delivery::{Delivery, DeliveryNumbers};
+pub use edited::{CountedMessage, EditedMessages, plan_replacement};
 pub use error::{ErrorClass, StoreError};
 pub use filter::{SessionFilter, Viewer};
 pub use limited::LimitedRows;
@@ -82,6 +84,21 @@ pub trait Store: Read {
         _within: Duration,
     ) -> Result<Vec<(SessionId, MessageId)>, ReadError> {
         Ok(Vec::new())
+    }
+
+    /// Applies an edit now, in one transaction, and returns the rows that it removed and wrote. `accepted` is the `seq`
+    /// of the messages that it inserts. The writer has delivered everything that waited for the session. The default
+    /// implementation refuses every edit.
+    ///
+    /// # Errors
+    /// The inner error is the store's refusal: the session is absent or another user's, a message may not be replaced, or
+    /// an id is taken. The outer one says that the edit was not applied, or that the outcome is unknown.
+    async fn edit_messages(
+        &self,
+        _edit: &MessagesEdit,
+        _accepted: Seq,
+    ) -> Result<Result<EditedMessages, NotDurable>, StoreError> {
+        Err(StoreError::new(ErrorClass::Systemic, "this store cannot remove or replace single messages"))
     }
 
     /// Ends every session without an event since this moment: the session becomes abandoned, as of its last
@@ -176,6 +193,28 @@ pub trait Read: Rows {
     /// Returns those of these messages that the store has, in the order of `ids`. If they do not fit on one
     /// page, the ids that come after the id of the last row were not looked up.
     async fn messages_by_id(&self, ids: &[MessageId]) -> Result<Page<MessageRow>, ReadError>;
+
+    /// Returns the number of messages that the session's row counts, and the revision and the finality of those of these messages
+    /// that the session has, from one moment. `None` if the store has no such session. The default implementation asks twice, and returns the state of
+    /// two moments.
+    async fn message_count(
+        &self,
+        session_id: SessionId,
+        ids: &[MessageId],
+    ) -> Result<Option<(i64, Vec<CountedMessage>)>, ReadError> {
+        let Some(row) = self.session(session_id).await? else { return Ok(None) };
+        let mut found = Vec::new();
+        let mut left = ids;
+        while !left.is_empty() {
+            let page = self.messages_by_id(left).await?;
+            let last = page.last_before_more().map(|row| row.id);
+            let counted = page.iter().filter(|row| row.session_id == session_id);
+            found.extend(counted.map(CountedMessage::of_row));
+            let looked_up = last.and_then(|last| left.iter().position(|id| *id == last));
+            left = looked_up.map_or(&[], |last| &left[last + 1..]);
+        }
+        Ok(Some((row.message_count, found)))
+    }
 
     /// Returns the time of the session's last message in transcript order. `None` if the session has no
     /// message, or if that time is not a valid calendar time.

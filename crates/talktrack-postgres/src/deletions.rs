@@ -119,7 +119,7 @@ DELETE FROM public.conversation_search AS found WHERE session_id = ANY($1::uuid[
   AND NOT EXISTS (SELECT FROM public.conversation_sessions session WHERE session.session_id = found.session_id)";
 
 /// Silences the triggers. This transaction writes the marks itself, or none must be written.
-const QUIET: &str = "SELECT set_config('talktrack.deletes', 'on', true)";
+pub(super) const QUIET: &str = "SELECT set_config('talktrack.deletes', 'on', true)";
 
 /// The session's own mark also refuses its messages.
 const DROP_TOMBSTONES: &str = "

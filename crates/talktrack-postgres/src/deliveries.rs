@@ -37,6 +37,11 @@ impl<'d> DeliveryLane<'d> {
         Self { node: delivery.node, lane: lane_number(delivery.lane), numbers: delivery.numbers }
     }
 
+    /// Creates a lane for a transaction that no lane delivers, and that has no number.
+    pub(super) fn unnumbered() -> Self {
+        Self { node: Uuid::nil(), lane: 0, numbers: None }
+    }
+
     pub(super) fn node(&self) -> Uuid {
         self.node
     }

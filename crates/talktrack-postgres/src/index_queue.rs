@@ -49,7 +49,8 @@ impl IndexQueue {
         self.add(ids.chain(closed.iter().copied()));
     }
 
-    fn add(&self, ids: impl Iterator<Item = MessageId>) {
+    /// Adds messages that are in the store.
+    pub(super) fn add(&self, ids: impl Iterator<Item = MessageId>) {
         let mut queue = self.0.lock();
         if !queue.is_used {
             return;

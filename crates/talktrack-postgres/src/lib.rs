@@ -11,6 +11,7 @@ mod stats;
 mod store;
 mod write;
 mod duplicate_ids;
+mod edits;
 mod deletions;
 mod user_marks;
 mod messages;

@@ -10,7 +10,7 @@ use talktrack_core::clock::{Seq, Timestamp};
 use talktrack_core::dimensions::Dimensions;
 use talktrack_core::json::JsonObject;
 use talktrack_core::record::{
-    Attempt, Body, Record, RemovedRows, SessionDelete, SessionEnd, SessionStart, SessionUpdate,
+    Attempt, Body, MessagesEdit, Record, RemovedRows, SessionDelete, SessionEnd, SessionStart, SessionUpdate,
     StampedMessage, UserDelete,
 };
 
@@ -109,6 +109,8 @@ pub(super) struct Round<'r> {
     pub(super) again: Vec<(RecordRef, &'r SessionDelete, &'r RemovedRows)>,
     /// One for each user. A round with deletions contains nothing else.
     pub(super) users: Vec<(RecordRef, &'r UserDelete)>,
+    /// A round with an edit of a session's messages contains nothing else.
+    pub(super) edit: Option<(RecordRef, &'r MessagesEdit)>,
     /// The latest step of each session in this round.
     phases: HashMap<SessionId, SessionPhase>,
     /// The session of each message id.
@@ -129,7 +131,7 @@ impl SessionPhase {
             Body::Start(_) => Self::Started,
             Body::Update(_) | Body::Heartbeat(_) | Body::Message(_) => Self::Running,
             Body::End(_) => Self::Ended,
-            Body::Delete(_) | Body::DeleteUser(_) => Self::Deleted,
+            Body::Delete(_) | Body::DeleteUser(_) | Body::EditMessages(_) => Self::Deleted,
         }
     }
 }
@@ -153,6 +155,10 @@ impl<'r> Round<'r> {
     /// One statement can change a session's row only once, so a round has at most one start and one end per
     /// session.
     fn has_room_for(&self, record: &Record) -> bool {
+        let is_edit = matches!(record.body, Body::EditMessages(_));
+        if !self.phases.is_empty() && (is_edit || self.edit.is_some()) {
+            return false;
+        }
         let next = SessionPhase::new(&record.body);
         let is_for_deletions = self.is_for_deletions();
         if !self.phases.is_empty() && is_for_deletions != (next == SessionPhase::Deleted) {
@@ -257,6 +263,7 @@ impl<'r> Round<'r> {
                 Some(rows) => self.again.push((entry, delete, rows)),
             },
             Body::DeleteUser(delete) => self.users.push((entry, delete)),
+            Body::EditMessages(edit) => self.edit = Some((entry, edit)),
         }
     }
 }

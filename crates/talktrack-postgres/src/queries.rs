@@ -24,6 +24,8 @@ macro_rules! message_columns {
     };
 }
 
+pub(super) use message_columns;
+
 macro_rules! select_sessions {
     ($rest:literal) => {
         concat!("SELECT ", session_columns!(read), " FROM public.conversation_sessions ", $rest)
@@ -220,6 +222,14 @@ FROM public.conversation_sessions session
 LEFT JOIN (SELECT session_id, count(*) AS total, count(seq) AS ours FROM public.conversation_messages WHERE status = 'final' GROUP BY session_id) rows
   USING (session_id)
 WHERE coalesce(session.message_count, -1) NOT BETWEEN coalesce(rows.ours, 0) AND coalesce(rows.total, 0) LIMIT $1";
+
+/// The count of a session's row, and those of the ids in `$2` that the session has, in one snapshot: a row for each, or one
+/// without an id.
+pub(super) const MESSAGE_COUNT: &str = "SELECT coalesce(session.message_count, 0), message.id, coalesce(message.revision, 0), \
+       coalesce(message.status = 'final', false) FROM public.conversation_sessions session \
+     LEFT JOIN public.conversation_messages message \
+       ON message.id = ANY($2::uuid[]) AND message.session_id = session.session_id \
+     WHERE session.session_id = $1::uuid";
 
 /// Ordered like an index, so that only one row is read.
 pub(super) const LAST_SAID_AT: &str = "SELECT created_at FROM public.conversation_messages \

@@ -12,18 +12,18 @@ use talktrack_core::record::Status;
 use talktrack_core::search::{Hit, Query, SearchCursor, SearchError, SearchFilter};
 use talktrack_core::stats::{Stats, StatsError, TimeRange};
 use talktrack_core::store::{
-    Audit, DeletedSession, MessageCursor, MessageRow, PREVIEW_CHARS, Page, Read, Rows, SessionCursor,
-    SessionFilter, SessionPreview, SessionRow, Viewer,
+    Audit, CountedMessage, DeletedSession, MessageCursor, MessageRow, PREVIEW_CHARS, Page, Read, Rows,
+    SessionCursor, SessionFilter, SessionPreview, SessionRow, Viewer,
 };
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use crate::queries::{
     COUNTS, DELETED_SESSIONS, FIRST_MESSAGES, INACTIVE_SESSIONS, LAST_MESSAGES, LAST_SAID_AT,
-    MATCHING_SESSIONS, MESSAGES, MESSAGES_BACKWARDS, MESSAGES_BACKWARDS_WITHOUT_TIME, MESSAGES_BY_ID,
-    MESSAGES_WITHOUT_TIME, NEWEST_MATCHING_SESSIONS, ODD_SESSIONS, ORPHANS, SESSION, SESSION_BY_NAME,
-    SESSION_PREVIEWS, SESSIONS, SESSIONS_AMONG, SESSIONS_BY_ID, SESSIONS_BY_PREFIX, SESSIONS_OF_USER_AT,
-    VISIBLE_MESSAGES,
+    MATCHING_SESSIONS, MESSAGE_COUNT, MESSAGES, MESSAGES_BACKWARDS, MESSAGES_BACKWARDS_WITHOUT_TIME,
+    MESSAGES_BY_ID, MESSAGES_WITHOUT_TIME, NEWEST_MATCHING_SESSIONS, ODD_SESSIONS, ORPHANS, SESSION,
+    SESSION_BY_NAME, SESSION_PREVIEWS, SESSIONS, SESSIONS_AMONG, SESSIONS_BY_ID, SESSIONS_BY_PREFIX,
+    SESSIONS_OF_USER_AT, VISIBLE_MESSAGES,
 };
 use crate::rows::{
     SESSION_COLUMNS, get, get_id, get_id_or_null, get_time, is_full, message_page, session_page,
@@ -226,6 +226,27 @@ impl Read for PostgresStore {
     async fn messages_by_id(&self, ids: &[MessageId]) -> Result<Page<MessageRow>, ReadError> {
         let statement = Statement::new(MESSAGES_BY_ID).uuids(ids.iter().copied());
         message_page(&self.run_query(statement).await?, None)
+    }
+
+    async fn message_count(
+        &self,
+        session_id: SessionId,
+        ids: &[MessageId],
+    ) -> Result<Option<(i64, Vec<CountedMessage>)>, ReadError> {
+        let statement = Statement::new(MESSAGE_COUNT).uuid(session_id).uuids(ids.iter().copied());
+        let rows = self.run_query(statement).await?;
+        let Some(session) = rows.first() else { return Ok(None) };
+        let mut found = Vec::new();
+        for row in &rows {
+            if let Some(id) = get_id_or_null(row, 1)? {
+                found.push(CountedMessage {
+                    id,
+                    revision: get::<i32>(row, 2)?.into(),
+                    is_final: get(row, 3)?,
+                });
+            }
+        }
+        Ok(Some((get(session, 0)?, found)))
     }
 
     async fn last_said_at(&self, session_id: SessionId) -> Result<Option<Timestamp>, ReadError> {

@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use talktrack_core::clock::Timestamp;
-use talktrack_core::error::ReadError;
+use talktrack_core::clock::{Seq, Timestamp};
+use talktrack_core::error::{NotDurable, ReadError};
 use talktrack_core::ids::{MessageId, SessionId};
-use talktrack_core::record::Verdict;
-use talktrack_core::store::{Delivery, ErrorClass, NotedStore, Projection, Store, StoreError, Viewer};
+use talktrack_core::record::{MessagesEdit, Verdict};
+use talktrack_core::store::{
+    Delivery, EditedMessages, ErrorClass, NotedStore, Projection, Store, StoreError, Viewer,
+};
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error, Row};
 use uuid::Uuid;
@@ -24,10 +26,12 @@ use crate::search_indexer::PostgresSearchIndexer;
 use crate::statement::{Statement, read_id};
 use crate::stats_rollup::PostgresStatsRollup;
 use crate::write::{self, Written};
-use crate::{deliveries, explain, identity, plan, schema, sessions, transaction, user_marks};
+use crate::{deliveries, edits, explain, identity, plan, schema, sessions, transaction, user_marks};
 
 /// Connections for writing: one for each of the writer's lanes, one for its sweeps, one for its watch.
 const WRITERS: usize = 6;
+/// Connections for edits that a caller waits for: they may wait for one another, and hold up no lane.
+const EDITORS: usize = 2;
 /// Connections for reading.
 const READERS: usize = 8;
 /// The longest wait for a look at the schema that may explain a failure. Without it, the server's own
@@ -45,6 +49,7 @@ pub struct PostgresStore {
     /// A pool apart from the readers', so that readers cannot hold up the writer.
     pub(super) writers: Connections,
     pub(super) readers: Connections,
+    pub(super) editors: Connections,
     /// One connection for the search index and one for the rollup, each created and used on the thread of
     /// its indexer.
     pub(super) search_indexers: Connections,
@@ -69,6 +74,7 @@ impl PostgresStore {
         Ok(Self {
             writers: pool(WRITERS)?,
             readers: pool(READERS)?,
+            editors: pool(EDITORS)?,
             search_indexers: pool(1)?,
             rollups: pool(1)?,
             unindexed: IndexQueue::default(),
@@ -183,6 +189,30 @@ impl Store for PostgresStore {
         ids.collect::<Result<_, Error>>().map_err(ReadError::damaged)
     }
 
+    async fn edit_messages(
+        &self,
+        edit: &MessagesEdit,
+        accepted: Seq,
+    ) -> Result<Result<EditedMessages, NotDurable>, StoreError> {
+        let edited = async {
+            let client = self.editors.get().await?;
+            let lane = DeliveryLane::unnumbered();
+            run_within(client, QUERY_TIMEOUT, async |client| {
+                edits::apply_edit(client, &lane, edit, None, accepted).await
+            })
+            .await
+        };
+        match edited.await {
+            Ok(edited) => {
+                let edited = edited.map(|applied| applied.messages);
+                let written = edited.iter().flat_map(|edited| &edited.written).map(|row| row.id);
+                self.unindexed.add(written);
+                Ok(edited)
+            }
+            Err(failure) => Err(self.explain_failure(failure).await),
+        }
+    }
+
     async fn end_idle_sessions(&self, since: Timestamp) -> Result<u64, StoreError> {
         let abandoned = async {
             let client = self.writers.get().await?;
@@ -218,7 +248,7 @@ impl Store for PostgresStore {
     fn set_expected(&self, noted: Option<NotedStore>) {
         *self.expected.lock() = noted;
         // Idle connections were checked against no store, or against a different one.
-        [&self.writers, &self.readers, &self.search_indexers, &self.rollups]
+        [&self.writers, &self.readers, &self.editors, &self.search_indexers, &self.rollups]
             .into_iter()
             .for_each(Connections::close_idle);
     }

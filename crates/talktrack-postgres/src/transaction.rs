@@ -2,6 +2,7 @@
 
 use futures_util::future::maybe_done;
 use futures_util::poll;
+use talktrack_core::error::NotDurable;
 use tokio_postgres::{Client, Error, Row};
 
 use crate::deliveries::{self, DeliveryLane};
@@ -43,6 +44,30 @@ pub(super) async fn write<const N: usize>(
         Err(TransactionError { error, by_guard: true }) => Err(deliveries::explain_guard_failure(error)),
         Err(TransactionError { error, by_guard: false }) => Err(error.into()),
     }
+}
+
+/// Runs steps that depend on one another in one transaction that writes: the next delivery of a lane.
+pub(super) async fn run_steps<T>(
+    client: &Client,
+    lane: &DeliveryLane<'_>,
+    steps: impl AsyncFnOnce(&Client) -> Result<Result<T, NotDurable>, Failure>,
+) -> Result<Result<T, NotDurable>, Failure> {
+    client.batch_execute(TO_WRITE).await?;
+    let delivery = lane.next_delivery();
+    if let Some((guard, _)) = &delivery {
+        guard.query(client).await.map_err(deliveries::explain_guard_failure)?;
+    }
+    let done = steps(client).await;
+    if !matches!(done, Ok(Ok(_))) {
+        // If this fails too, the connection is broken, and the server rolls back by itself.
+        let _ = client.batch_execute("ROLLBACK").await;
+        return done;
+    }
+    client.batch_execute("COMMIT").await?;
+    if let Some((_, number)) = delivery {
+        lane.commit(number);
+    }
+    done
 }
 
 /// The failure of a transaction.

@@ -21,7 +21,7 @@ use crate::failure::{Failure, MESSAGES, SESSIONS};
 use crate::plan::{MergedUpdates, PlacedMessage, Round};
 use crate::statement::read_id;
 use crate::user_marks::{self, LateRecord};
-use crate::{deletions, duplicate_ids, hidden_rows, messages, rows, sessions, transaction};
+use crate::{deletions, duplicate_ids, edits, hidden_rows, messages, rows, sessions, transaction};
 
 /// What became of a batch.
 #[derive(Default)]
@@ -118,6 +118,10 @@ async fn write_round<'r>(
     written: &mut Written,
 ) -> Result<NotInserted<'r>, Failure> {
     let verdicts = written.verdicts.as_mut_slice();
+    if let Some(edit) = round.edit {
+        edits::write_edit(client, lane, edit, verdicts).await?;
+        return Ok(NotInserted::default());
+    }
     if round.is_for_deletions() {
         deletions::write_deletions(client, lane, round, verdicts).await?;
         return Ok(NotInserted::default());

@@ -55,7 +55,9 @@ impl<'a> RecordLine<'a> {
                 created_at: Some(stamped.created_at.into()),
                 ..MessageLine::from_message(&stamped.message, None)
             })),
-            Body::Heartbeat(_) | Body::Delete(_) | Body::DeleteUser(_) => return None,
+            Body::Heartbeat(_) | Body::EditMessages(_) | Body::Delete(_) | Body::DeleteUser(_) => {
+                return None;
+            }
         })
     }
 }

@@ -6,7 +6,11 @@
 //! from a session of another user: every answer is the same for both. A key acts for all users, or for those it is
 //! limited to, and names sessions that this node or the store knows.
 
+mod session_list;
+mod message_list;
 mod view;
+mod pending_messages;
+mod pending_edits;
 mod name;
 mod proof;
 mod start;
@@ -20,8 +24,11 @@ pub(crate) use talktrack_protocol::SessionName;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-pub(crate) use name::UserInPath;
+pub(crate) use message_list::MessageFilter;
+pub(crate) use name::{MessageInPath, UserInPath};
+pub(crate) use pending_messages::ListOrder;
 pub(crate) use proof::Denied;
+pub(crate) use session_list::list_sessions;
 pub(crate) use start::check_store;
 pub(crate) use view::SessionView;
 

@@ -190,6 +190,7 @@ pub(crate) fn kind_of_record(letter: &DeadLetter) -> &'static str {
         Ok(Body::Heartbeat(_)) => "heartbeat of a session",
         Ok(Body::Delete(_)) => "deletion of a session",
         Ok(Body::DeleteUser(_)) => "deletion of a user",
+        Ok(Body::EditMessages(_)) => "edit of messages",
         Ok(Body::Message(_)) => "message",
         Err(_) => "unreadable",
     }

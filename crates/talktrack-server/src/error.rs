@@ -112,6 +112,16 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, ErrorCode::NotFound, detail)
     }
 
+    /// Makes the problem for a message that the session does not have.
+    pub(crate) fn message_not_found() -> Self {
+        Self::not_found("the session has no such message")
+    }
+
+    /// Makes the problem for a store that cannot be asked now. The client should retry soon.
+    pub(crate) fn store_unavailable(detail: &str) -> Self {
+        Self::store_away(detail, STORE_RETRY_AFTER)
+    }
+
     /// Makes the problem for a session that does not exist or that the caller may not know of. It is the same for an
     /// absent session and for one of another user.
     pub(crate) fn session_not_found() -> Self {
@@ -131,7 +141,7 @@ impl Problem {
     pub(crate) fn read_failed(error: &ReadError) -> Self {
         if error.kind == ReadErrorKind::Unavailable {
             tracing::warn!("{error}");
-            return Self::store_away("the store cannot be read now; try again later", STORE_RETRY_AFTER);
+            return Self::store_unavailable("the store cannot be read now; try again later");
         }
         tracing::error!("{error}");
         let detail = "the store has data that the server cannot read; the server's log has the cause";

@@ -16,6 +16,7 @@ mod session_changes;
 mod session_times;
 mod ownership;
 mod lateness;
+mod edits;
 mod search;
 mod paging;
 mod accounts;
@@ -160,6 +161,20 @@ macro_rules! for_each_conformance_check {
                 a_user_who_deletes_a_session_that_is_not_there_is_refused_it_and_nobody_else_is,
                 a_session_that_is_too_old_goes_and_may_begin_again,
                 a_session_that_was_heard_of_since_is_spared,
+            }
+            edits {
+                a_removed_message_is_gone_and_does_not_come_again,
+                a_message_that_was_never_there_is_refused_once_it_was_removed,
+                a_cleared_session_is_empty_and_goes_on,
+                what_was_accepted_before_a_clear_goes_with_it,
+                the_last_messages_are_taken_and_returned_in_their_order,
+                no_two_of_many_who_take_the_last_message_get_the_same,
+                replaced_messages_have_the_order_and_the_ids_of_the_list,
+                an_id_of_another_session_replaces_nothing,
+                another_users_messages_are_neither_removed_nor_replaced,
+                a_user_removes_only_what_a_user_wrote,
+                removing_what_was_not_final_leaves_the_count,
+                removed_words_are_found_no_more,
             }
         }
     };

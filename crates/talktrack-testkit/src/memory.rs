@@ -2,6 +2,7 @@
 //! journal survive.
 
 mod deletion;
+mod edits;
 mod sessions;
 mod faults;
 mod stats;
@@ -14,16 +15,16 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use talktrack::store::{
-    Audit, DeletedSession, Delivery, MessageCursor, MessageRow, Page, Read, Rows, SessionCursor,
-    SessionFilter, SessionPreview, SessionRow, Store, StoreError, Viewer,
+    Audit, DeletedSession, Delivery, EditedMessages, MessageCursor, MessageRow, Page, Read, Rows,
+    SessionCursor, SessionFilter, SessionPreview, SessionRow, Store, StoreError, Viewer,
 };
 use talktrack_core::clock::{Seq, Timestamp};
 use talktrack_core::error::{NotDurable, ReadError};
 use talktrack_core::ids::{MessageId, SessionId, UserId};
 use talktrack_core::message::MessageStatus;
 use talktrack_core::record::{
-    Attempt, Body, DeadReason, Record, RevisionOrder, SessionEnd, SessionHeartbeat, StampedMessage, Status,
-    Verdict,
+    Attempt, Body, DeadReason, MessagesEdit, Record, RevisionOrder, SessionEnd, SessionHeartbeat,
+    StampedMessage, Status, Verdict,
 };
 use talktrack_core::search::{Hit, SearchCursor, SearchError, SearchFilter};
 use talktrack_core::stats::{Stats, StatsCounter, StatsError, TimeRange};
@@ -51,6 +52,8 @@ struct Tables {
     deleted: HashMap<SessionId, Option<UserId>>,
     /// Pairs of a session and a user who deleted that session without owning it.
     deleted_claims: HashSet<(SessionId, UserId)>,
+    /// Messages that were removed while their session was kept.
+    deleted_messages: HashSet<(SessionId, MessageId)>,
     /// The `seq` of the deletion of each user.
     deleted_users: HashMap<UserId, Seq>,
     /// Per session: the record that was last applied to its row, and whether its end was inferred.
@@ -91,6 +94,18 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    async fn edit_messages(
+        &self,
+        edit: &MessagesEdit,
+        accepted: Seq,
+    ) -> Result<Result<EditedMessages, NotDurable>, StoreError> {
+        let mut tables = self.tables.lock();
+        if let Some(error) = tables.fault.as_mut().and_then(|fault| fault(&[])) {
+            return Err(error);
+        }
+        Ok(tables.edit(edit, None, accepted))
+    }
+
     async fn end_idle_sessions(&self, since: Timestamp) -> Result<u64, StoreError> {
         let mut tables = self.tables.lock();
         let silent = |session: &SessionRow| {
@@ -114,6 +129,7 @@ impl Tables {
         match &record.body {
             Body::Delete(delete) => self.delete(record.seq, delete),
             Body::DeleteUser(delete) => self.delete_user(record.seq, delete),
+            Body::EditMessages(edit) => self.write_edit(record, edit),
             Body::Message(_) if self.deleted.contains_key(&record.session_id()) => {
                 Verdict::Dead(DeadReason::Deleted)
             }
@@ -123,6 +139,9 @@ impl Tables {
             Body::Update(update) => self.update(by, update),
             Body::End(end) => self.end(by, end),
             Body::Heartbeat(alive) => self.apply_heartbeat(alive),
+            Body::Message(stamped) if self.deleted_messages.contains(&(record.session_id(), stamped.id)) => {
+                Verdict::Dead(DeadReason::DeletedMessage)
+            }
             Body::Message(stamped) => {
                 let verdict = self.message(record.seq, stamped);
                 let takes_back = stamped.takes_back(record.attempt).filter(|_| verdict == Verdict::Inserted);
@@ -186,12 +205,8 @@ impl Tables {
             self.close_messages_if_ended(stamped.message.session_id);
             return Verdict::Revised { becomes_final: is_final && !was_final };
         }
-        let row = row_of(&owner, seq, stamped.created_at.into(), stamped);
-        let place = row.cursor();
-        transcript.insert(place, row);
-        self.messages.insert(stamped.id, (place, stamped.clone()));
-        session.message_count += i64::from(stamped.message.status == MessageStatus::Final);
         session.last_event_at = session.last_event_at.take().max(Some(stamped.happened_at(seq).into()));
+        self.insert_row(row_of(&owner, seq, stamped.created_at.into(), stamped), stamped);
         self.move_start_down(stamped.message.session_id, stamped.created_at);
         Verdict::Inserted
     }
@@ -380,20 +395,6 @@ impl Read for MemoryStore {
     }
 
     async fn audit(&self) -> Result<Audit, ReadError> {
-        let tables = self.tables.lock();
-        let there =
-            |id: &SessionId| tables.transcripts.get(id).map_or(0, |rows| rows::count_final(rows.values()));
-        let odd =
-            tables.sessions.values().filter(|session| session.message_count != there(&session.session_id));
-        Ok(Audit {
-            books: None,
-            sessions: tables.sessions.len() as u64,
-            messages: tables.messages.len() as u64,
-            dead_letters: 0,
-            journal: 0,
-            problems: odd
-                .map(|session| format!("session {} has a wrong message count", session.session_id))
-                .collect(),
-        })
+        Ok(self.tables.lock().audit())
     }
 }

@@ -50,7 +50,7 @@ async fn search(
 }
 
 /// Waits until this number of messages is found, and returns their snippets.
-async fn found(trial: &Trial, query: &str, count: usize) -> Vec<String> {
+pub(super) async fn found(trial: &Trial, query: &str, count: usize) -> Vec<String> {
     let deadline = Instant::now() + PATIENCE;
     let wanted = wanted(query);
     loop {

@@ -134,6 +134,11 @@ impl Trial {
         outcome
     }
 
+    /// Counts messages that were acknowledged in another way than by the methods of the trial.
+    pub(super) fn acknowledge(&mut self, messages: usize) {
+        self.acknowledged += messages as u64;
+    }
+
     /// Tracks all messages, then waits for all receipts.
     pub async fn track_all(&mut self, messages: Vec<Message>) -> Vec<Result<MessageId, NotDurable>> {
         let accept = |message| self.tracker.track_message(message).expect("the message is accepted");

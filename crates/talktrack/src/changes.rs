@@ -43,6 +43,8 @@ pub enum ChangeKind {
     Message,
     /// A message was replaced by a later revision, or made final by the end of its session.
     Revision,
+    /// Messages were removed, and the session was kept.
+    MessagesDeleted,
 }
 
 /// Changes after a place in the feed.
@@ -78,6 +80,7 @@ impl ChangeKind {
             Self::SessionDeleted => 4,
             Self::Message => 5,
             Self::Revision => 6,
+            Self::MessagesDeleted => 7,
         }
     }
 
@@ -90,6 +93,7 @@ impl ChangeKind {
             Self::SessionDeleted,
             Self::Message,
             Self::Revision,
+            Self::MessagesDeleted,
         ]
         .into_iter()
         .find(|kind| kind.code() == code)
@@ -113,7 +117,8 @@ impl Change {
             | Verdict::Updated
             | Verdict::Ended(_)
             | Verdict::Deleted(_)
-            | Verdict::Expired(..) => false,
+            | Verdict::Expired(..)
+            | Verdict::Edited(_) => false,
         };
         if nothing {
             return None;
@@ -130,6 +135,7 @@ impl Change {
             // Only the remote store can decide whether the session is old enough to be deleted.
             Body::Delete(_) if *verdict == Verdict::Journaled => return None,
             Body::Delete(delete) => (ChangeKind::SessionDeleted, delete.told_to.as_ref()),
+            Body::EditMessages(edit) => (ChangeKind::MessagesDeleted, edit.told_to.as_ref()),
             Body::Message(stamped) if revises(stamped.message.revision) => {
                 (ChangeKind::Revision, stamped.owner.as_ref())
             }
@@ -141,5 +147,9 @@ impl Change {
     }
 }
 
+/// The kinds that remove rows of messages.
+pub(crate) const REMOVING: [ChangeKind; 2] = [ChangeKind::SessionDeleted, ChangeKind::MessagesDeleted];
+
 /// The kinds that change or remove existing rows.
-pub(crate) const INVALIDATING: [ChangeKind; 2] = [ChangeKind::SessionDeleted, ChangeKind::Revision];
+pub(crate) const INVALIDATING: [ChangeKind; 3] =
+    [ChangeKind::SessionDeleted, ChangeKind::Revision, ChangeKind::MessagesDeleted];

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use talktrack_core::ids::{SessionId, UserId};
 use talktrack_core::message::MessageStatus;
-use talktrack_core::record::{DeadReason, DeletionCounts, Ended, Record, Verdict};
+use talktrack_core::record::{DeadReason, DeletionCounts, EditedRows, Ended, Record, Verdict};
 use uuid::Uuid;
 
 /// The target of these lines. The text format prints only their message.
@@ -85,6 +85,7 @@ pub(crate) fn log_verdict(record: &Record, verdict: &Verdict) {
         (Body::Delete(delete), Verdict::Deleted(removed)) if delete.is_permanent() => {
             log_deletion(delete.session_id, removed)
         }
+        (Body::EditMessages(edit), Verdict::Edited(edited)) => log_edit(edit.session_id, edited),
         (_, Verdict::Dead(DeadReason::Deleted | DeadReason::DeletedForUser)) => {
             let session = record.session_id();
             tracing::info!(target: TARGET, event = "record_dropped", session_id = %session,
@@ -119,6 +120,13 @@ fn log_deletion(session: SessionId, removed: &DeletionCounts) {
     let DeletionCounts { sessions, messages, dead_letters, .. } = *removed;
     tracing::info!(target: TARGET, event = "session_deleted", session_id = %session, sessions, messages, dead_letters,
         "✅ Deleted session {}... (messages: {messages})", ShortId::new(session));
+}
+
+fn log_edit(session: SessionId, edited: &EditedRows) {
+    let removed = edited.removed.len();
+    let written = edited.inserted + edited.revised;
+    tracing::info!(target: TARGET, event = "messages_edited", session_id = %session, removed, written,
+        "✅ Edited session {}... (messages removed: {removed}, written: {written})", ShortId::new(session));
 }
 
 /// Logs a message or an end for a session that this process does not know. The store will be asked.

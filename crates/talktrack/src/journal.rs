@@ -6,6 +6,7 @@ mod dead_letters;
 mod outbox;
 mod store_watermark;
 mod append;
+mod edits;
 mod change_feed;
 mod parking;
 mod adopt_outbox;
@@ -47,8 +48,8 @@ use crate::metric_handles::MetricHandles;
 use crate::options::{Options, Redirect};
 use crate::receipt::{Progress, Reply};
 use crate::retry::Backoff;
-use crate::store::NotedStore;
-use crate::store::{Store, sqlite};
+use crate::store::sqlite::{self, WrittenRecords};
+use crate::store::{NotedStore, Store};
 use crate::writer::{LANES, LaneReport, StoreClaim, Writer};
 
 pub(crate) use dead_letters::DeleteDeadLetters;
@@ -118,8 +119,8 @@ enum Unwritten {
 
 /// The result of one transaction.
 struct Written {
-    /// One per entry, in order.
-    verdicts: Vec<Verdict>,
+    /// What became of the entries, in order.
+    records: WrittenRecords,
     /// One per maintenance task, in order: the dead letters that existed.
     taken_out: Vec<Vec<Seq>>,
     /// Records that deletions removed from the journal.
@@ -328,8 +329,9 @@ impl Journal {
             return Ok(Vec::new());
         }
         let started = Instant::now();
-        let Written { verdicts, taken_out, purged, erases, window, books } =
+        let Written { records, taken_out, purged, erases, window, books } =
             self.write_transaction(batch, tasks)?;
+        let WrittenRecords { verdicts, edits } = records;
         self.books = books;
         // Before the books: a caller that sees there that nothing waits must find void claims marked.
         let settled = std::mem::take(&mut self.settled);
@@ -344,7 +346,7 @@ impl Journal {
             self.scrubber.continue_if_due(&self.connection, &self.shared.health, false);
         }
         self.report_commit(batch.len(), started.elapsed(), unwritten);
-        self.announce(batch, &verdicts);
+        self.announce(batch, &verdicts, edits);
         for (task, taken_out) in tasks.drain(..).zip(taken_out) {
             // The caller may be gone. The task is done all the same.
             let _ = task.done.send(taken_out);
@@ -369,23 +371,23 @@ impl Journal {
         };
         purged.announce_records(&self.shared.progress, self.last_seq);
         let mut removed = PurgedRecords::default();
-        let mut verdicts = match &self.outbox {
+        let mut written = match &self.outbox {
             None => sqlite::write_records(&tx, records)?,
-            Some(_) => append::append(&tx, records, &mut books, &mut removed)?,
+            Some(_) => append::append(&tx, records, &mut books, &mut removed)?.into(),
         };
-        for (entry, verdict) in batch.iter().zip(&mut verdicts) {
+        for (entry, verdict) in batch.iter().zip(&mut written.verdicts) {
             dead_letters::apply_verdict(&tx, &entry.record, verdict, &mut books)?;
         }
-        let changes = change_feed::append_batch(&tx, batch, &verdicts, self.changes)?;
+        let changes = change_feed::append_batch(&tx, batch, &written.verdicts, self.changes)?;
         let taken_out = tasks.iter().map(|task| task.run(&tx, &mut books));
         let taken_out: Vec<Vec<Seq>> = taken_out.collect::<rusqlite::Result<_>>()?;
         let last_seq = batch.last().map_or(self.last_seq, |entry| entry.record.seq.max(self.last_seq));
         books::write(&tx, &books, last_seq)?;
-        let is_deletion = |verdict: &Verdict| matches!(verdict, Verdict::Deleted(_));
+        let is_deletion = |verdict: &Verdict| matches!(verdict, Verdict::Deleted(_) | Verdict::Edited(_));
         removed.announce_records(&self.shared.progress, last_seq);
         purged.extend(removed);
         let erases = !purged.is_empty()
-            || verdicts.iter().any(is_deletion)
+            || written.verdicts.iter().any(is_deletion)
             || taken_out.iter().any(|letters| !letters.is_empty());
         if erases {
             unerased::insert(&tx)?;
@@ -393,6 +395,6 @@ impl Journal {
         tx.commit()?;
         self.wait_for_files()?;
         (self.last_seq, self.changes) = (last_seq, changes);
-        Ok(Written { verdicts, taken_out, purged, erases, window, books })
+        Ok(Written { records: written, taken_out, purged, erases, window, books })
     }
 }

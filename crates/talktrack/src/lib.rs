@@ -172,7 +172,7 @@ pub use talktrack_core::{
     Message, MessageId, MessageStatus, NotDurable, ReadError, ReadErrorKind, Reason, Refused, Role,
     SessionId, Status, Stored, StoredTime, Tags, Timestamp, TurnMetrics, UserId,
 };
-pub use tracker::{Closing, NewSession, SessionChanges, Tracker};
+pub use tracker::{Closing, EditError, NewSession, SessionChanges, Tracker};
 
 /// Compiles the example in the crate's README.
 #[cfg(doctest)]

@@ -59,6 +59,7 @@ impl MetricHandles {
 /// The words of the labels `reason` and `class`.
 const DELETED_ON_REQUEST: &str = "request";
 const DELETED_BY_AGE: &str = "age";
+const DELETED_BY_EDIT: &str = "edit";
 const RETRY_CLASSES: [&str; 2] = ["transient", "systemic"];
 
 /// Registers the counters with labels, so that each exists from the start with the value zero.
@@ -66,6 +67,7 @@ fn register_counters() {
     for code in ErrorCode::ALL {
         counter!("talktrack_messages_refused_total", "reason" => code.as_str()).increment(0);
     }
+    counter!("talktrack_messages_deleted_total", "reason" => DELETED_BY_EDIT).increment(0);
     for reason in [DELETED_ON_REQUEST, DELETED_BY_AGE] {
         counter!("talktrack_sessions_deleted_total", "reason" => reason).increment(0);
         counter!("talktrack_messages_deleted_total", "reason" => reason).increment(0);
@@ -85,6 +87,10 @@ pub(crate) fn count_refusal(reason: &'static str) {
 pub(crate) fn count_outcome(record: &Record, verdict: &Verdict) {
     match (&record.body, verdict) {
         (Body::Delete(delete), Verdict::Deleted(removed)) => count_deletion(delete, removed),
+        (_, Verdict::Edited(edited)) => {
+            let removed = edited.removed.len() as u64;
+            counter!("talktrack_messages_deleted_total", "reason" => DELETED_BY_EDIT).increment(removed);
+        }
         // A message in progress is counted when it becomes final.
         (Body::Message(stamped), Verdict::Inserted | Verdict::Reopened(_))
             if stamped.message.status != MessageStatus::Final => {}

@@ -14,6 +14,7 @@ use talktrack_core::clock::Seq;
 use talktrack_core::error::NotDurable;
 use talktrack_core::ids::{MessageId, SessionId, UserId};
 use talktrack_core::record::{DeletionCounts, Ended};
+use talktrack_core::store::EditedMessages;
 use tokio::sync::{oneshot, watch};
 
 use crate::receipt::dropped::DroppedRecords;
@@ -393,4 +394,5 @@ pub(crate) enum Reply {
     Started(oneshot::Sender<Result<Started, NotDurable>>),
     Ended(oneshot::Sender<Result<Ended, NotDurable>>),
     Deleted(DeletionSenders),
+    Edited(oneshot::Sender<Result<EditedMessages, NotDurable>>),
 }

@@ -9,6 +9,7 @@ mod sweep;
 mod claimed_time;
 mod dead_letters;
 mod deletion;
+mod edits;
 mod outbox;
 mod lifecycle;
 
@@ -34,6 +35,7 @@ use crate::store::Read;
 use crate::tracker::lifecycle::Threads;
 use crate::tracker::outbox::OutboxStore;
 
+pub use edits::EditError;
 pub use new_session::NewSession;
 pub use session_changes::SessionChanges;
 pub use sessions::Closing;

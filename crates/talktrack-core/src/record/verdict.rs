@@ -4,7 +4,7 @@ use crate::ids::{SessionId, UserId};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::record::{DeletionCounts, RemovedRows};
+use crate::record::{DeletionCounts, EditedRows, RemovedRows};
 
 /// What the journal or the store did with one record.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,6 +39,8 @@ pub enum Verdict {
     Deleted(DeletionCounts),
     /// The session was removed because of its age. Lists the removed rows.
     Expired(DeletionCounts, RemovedRows),
+    /// Messages of the session were removed or replaced.
+    Edited(EditedRows),
     /// The record was refused after acceptance.
     Refused(crate::error::NotDurable),
     /// The store will never take the record. It became a dead letter with this reason.

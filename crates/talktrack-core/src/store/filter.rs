@@ -5,6 +5,7 @@ use crate::ids::UserId;
 use crate::json::JsonObject;
 use crate::record::Status;
 use crate::search::Query;
+use crate::store::SessionRow;
 
 /// A user who reads. Users see their own sessions and every message in them.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,6 +43,16 @@ pub struct SessionFilter {
 }
 
 impl SessionFilter {
+    /// True if the filter selects this row. Does not look at what was said in the session.
+    pub fn selects(&self, row: &SessionRow) -> bool {
+        let started = row.started_at.known();
+        self.user_id.as_ref().is_none_or(|user_id| row.user_id.as_ref() == Some(user_id))
+            && self.external_id.as_ref().is_none_or(|id| row.external_id.as_ref() == Some(id))
+            && self.status.is_none_or(|status| row.status == status)
+            && self.since.is_none_or(|since| started.is_some_and(|at| at >= since))
+            && self.until.is_none_or(|until| started.is_some_and(|at| at < until))
+    }
+
     /// Selects only sessions of this user.
     #[must_use]
     pub fn with_user_id(self, user_id: impl Into<Option<UserId>>) -> Self {

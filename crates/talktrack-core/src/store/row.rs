@@ -9,7 +9,9 @@ use serde_json::value::RawValue;
 use crate::clock::Seq;
 use crate::dimensions::{Dimensions, serialize_columns};
 use crate::json::{JsonArray, JsonObject};
-use crate::message::{Kind, Message, MessageStatus, NOTES, REVISION_SEQ, Role, TurnMetrics};
+use crate::message::{
+    Kind, Message, MessageStatus, NOTES, REVISION_SEQ, Role, TurnMetrics, notes_say_by_user,
+};
 use crate::record::{RevisionOrder, SessionDelete, SessionStart, StampedMessage, Status, Verdict};
 use crate::store::{MessageCursor, SessionCursor};
 use crate::stored::{Stored, StoredTime, deserialize_number, serialize_number};
@@ -204,6 +206,12 @@ impl MessageRow {
     pub fn revision_seq(&self) -> Option<Seq> {
         let notes = self.extra.as_ref()?.known()?.to_value().remove(NOTES)?;
         notes[REVISION_SEQ].as_i64().map(Seq::new)
+    }
+
+    /// True if talktrack's own notes in `extra` say that a user wrote the message with a token.
+    pub fn is_by_user(&self) -> bool {
+        let extra = self.extra.as_ref().and_then(Stored::known);
+        extra.is_some_and(notes_say_by_user)
     }
 
     /// Returns the message as the client sent it. `None` if the row holds a value that talktrack never

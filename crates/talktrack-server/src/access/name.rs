@@ -4,7 +4,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
 use serde::Deserialize;
-use talktrack::UserId;
+use talktrack::{MessageId, UserId};
 use talktrack_protocol::SessionName;
 
 use crate::error::Problem;
@@ -24,6 +24,19 @@ impl FromRequestParts<AppState> for SessionName {
         let invalid = |problem: &str| Problem::invalid(format_args!("session_id: {problem}"));
         let Path(path) = path.map_err(|_| invalid("must be a UUID or external:NAME"))?;
         Self::parse(&path.session_id).map_err(invalid)
+    }
+}
+
+/// The message that the path names.
+pub(crate) struct MessageInPath(pub(crate) MessageId);
+
+impl<S: Send + Sync> FromRequestParts<S> for MessageInPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let path: Result<Path<(String, MessageId)>, PathRejection> =
+            Path::from_request_parts(parts, state).await;
+        path.map(|Path((_, id))| Self(id)).map_err(|_| Problem::invalid("message_id: must be a UUID"))
     }
 }
 

@@ -1,15 +1,16 @@
 //! One session as a caller reads it: the stored rows merged with the durable records of this node that still wait for
 //! the store.
 
-use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use talktrack::record::{Body, Record};
 use talktrack::store::sqlite::OutboxReader;
-use talktrack::store::{MessageCursor, MessageRow, Page, Read, Rows, SessionRow};
-use talktrack::{MessageId, ReadError, UserId};
+use talktrack::store::{CountedMessage, MessageCursor, MessageRow, Page, Read, Rows, SessionRow};
+use talktrack::{MessageId, ReadError, SessionId, SessionRef, UserId};
 
+use super::pending_edits::PendingEdits;
+use super::pending_messages::{ListOrder, RowsById, fold_messages, merge_page};
 use super::proof::{self, Denied};
 use super::{Granted, SessionName, hide_foreign_parents, rows_for};
 use crate::auth::Caller;
@@ -28,9 +29,11 @@ pub(crate) struct SessionView {
     reader: Arc<dyn Read>,
     /// The journal of this node, if the store is remote.
     journal: Option<OutboxReader>,
-    /// True if a start of the session waits on this node. If the store cannot answer, the waiting records alone are
-    /// then a complete answer.
-    begins_here: bool,
+    /// The edits of the session's messages that wait for the store.
+    edits: PendingEdits,
+    /// True if the journal has everything of the session that this node knows. If the store cannot answer, the journal
+    /// alone is then the answer.
+    is_in_journal: bool,
     /// True if the stored row proves whose the session is. If false, only records that were accepted for that user are
     /// shown.
     is_stored: bool,
@@ -50,6 +53,7 @@ impl SessionView {
     pub(super) async fn find(state: &AppState, caller: &Caller, name: &SessionName) -> Result<Self, Denied> {
         let (Granted { session_id, owner, .. }, row) = proof::find_row(state, caller, name).await?;
         let journal = state.is_remote().then(|| state.local().outbox());
+        // The journal is read before the store: a record that moves to the store in between is then found in the store.
         let waiting = match &journal {
             Some(journal) => {
                 journal.pending_session_records(session_id).await.map_err(Denied::Unavailable)?
@@ -58,48 +62,44 @@ impl SessionView {
         };
         let rows = rows_for(state, caller);
         let stored = match row {
-            Some(row) => Ok(Some(row)),
-            None => proof::with_timeout(rows.session(session_id)).await,
+            Some(row) if journal.is_none() => Ok(Some(row)),
+            // The row that proved the access may be older than the journal's records.
+            _ => proof::with_timeout(rows.session(session_id)).await,
         };
         let owner =
             stored.as_ref().ok().and_then(Option::as_ref).and_then(|row| row.user_id.clone()).or(owner);
         let is_stored = matches!(stored, Ok(Some(_)));
-        let (row, begins_here) =
+        let (mut row, mut is_in_journal) =
             fold_records(stored.as_ref().ok().cloned().flatten(), &waiting, owner.as_ref());
-        let Some(mut session) = row else { return Err(stored.err().unwrap_or(Denied::NotFound)) };
-        let journal_alone = journal.as_ref().filter(|_| !is_stored);
-        if let Some((journal, user_id)) = journal_alone.zip(session.user_id.as_ref()) {
-            let waiting = journal.count_pending_messages(session_id, user_id).await;
-            let waiting = i64::try_from(waiting.map_err(Denied::Unavailable)?).unwrap_or(i64::MAX);
-            session.message_count = session.message_count.max(waiting);
+        if let (Some(journal), Err(_)) = (&journal, &stored)
+            && !is_in_journal
+        {
+            row = find_in_journal(journal, session_id, owner.as_ref()).await?;
+            is_in_journal = row.is_some();
         }
+        let Some(session) = row else { return Err(stored.err().unwrap_or(Denied::NotFound)) };
+        let mut session = with_moved_start(state, session);
         hide_foreign_parents(state, caller, std::slice::from_mut(&mut session)).await;
+        let user = session.user_id.clone();
+        let edits = PendingEdits::from_records(
+            waiting.iter().filter(|record| shows(record, user.as_ref(), is_stored)),
+        );
         let reader = state.tracker().reader();
-        Ok(Self { session, rows, reader, journal, begins_here, is_stored })
+        let mut view = Self { session, rows, reader, journal, edits, is_in_journal, is_stored };
+        view.session.message_count = view.count_messages().await.map_err(Denied::Unavailable)?;
+        Ok(view)
     }
 
     /// Returns up to `limit` messages after the cursor, in the order in which they were said.
     ///
     /// # Errors
-    /// Fails if the store cannot answer, unless the session's start waits on this node.
+    /// Fails if the store cannot answer, unless the journal has the whole session.
     pub(crate) async fn messages(
         &self,
         after: Option<MessageCursor>,
         limit: usize,
     ) -> Result<Page<MessageRow>, ReadError> {
-        // The journal is read before the store: a message that moves to the store in between is then found in the
-        // store.
-        let waiting = self.read_waiting().await?;
-        let page = match self.rows.messages(self.session.session_id, after, limit).await {
-            Err(_) if self.begins_here => Page::default(),
-            page => page?,
-        };
-        if waiting.is_empty() {
-            return Ok(page);
-        }
-        let end = page.last_before_more().map(MessageRow::cursor);
-        let is_wanted = |place| after.is_none_or(|after| place > after) && end.is_none_or(|end| place <= end);
-        merge_waiting(page, waiting, limit, is_wanted, MessageRow::cursor)
+        self.page(ListOrder::OldestFirst, after, limit).await
     }
 
     /// Returns up to `limit` messages before the cursor, or the last ones, newest first.
@@ -111,18 +111,7 @@ impl SessionView {
         before: Option<MessageCursor>,
         limit: usize,
     ) -> Result<Page<MessageRow>, ReadError> {
-        let waiting = self.read_waiting().await?;
-        let page = match self.rows.latest_messages(self.session.session_id, before, limit).await {
-            Err(_) if self.begins_here => Page::default(),
-            page => page?,
-        };
-        if waiting.is_empty() {
-            return Ok(page);
-        }
-        let end = page.last_before_more().map(MessageRow::cursor);
-        let is_wanted =
-            |place| before.is_none_or(|before| place < before) && end.is_none_or(|end| place >= end);
-        merge_waiting(page, waiting, limit, is_wanted, |row| Reverse(row.cursor()))
+        self.page(ListOrder::NewestFirst, before, limit).await
     }
 
     /// Returns one message of the session.
@@ -130,43 +119,133 @@ impl SessionView {
     /// # Errors
     /// As for [`messages`](Self::messages).
     pub(crate) async fn message(&self, id: MessageId) -> Result<Option<MessageRow>, ReadError> {
+        let found = match self.find_message(id).await {
+            Err(_) if self.is_in_journal => self.read_journal().await?.remove(&id),
+            found => found?,
+        };
+        Ok(found.filter(|row| row.session_id == self.session.session_id))
+    }
+
+    async fn find_message(&self, id: MessageId) -> Result<Option<MessageRow>, ReadError> {
         if let Some(row) = self.read_waiting().await?.remove(&id) {
             return Ok(Some(row));
         }
-        let stored = match self.reader.messages_by_id(&[id]).await {
-            Err(_) if self.begins_here => Page::default(),
-            stored => stored?,
-        };
+        if self.edits.clears() {
+            return Ok(None);
+        }
+        let stored = self.reader.messages_by_id(&[id]).await?;
         let visible = self.filter_visible(&stored).await?;
-        let is_shown =
-            |row: &MessageRow| row.session_id == self.session.session_id && visible.contains(&row.id);
+        let is_shown = |row: &MessageRow| visible.contains(&row.id) && !self.edits.hides(row);
         Ok(stored.into_iter().find(is_shown))
     }
 
-    /// Returns the waiting messages by id, each in its latest revision and at the place of its first revision.
-    async fn read_waiting(&self) -> Result<HashMap<MessageId, MessageRow>, ReadError> {
-        let mut waiting: HashMap<MessageId, MessageRow> = HashMap::new();
-        let Some(journal) = &self.journal else { return Ok(waiting) };
-        for record in journal.pending_messages(self.session.session_id).await? {
-            let Some(stamped) = record.message().filter(|_| self.shows(&record)) else { continue };
-            let row = MessageRow::from_stamped(stamped, record.seq, self.session.user_id.as_ref());
-            match waiting.get_mut(&row.id) {
-                None => _ = waiting.insert(row.id, row),
-                Some(known) if row.revision > known.revision => {
-                    *known = MessageRow { created_at: known.created_at.clone(), seq: known.seq, ..row };
-                }
-                Some(known) => (known.created_at, known.seq) = (row.created_at, row.seq),
+    /// Returns a page of the stored messages, merged with the waiting ones.
+    pub(super) async fn page(
+        &self,
+        order: ListOrder,
+        cursor: Option<MessageCursor>,
+        limit: usize,
+    ) -> Result<Page<MessageRow>, ReadError> {
+        let (waiting, page) = match self.read_both(order, cursor, limit).await {
+            Err(_) if self.is_in_journal => (self.read_journal().await?, Page::default()),
+            found => found?,
+        };
+        if waiting.is_empty() { Ok(page) } else { merge_page(page, waiting, order, cursor, limit) }
+    }
+
+    /// Returns the waiting messages, and a page of the stored ones. The journal is read before the store: a message that
+    /// moves to the store in between is then found in the store.
+    async fn read_both(
+        &self,
+        order: ListOrder,
+        cursor: Option<MessageCursor>,
+        limit: usize,
+    ) -> Result<(RowsById, Page<MessageRow>), ReadError> {
+        let waiting = self.read_waiting().await?;
+        let page =
+            if self.edits.clears() { Page::default() } else { self.read_shown(order, cursor, limit).await? };
+        Ok((waiting, page))
+    }
+
+    /// Reads a page of stored messages without those that a waiting edit removes. A page of which all rows are hidden is
+    /// skipped, because an empty page is the end of a list.
+    async fn read_shown(
+        &self,
+        order: ListOrder,
+        mut cursor: Option<MessageCursor>,
+        limit: usize,
+    ) -> Result<Page<MessageRow>, ReadError> {
+        let session_id = self.session.session_id;
+        loop {
+            let mut page = match order {
+                ListOrder::OldestFirst => self.rows.messages(session_id, cursor, limit).await?,
+                ListOrder::NewestFirst => self.rows.latest_messages(session_id, cursor, limit).await?,
+            };
+            if self.edits.is_empty() {
+                return Ok(page);
+            }
+            cursor = page.last_before_more().map(MessageRow::cursor);
+            page.rows.retain(|row| !self.edits.hides(row));
+            if cursor.is_none() || !page.rows.is_empty() {
+                return Ok(page);
             }
         }
-        if waiting.is_empty() {
-            return Ok(waiting);
+    }
+
+    /// Returns the number of messages: those that the store counts and those that wait here, without those that a waiting
+    /// edit removes.
+    async fn count_messages(&self) -> Result<i64, ReadError> {
+        let stored = self.session.message_count;
+        let (Some(journal), Some(user_id)) = (&self.journal, &self.session.user_id) else {
+            return Ok(stored);
+        };
+        let session_id = self.session.session_id;
+        let waiting = journal.pending_counted(session_id, user_id).await?;
+        if self.edits.clears() {
+            return Ok(waiting.iter().map(|message| i64::from(message.is_final)).sum());
         }
+        if waiting.is_empty() && self.edits.is_empty() {
+            return Ok(stored);
+        }
+        let asked: Vec<MessageId> =
+            waiting.iter().map(|message| message.id).chain(self.edits.removed()).collect();
+        let counted = match self.reader.message_count(session_id, &asked).await {
+            Err(_) if self.is_in_journal => {
+                let rows = self.read_journal().await?;
+                return Ok(rows.values().map(|row| i64::from(CountedMessage::of_row(row).is_final)).sum());
+            }
+            counted => counted?,
+        };
+        let (stored, found) = counted.unwrap_or_default();
+        let found: HashMap<MessageId, CountedMessage> =
+            found.into_iter().map(|message| (message.id, message)).collect();
+        let added = waiting.iter().map(|message| match found.get(&message.id) {
+            Some(known) if known.revision >= message.revision => 0,
+            known => i64::from(message.is_final) - i64::from(known.is_some_and(|known| known.is_final)),
+        });
+        let removed = self.edits.removed().filter(|id| found.get(id).is_some_and(|known| known.is_final));
+        let removed = i64::try_from(removed.count()).unwrap_or(i64::MAX);
+        Ok(stored.saturating_add(added.sum()).saturating_sub(removed))
+    }
+
+    /// Returns all messages of the session in the journal, also those that the store has confirmed.
+    async fn read_journal(&self) -> Result<RowsById, ReadError> {
+        let Some(journal) = &self.journal else { return Ok(RowsById::new()) };
+        let records = journal.session_records(self.session.session_id).await?;
+        let user = self.session.user_id.as_ref();
+        Ok(fold_messages(records.iter().filter(|record| shows(record, user, true)), user))
+    }
+
+    /// Returns the waiting messages.
+    async fn read_waiting(&self) -> Result<RowsById, ReadError> {
+        let Some(journal) = &self.journal else { return Ok(RowsById::new()) };
+        let records = journal.pending_messages(self.session.session_id).await?;
+        let user = self.session.user_id.as_ref();
+        let mut waiting =
+            fold_messages(records.iter().filter(|record| shows(record, user, self.is_stored)), user);
         let mut ids: Vec<MessageId> = waiting.keys().copied().collect();
         while !ids.is_empty() {
-            let stored = match self.reader.messages_by_id(&ids).await {
-                Err(_) if self.begins_here => Page::default(),
-                stored => stored?,
-            };
+            let stored = self.reader.messages_by_id(&ids).await?;
             let last = stored.last_before_more().map(|row| row.id);
             let visible = self.filter_visible(&stored).await?;
             for row in stored {
@@ -196,47 +275,54 @@ impl SessionView {
         }
         Ok(self.rows.visible_messages(&ids).await?.into_iter().collect())
     }
+}
 
-    /// True if the caller may see this record. A record of a key that names no user belongs to the user of the stored
-    /// row.
-    fn shows(&self, record: &Record) -> bool {
-        record.owner().map_or(self.is_stored, |owner| self.session.user_id.as_ref() == Some(owner))
+/// True if the caller may see this record of a session of this user. A record of a key that names no user belongs to the
+/// user of the stored row.
+fn shows(record: &Record, user_id: Option<&UserId>, is_stored: bool) -> bool {
+    record.owner().map_or(is_stored, |owner| user_id == Some(owner))
+}
+
+/// Makes the row of a session from all of its records in the journal. `None` if the journal does not have the start with
+/// which the session began.
+async fn find_in_journal(
+    journal: &OutboxReader,
+    session_id: SessionId,
+    owner: Option<&UserId>,
+) -> Result<Option<SessionRow>, Denied> {
+    let records = journal.session_records(session_id).await.map_err(Denied::Unavailable)?;
+    let begins = |record: &Record| matches!(&record.body, Body::Start(start) if !start.resumed);
+    let Some(first) = records.iter().position(begins) else { return Ok(None) };
+    Ok(fold_records(None, &records[first..], owner).0)
+}
+
+/// Moves the start down as this node has moved it in memory: the message that moves the start may still wait.
+fn with_moved_start(state: &AppState, session: SessionRow) -> SessionRow {
+    let Some(user_id) = session.user_id.clone().filter(|_| state.is_remote()) else { return session };
+    let known = state.tracker().session_in_memory(SessionRef::for_user(session.session_id, user_id));
+    match known {
+        Some(known) if known.started_at < session.started_at => {
+            SessionRow { started_at: known.started_at, ..session }
+        }
+        _ => session,
     }
 }
 
-/// Merges the waiting messages into a page of stored ones. `is_wanted` tells which places the page covers: a waiting
-/// message that sorts after the last stored row of a page belongs on a later page. This also holds if that row is shown
-/// at another place.
-fn merge_waiting<K: Ord>(
-    mut page: Page<MessageRow>,
-    waiting: HashMap<MessageId, MessageRow>,
-    limit: usize,
-    is_wanted: impl Fn(MessageCursor) -> bool,
-    order: impl FnMut(&MessageRow) -> K,
-) -> Result<Page<MessageRow>, ReadError> {
-    let has_more = page.last_before_more().is_some();
-    page.rows.retain(|row| !waiting.contains_key(&row.id));
-    page.rows.extend(waiting.into_values().filter(|row| is_wanted(row.cursor())));
-    page.rows.sort_by_key(order);
-    let merged = Page::fill::<ReadError>(page.rows.into_iter().map(Ok), Some(limit))?;
-    Ok(Page { more: merged.more || has_more, ..merged })
-}
-
-/// Merges the waiting records into the stored row. Also returns true if a start is among the records.
+/// Merges the records into the stored row. Also returns true if a start is among the records.
 fn fold_records(
     stored: Option<SessionRow>,
-    waiting: &[Record],
+    records: &[Record],
     owner: Option<&UserId>,
 ) -> (Option<SessionRow>, bool) {
-    let mut begins_here = false;
+    let mut has_start = false;
     let mut row = stored;
-    for record in waiting {
+    for record in records {
         let Some(user) = record.owner().or(owner) else { continue };
         if row.as_ref().and_then(|row| row.user_id.as_ref()).or(owner).is_some_and(|owner| owner != user) {
             continue;
         }
-        begins_here |= matches!(record.body, Body::Start(_));
+        has_start |= matches!(record.body, Body::Start(_));
         row = pending_session::apply_record(record, row.clone()).or(row);
     }
-    (row, begins_here)
+    (row, has_start)
 }

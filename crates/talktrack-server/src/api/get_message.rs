@@ -1,13 +1,11 @@
 //! `GET /v1/sessions/{session_id}/messages/{message_id}`: returns one message.
 
 use axum::Json;
-use axum::extract::{Path, State};
-use axum::http::StatusCode;
-use talktrack::{ErrorCode, MessageId};
+use axum::extract::State;
 
 use super::query::NoQueryParams;
 use super::rows::Message;
-use crate::access::{SessionName, SessionView};
+use crate::access::{MessageInPath, SessionName, SessionView};
 use crate::auth::Caller;
 use crate::error::Problem;
 use crate::state::AppState;
@@ -30,14 +28,10 @@ pub(crate) async fn get_message(
     State(state): State<AppState>,
     caller: Caller,
     name: SessionName,
-    Path((_, message_id)): Path<(String, String)>,
+    MessageInPath(message_id): MessageInPath,
     _: NoQueryParams,
 ) -> Result<Json<Message>, Problem> {
-    let message_id: MessageId =
-        message_id.parse().map_err(|_| Problem::invalid("message_id: must be a UUID"))?;
     let view = SessionView::open(&state, &caller, &name).await?;
     let found = view.message(message_id).await.map_err(|error| Problem::read_failed(&error))?;
-    let missing =
-        || Problem::new(StatusCode::NOT_FOUND, ErrorCode::NotFound, "the session has no such message");
-    Ok(Json(found.ok_or_else(missing)?.into()))
+    Ok(Json(found.ok_or_else(Problem::message_not_found)?.into()))
 }

@@ -5,12 +5,14 @@
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
-use talktrack::store::{MessageCursor, MessageRow};
+use talktrack::Timestamp;
+use talktrack::message::Kind;
+use talktrack::store::MessageCursor;
 use utoipa::{IntoParams, ToSchema};
 
 use super::query::{Cursor, Limit, QueryParams};
 use super::rows::Message;
-use crate::access::{SessionName, SessionView};
+use crate::access::{ListOrder, MessageFilter, SessionName, SessionView};
 use crate::auth::Caller;
 use crate::error::Problem;
 use crate::state::AppState;
@@ -24,6 +26,15 @@ pub(crate) struct ListMessagesQuery {
     #[serde(default)]
     #[param(value_type = Option<String>, pattern = "^(asc|desc)$")]
     order: MessageOrder,
+    /// Only messages that were said at this time or later.
+    #[param(value_type = Option<String>, format = DateTime)]
+    since: Option<Timestamp>,
+    /// Only messages that were said before this time.
+    #[param(value_type = Option<String>, format = DateTime)]
+    until: Option<Timestamp>,
+    /// Only entries of this kind: `message`, `tool_call`, `tool_result`, `event` or `handoff`.
+    #[param(value_type = Option<String>, pattern = "^(message|tool_call|tool_result|event|handoff)$")]
+    kind: Option<Kind>,
     /// The maximum number of messages in the page. Defaults to 50. A page of large rows ends earlier.
     #[serde(default)]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
@@ -41,6 +52,15 @@ enum MessageOrder {
     Desc,
 }
 
+impl From<MessageOrder> for ListOrder {
+    fn from(order: MessageOrder) -> Self {
+        match order {
+            MessageOrder::Asc => Self::OldestFirst,
+            MessageOrder::Desc => Self::NewestFirst,
+        }
+    }
+}
+
 /// A page of messages.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Messages {
@@ -53,7 +73,8 @@ pub(crate) struct Messages {
 /// Lists the messages of a session
 ///
 /// The messages are in the order of `created_at`, then of acceptance. Messages that arrive while you read the pages come at the
-/// end. With `order=desc` the last message comes first, and the last N messages cost one page.
+/// end. With `order=desc` the last message comes first, and the last N messages cost one page. A list with `since`, `until` or
+/// `kind` examines at most 20,000 messages for a page: the page may be short, and `next_cursor` continues the list.
 #[utoipa::path(
     get, path = "/v1/sessions/{session_id}/messages", operation_id = "list_messages", tag = "reading",
     params(("session_id" = String, Path, pattern = "^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|external:[A-Za-z0-9._~@+-]{1,200})$", description = "The session's UUID, or `external:NAME` (percent-encoded) with its `external_id`."), ListMessagesQuery),
@@ -69,13 +90,11 @@ pub(crate) async fn list_messages(
     QueryParams(query): QueryParams<ListMessagesQuery>,
 ) -> Result<Json<Messages>, Problem> {
     let view = SessionView::open(&state, &caller, &name).await?;
-    let ListMessagesQuery { order, limit: Limit(limit), cursor } = query;
+    let ListMessagesQuery { order, since, until, kind, limit: Limit(limit), cursor } = query;
+    let filter = MessageFilter { since, until, kind };
     let place = cursor.map(|Cursor(place)| place);
-    let found = match order {
-        MessageOrder::Asc => view.messages(place, limit).await,
-        MessageOrder::Desc => view.latest_messages(place, limit).await,
-    };
+    let found = view.list(order.into(), &filter, place, limit).await;
     let found = found.map_err(|error| Problem::read_failed(&error))?;
-    let next_cursor = found.last_before_more().map(MessageRow::cursor).map(Cursor);
-    Ok(Json(Messages { messages: found.into_iter().map(Message::from).collect(), next_cursor }))
+    let messages = found.rows.into_iter().map(Message::from).collect();
+    Ok(Json(Messages { messages, next_cursor: found.next.map(Cursor) }))
 }

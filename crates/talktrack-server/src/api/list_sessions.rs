@@ -103,7 +103,7 @@ pub(crate) async fn list_sessions(
     let format = query.format;
     let (mut found, next_cursor) = match query.id_prefix.clone() {
         Some(prefix) => (find_by_prefix(&*rows, prefix, &query).await?, None),
-        None => list_page(&*rows, &caller, query).await?,
+        None => list_page(&state, &caller, query).await?,
     };
     access::hide_foreign_parents(&state, &caller, &mut found).await;
     Ok(match format {
@@ -116,7 +116,7 @@ pub(crate) async fn list_sessions(
 }
 
 async fn list_page(
-    rows: &dyn Rows,
+    state: &AppState,
     caller: &Caller,
     query: ListSessionsQuery,
 ) -> Result<(Vec<SessionRow>, Option<Cursor<SessionCursor>>), Problem> {
@@ -128,8 +128,8 @@ async fn list_page(
         .with_since(since)
         .with_until(until)
         .with_matching(q);
-    let found = rows.sessions(filter, cursor.map(|Cursor(place)| place), limit.0).await;
-    let found = found.map_err(|error| Problem::read_failed(&error))?;
+    let place = cursor.map(|Cursor(place)| place);
+    let found = access::list_sessions(state, caller, filter, place, limit.0).await?;
     let next_cursor = found.last_before_more().map(SessionRow::cursor).map(Cursor);
     Ok((found.rows, next_cursor))
 }

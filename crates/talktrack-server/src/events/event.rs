@@ -77,6 +77,7 @@ fn event_name(kind: ChangeKind) -> &'static str {
         ChangeKind::SessionEnded => "session.ended",
         ChangeKind::SessionDeleted => "session.deleted",
         ChangeKind::Message | ChangeKind::Revision => "message",
+        ChangeKind::MessagesDeleted => "messages.deleted",
     }
 }
 

@@ -38,7 +38,7 @@ impl Pending {
             Body::Start(start) if !start.resumed => false,
             Body::Start(_) | Body::Update(_) | Body::End(_) => claimed_by(record)
                 .is_none_or(|user| !self.0.lock().rows.contains_key(&(record.session_id(), user))),
-            Body::Heartbeat(_) | Body::Delete(_) | Body::DeleteUser(_) => false,
+            Body::Heartbeat(_) | Body::EditMessages(_) | Body::Delete(_) | Body::DeleteUser(_) => false,
         }
     }
 
@@ -58,7 +58,11 @@ impl Pending {
         let session_id = record.session_id();
         if matches!(
             record.body,
-            Body::Heartbeat(_) | Body::Message(_) | Body::Delete(_) | Body::DeleteUser(_)
+            Body::Heartbeat(_)
+                | Body::Message(_)
+                | Body::EditMessages(_)
+                | Body::Delete(_)
+                | Body::DeleteUser(_)
         ) {
             return Ok(None);
         }
@@ -96,7 +100,11 @@ fn claimed_by(record: &Record) -> Option<UserId> {
         Body::Start(start) => Some(start.user_id.clone()),
         Body::Update(update) => update.owner.clone(),
         Body::End(end) => end.owner.clone(),
-        Body::Heartbeat(_) | Body::Message(_) | Body::Delete(_) | Body::DeleteUser(_) => None,
+        Body::Heartbeat(_)
+        | Body::Message(_)
+        | Body::EditMessages(_)
+        | Body::Delete(_)
+        | Body::DeleteUser(_) => None,
     }
 }
 

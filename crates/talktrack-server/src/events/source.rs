@@ -51,6 +51,8 @@ struct LookedUp {
     waiting: HashMap<Seq, JournalRecord>,
     sessions: HashMap<SessionId, SessionRow>,
     messages: HashMap<MessageId, MessageRow>,
+    /// The removed messages of each edit that names them.
+    removed: HashMap<Seq, Vec<MessageId>>,
     /// The number of changes whose messages were looked up; `None` if the store was not asked, or has not answered.
     looked_up: Option<usize>,
 }
@@ -81,7 +83,8 @@ impl Source {
             (!read.is_gap_free).then(|| read.changes.first().map_or(read.next, |first| first.seq.previous()));
         let (waiting, looked_up) = self.read_waiting(&read.changes).await?;
         read.truncate(looked_up);
-        let mut known = LookedUp { waiting, ..LookedUp::default() };
+        let removed = self.read_removed(&read.changes).await?;
+        let mut known = LookedUp { waiting, removed, ..LookedUp::default() };
         if let Err(error) = self.look_up(&read.changes, &mut known).await {
             // The leading changes that do not need the store are not held up by it.
             let waits = |change: &&Change| known.waiting.contains_key(&change.seq);
@@ -127,10 +130,19 @@ impl Source {
         }
     }
 
+    /// Returns the messages that each of these changes removed, if the change names them.
+    async fn read_removed(&self, changes: &[Change]) -> Result<HashMap<Seq, Vec<MessageId>>, ReadError> {
+        let edits = changes.iter().filter(|change| change.kind == ChangeKind::MessagesDeleted);
+        let edits: Vec<Seq> = edits.map(|change| change.seq).collect();
+        if edits.is_empty() { Ok(HashMap::new()) } else { self.file.removed_messages(edits).await }
+    }
+
     /// Asks the store for the rows of changes that do not wait for it. A record leaves the journal only after the store
     /// has it.
     async fn look_up(&self, changes: &[Change], known: &mut LookedUp) -> Result<(), ReadError> {
-        let is_needed = changes.iter().any(|change| !known.waiting.contains_key(&change.seq));
+        let is_needed = changes.iter().any(|change| {
+            change.kind != ChangeKind::MessagesDeleted && !known.waiting.contains_key(&change.seq)
+        });
         if !is_needed && self.tracker.health().store.is_some() {
             return Ok(());
         }
@@ -165,7 +177,7 @@ impl Source {
         }
         match change.message_id {
             Some(id) => known.messages.get(&id).is_some_and(|row| self.owner(change, row).is_none()),
-            None => change.kind != ChangeKind::SessionDeleted,
+            None => ![ChangeKind::SessionDeleted, ChangeKind::MessagesDeleted].contains(&change.kind),
         }
     }
 
@@ -190,6 +202,12 @@ impl Source {
             let data = json!({"session_id": session_id, "user_id": user_id});
             // A deleted session's user can no longer be looked up. If the user was not recorded, the session had none.
             let owner = user_id.clone().map_or(EventOwner::Nobody, EventOwner::User);
+            return Ok(Some(Event::new(seq, kind, session_id, owner, &data)));
+        }
+        if kind == ChangeKind::MessagesDeleted {
+            let ids = known.removed.get(&seq);
+            let data = json!({"session_id": session_id, "user_id": user_id, "message_ids": ids});
+            let owner = user_id.map_or(EventOwner::Nobody, EventOwner::User);
             return Ok(Some(Event::new(seq, kind, session_id, owner, &data)));
         }
         let session = known.sessions.get(&session_id);

@@ -13,6 +13,7 @@ mod browser;
 mod examples;
 mod protocol;
 mod messages;
+mod acknowledged;
 mod understood;
 mod starts;
 mod feed;

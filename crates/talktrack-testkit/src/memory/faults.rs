@@ -52,6 +52,7 @@ impl Tables {
             transcripts: self.transcripts.clone(),
             deleted: self.deleted.clone(),
             deleted_claims: self.deleted_claims.clone(),
+            deleted_messages: self.deleted_messages.clone(),
             deleted_users: self.deleted_users.clone(),
             applied: self.applied.clone(),
             numbers: self.numbers.clone(),

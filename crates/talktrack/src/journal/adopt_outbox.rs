@@ -6,6 +6,7 @@ use talktrack_core::clock::Seq;
 use talktrack_core::record::{Body, DeadReason, DeletionCounts, Record, SessionDelete, Verdict};
 
 use crate::event_log;
+use crate::journal::bookkeeping::Bookkeeping as _;
 use crate::journal::purge::{self, Scope};
 use crate::journal::{settled, window};
 use crate::local::tables::{books, journal};
@@ -33,7 +34,7 @@ fn adopt_batch(connection: &mut Connection, books: &mut Books) -> rusqlite::Resu
     let tx = connection.transaction()?;
     let waiting = journal::read_oldest(&tx, BATCH_RECORDS)?;
     let records = waiting.iter().filter_map(|(_, record)| record.as_ref());
-    let mut verdicts = sqlite::write_records(&tx, records)?.into_iter();
+    let mut verdicts = sqlite::write_records(&tx, records)?.verdicts.into_iter();
     let mut judge = |record: &Option<Record>| record.as_ref().and_then(|_| verdicts.next());
     let settled: Vec<(Seq, Verdict)> = waiting
         .iter()
@@ -51,6 +52,11 @@ fn adopt_batch(connection: &mut Connection, books: &mut Books) -> rusqlite::Resu
     for (delete, removed) in removed {
         after.deleted += removed.messages;
         purge::purge_dead_letters(&tx, &Scope::for_deletion(&delete, &removed), &mut after)?;
+    }
+    for (_, verdict) in &settled {
+        if let Verdict::Edited(edited) = verdict {
+            after.count_edit(edited);
+        }
     }
     let (_, last_seq) = books::read(&tx)?;
     books::write(&tx, &after, last_seq)?;

@@ -1,12 +1,16 @@
 //! After a commit: tells the receipts, the callers that await a result, the tracker and the log what became of each
 //! record.
 
+use std::collections::HashMap;
+
+use talktrack_core::clock::Seq;
 use talktrack_core::error::NotDurable;
 use talktrack_core::record::{DeadReason, Verdict};
 
 use crate::event_log;
 use crate::journal::{Entry, Journal};
 use crate::metric_handles::count_outcome;
+use crate::store::EditedMessages;
 use crate::writer::{LaneReport, Settled};
 
 impl Journal {
@@ -41,7 +45,12 @@ impl Journal {
 
     /// Announces to the receipts first, because a caller may wait for them, then to the callers that await a result,
     /// then to the log.
-    pub(super) fn announce(&mut self, batch: &mut [Entry], verdicts: &[Verdict]) {
+    pub(super) fn announce(
+        &mut self,
+        batch: &mut [Entry],
+        verdicts: &[Verdict],
+        mut edits: HashMap<Seq, EditedMessages>,
+    ) {
         for (entry, verdict) in batch.iter().zip(verdicts) {
             self.note_reopened(verdict);
             if let Verdict::Refused(why) = verdict {
@@ -57,7 +66,8 @@ impl Journal {
         let is_remote = self.outbox.is_some();
         for (entry, verdict) in batch.iter_mut().zip(verdicts) {
             let reply = std::mem::take(&mut entry.reply);
-            self.deletions.reply(&entry.record, reply, verdict, is_remote);
+            let edited = edits.remove(&entry.record.seq);
+            self.deletions.reply(&entry.record, reply, verdict, edited, is_remote);
             // With a remote store, the writer logs and counts the deletion.
             if !(is_remote && matches!(verdict, Verdict::Deleted(_))) {
                 event_log::log_verdict(&entry.record, verdict);

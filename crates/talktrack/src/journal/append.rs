@@ -5,6 +5,7 @@ use talktrack_core::books::Books;
 use talktrack_core::error::NotDurable;
 use talktrack_core::record::{Body, DeletionCounts, Record, SessionDelete, StampedMessage, Verdict};
 
+use crate::journal::edits;
 use crate::journal::purge::{self, Scope, TombstoneCache};
 use crate::journal::purged::PurgedRecords;
 use crate::local::tables::journal::{self, RecordInserter};
@@ -25,6 +26,13 @@ pub(super) fn append<'a>(
         Body::Delete(delete) => {
             append_record(tx, &mut inserter, record, books)?;
             delete_from_journal(tx, delete, books, &mut tombstones, purged)
+        }
+        Body::EditMessages(edit) if !tombstones.is_refused(tx, edit.session_id, edit.owner.as_ref())? => {
+            let (edit, verdict) = edits::edit_journal(tx, record.seq, edit, books, purged)?;
+            tombstones.clear();
+            let record = Record { body: Body::EditMessages(edit), ..record.clone() };
+            append_record(tx, &mut inserter, &record, books)?;
+            Ok(verdict)
         }
         Body::DeleteUser(_) => {
             append_record(tx, &mut inserter, record, books)?;
@@ -82,9 +90,12 @@ fn note_open_session(tx: &Transaction<'_>, body: &Body) -> rusqlite::Result<()> 
     match body {
         Body::Start(start) => open_sessions::insert(tx, start.session_id),
         Body::End(end) => open_sessions::delete(tx, end.session_id),
-        Body::Update(_) | Body::Heartbeat(_) | Body::Message(_) | Body::Delete(_) | Body::DeleteUser(_) => {
-            Ok(())
-        }
+        Body::Update(_)
+        | Body::Heartbeat(_)
+        | Body::Message(_)
+        | Body::EditMessages(_)
+        | Body::Delete(_)
+        | Body::DeleteUser(_) => Ok(()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! How the books change. Each change is made in the transaction that makes the change of the rows.
 
 use talktrack_core::books::Books;
-use talktrack_core::record::Verdict;
+use talktrack_core::record::{EditedRows, Verdict};
 
 /// Changes of the books.
 pub(super) trait Bookkeeping {
@@ -15,6 +15,9 @@ pub(super) trait Bookkeeping {
 
     /// Counts messages that the store has lost: they are pending again.
     fn return_to_journal(&mut self, messages: u64, bytes: u64);
+
+    /// Counts the rows that an edit of the local store removed and wrote.
+    fn count_edit(&mut self, edited: &EditedRows);
 
     /// Counts one message.
     fn count_message(&mut self, verdict: &Verdict);
@@ -37,6 +40,14 @@ impl Bookkeeping for Books {
         self.journal_bytes += bytes;
     }
 
+    fn count_edit(&mut self, edited: &EditedRows) {
+        let written = edited.inserted + edited.revised;
+        self.durable += written;
+        self.stored += written;
+        self.inserted += edited.inserted;
+        self.deleted += edited.removed.len() as u64;
+    }
+
     fn count_message(&mut self, verdict: &Verdict) {
         match verdict {
             Verdict::Inserted | Verdict::Reopened(_) => self.inserted += 1,
@@ -48,6 +59,7 @@ impl Bookkeeping for Books {
             | Verdict::Waits
             | Verdict::Deleted(_)
             | Verdict::Expired(..)
+            | Verdict::Edited(_)
             | Verdict::Refused(_) => {
                 return;
             }

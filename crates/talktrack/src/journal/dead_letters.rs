@@ -33,7 +33,7 @@ impl DeleteDeadLetters {
 }
 
 /// Counts a message in the books, and writes a dead letter in the same transaction if the message is dead. For a
-/// deletion, deletes the session's dead letters.
+/// deletion, deletes the dead letters of the session or of the removed messages.
 pub(super) fn apply_verdict(
     tx: &Transaction<'_>,
     record: &Record,
@@ -43,6 +43,10 @@ pub(super) fn apply_verdict(
     if let (Body::Delete(delete), Verdict::Deleted(removed)) = (&record.body, &mut *verdict) {
         books.deleted += removed.messages;
         removed.dead_letters = purge::purge_dead_letters(tx, &Scope::for_deletion(delete, removed), books)?;
+    }
+    if let Verdict::Edited(edited) = verdict {
+        books.count_edit(edited);
+        purge::purge_letters_of_messages(tx, record.session_id(), &edited.removed, books)?;
     }
     let Some(stamped) = record.message() else { return Ok(()) };
     books.count_message(verdict);

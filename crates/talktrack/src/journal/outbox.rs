@@ -184,7 +184,9 @@ impl Outbox {
     /// Hands the writer as much as it has room for: the committed batch if there is no backlog, otherwise the next
     /// records from the table.
     pub(super) fn feed(&mut self, connection: &Connection, batch: &mut Vec<Entry>, verdicts: &[Verdict]) {
-        let caught_up = !self.has_backlog();
+        // The journal's row of an edit says more than the entry: what the edit removed here.
+        let has_edits = batch.iter().any(|entry| matches!(entry.record.body, Body::EditMessages(_)));
+        let caught_up = !self.has_backlog() && !has_edits;
         let before = self.newest;
         self.newest = batch.last().map_or(before, |entry| entry.record.seq);
         if caught_up {

@@ -73,6 +73,21 @@ pub(super) fn purge_dead_letters(
     Ok(letters.all)
 }
 
+/// Deletes the dead letters of these messages of a session, and returns their number.
+pub(super) fn purge_letters_of_messages(
+    tx: &Transaction<'_>,
+    session_id: SessionId,
+    ids: &[MessageId],
+    books: &mut Books,
+) -> rusqlite::Result<u64> {
+    let mut deleted = 0;
+    for id in ids {
+        deleted += dead_letters::delete_of_message(tx, session_id, *id)?;
+    }
+    books.letters_taken_out += deleted;
+    Ok(deleted)
+}
+
 /// Applies a deletion that the store reported for this record's session: notes it in this file, and removes what the
 /// file has of the session.
 pub(super) fn apply_store_deletion(
@@ -102,24 +117,28 @@ pub(super) fn apply_store_deletions(
             purged.add_claim(*session_id, None);
         }
     }
-    messages.iter().try_for_each(|(session_id, id)| forget_message(tx, *session_id, *id, books, purged))
+    messages
+        .iter()
+        .try_for_each(|(session_id, id)| forget_message(tx, *session_id, *id, books, purged).map(drop))
 }
 
 /// Removes a message that was deleted by itself. Its records in the journal count as stored: the store had the message,
 /// or would have had it.
-fn forget_message(
+pub(super) fn forget_message(
     tx: &Transaction<'_>,
     session_id: SessionId,
     message_id: MessageId,
     books: &mut Books,
     purged: &mut PurgedRecords,
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<u64> {
     let WaitingCounts { records, bytes } = journal::count_pending_of_message(tx, session_id, message_id)?;
     books.leave_journal(records, 0, bytes);
     purged.add_records(journal::delete_of_message(tx, session_id, message_id)?);
+    purged.add_letters(purge_letters_of_messages(tx, session_id, &[message_id], books)?);
     let session = UuidText::new(session_id);
     let message = UuidText::new(message_id);
-    sqlite::note_deleted_message(tx, session.as_str(), message.as_str())
+    sqlite::note_deleted_message(tx, session.as_str(), message.as_str())?;
+    Ok(records)
 }
 
 /// Applies the store's confirmation of the deletion with this `seq`. If the session belonged to the user who deleted
@@ -229,6 +248,7 @@ impl TombstoneCache {
     /// Clears the cache, because a deletion may have changed the answers.
     pub(super) fn clear(&mut self) {
         self.claims.clear();
+        self.messages = DeletedMessages::default();
     }
 }
 

@@ -8,6 +8,7 @@ use talktrack_core::record::{Body, DeletionCounts, Ended, Record, Verdict};
 use tokio::sync::oneshot;
 
 use crate::receipt::{DeletionSenders, Reply, Started};
+use crate::store::EditedMessages;
 
 /// The callers that wait for a remote store to confirm a deletion, by the `seq` of the deletion.
 #[derive(Default)]
@@ -15,11 +16,19 @@ pub(super) struct PendingDeletions(HashMap<Seq, oneshot::Sender<Result<DeletionC
 
 impl PendingDeletions {
     /// Replies to the caller. The caller may be gone; the record is durable all the same.
-    pub(super) fn reply(&mut self, record: &Record, reply: Reply, verdict: &Verdict, is_remote: bool) {
+    pub(super) fn reply(
+        &mut self,
+        record: &Record,
+        reply: Reply,
+        verdict: &Verdict,
+        edited: Option<EditedMessages>,
+        is_remote: bool,
+    ) {
         match reply {
             Reply::None => {}
             Reply::Started(caller) => _ = caller.send(start_result(record, verdict)),
             Reply::Ended(caller) => _ = caller.send(end_result(record, verdict)),
+            Reply::Edited(caller) => _ = caller.send(edit_result(verdict, edited)),
             Reply::Deleted(DeletionSenders { here, in_store }) => {
                 let is_refused = matches!(verdict, Verdict::Refused(_));
                 let _ = here.send(deletion_result(verdict));
@@ -47,8 +56,18 @@ impl PendingDeletions {
 fn deletion_result(verdict: &Verdict) -> Result<DeletionCounts, NotDurable> {
     match verdict {
         Verdict::Deleted(removed) => Ok(*removed),
+        Verdict::Edited(edited) => {
+            Ok(DeletionCounts { messages: edited.removed.len() as u64, ..DeletionCounts::default() })
+        }
         Verdict::Refused(why) => Err(*why),
         _ => Ok(DeletionCounts::default()),
+    }
+}
+
+fn edit_result(verdict: &Verdict, edited: Option<EditedMessages>) -> Result<EditedMessages, NotDurable> {
+    match verdict {
+        Verdict::Refused(why) => Err(*why),
+        _ => edited.ok_or(NotDurable::UnknownSession),
     }
 }
 

@@ -105,6 +105,13 @@ impl DeliveryRecorder<'_, '_> {
                     .as_ref()
                     .map_or(Ok(()), |rows| window::note_removed(self.tx, *seq, rows, purged));
             }
+            true if matches!(verdict, Verdict::Edited(_)) => {
+                self.close_run()?;
+                self.note_row(*seq, true)?;
+                return rows
+                    .as_ref()
+                    .map_or(Ok(()), |rows| window::note_removed(self.tx, *seq, rows, purged));
+            }
             // The store found nothing to delete, so the deletion is not delivered again.
             _ => {}
         }
@@ -200,7 +207,7 @@ fn move_to_dead_letters(
     let Some(RawRow { message_id, body }) = journal::find_raw(tx, seq)? else { return Ok(false) };
     let record: Option<Record> = serde_json::from_slice(&body).ok();
     // A refused deletion has no content to keep, and the session stays active.
-    if is_refused && record.as_ref().is_some_and(Record::is_deletion) {
+    if is_refused && record.as_ref().is_some_and(Record::removes_rows) {
         return Ok(false);
     }
     let session_id = record.as_ref().map(|record| record.session_id().to_string());

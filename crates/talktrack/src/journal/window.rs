@@ -215,7 +215,7 @@ pub(super) fn rewind_lane(
     Ok(())
 }
 
-/// Notes in the record of a deletion by age which rows it removed, so that a repeated delivery removes the same rows.
+/// Notes in the record of a deletion by age, or of an edit, which rows it removed, so that a repeated delivery removes the same rows.
 /// The confirmed records of the session leave the window: they are not delivered again, and the same message counts as
 /// new if it is sent again.
 pub(super) fn note_removed(
@@ -225,6 +225,9 @@ pub(super) fn note_removed(
     purged: &mut PurgedRecords,
 ) -> rusqlite::Result<()> {
     let Some(mut noted) = journal::find(tx, seq)? else { return Ok(()) };
+    if let Body::EditMessages(edit) = &mut noted.body {
+        edit.note_removed(rows.messages.clone());
+    }
     if let Body::Delete(delete) = &mut noted.body {
         delete.removed = Some(rows.clone());
         if rows.session {

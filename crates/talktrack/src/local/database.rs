@@ -40,6 +40,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0015_sessions_of_status.sql"),
     include_str!("../../migrations/0016_starts.sql"),
     include_str!("../../migrations/0017_dimensions.sql"),
+    include_str!("../../migrations/0018_message_edits.sql"),
 ];
 
 /// The number of pages in the WAL after which a commit checkpoints it. The default of 1,000 checkpoints several times a

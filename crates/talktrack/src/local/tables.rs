@@ -9,6 +9,7 @@ pub(crate) mod deleted_claims;
 pub(crate) mod changes;
 pub(crate) mod moved_starts;
 pub(crate) mod closed_messages;
+pub(crate) mod removed_messages;
 pub(crate) mod directory;
 pub(crate) mod dead_letters;
 pub(crate) mod journal;

@@ -7,7 +7,7 @@ use rusqlite::Connection;
 
 use crate::changes::{ChangeKind, INVALIDATING};
 use crate::local::database;
-use crate::local::tables::{changes, closed_messages, messages};
+use crate::local::tables::{changes, closed_messages, messages, removed_messages};
 use crate::projections::file_projection::DerivedProjection;
 use crate::store::Step;
 use crate::store::sqlite::search_index::{self, IndexCheckpoint, SearchIndex};
@@ -105,6 +105,11 @@ impl SearchIndexer {
                 (ChangeKind::SessionDeleted, _) => {
                     // Later rows may have reused the row numbers of the last deleted rows.
                     let last = change.remove_session(&news.session_id.to_string())?;
+                    checkpoint.row = checkpoint.row.min(last);
+                }
+                (ChangeKind::MessagesDeleted, _) => {
+                    let removed = removed_messages::read(&moment, news.seq)?;
+                    let last = change.remove_rows(removed.iter().filter_map(|message| message.row))?;
                     checkpoint.row = checkpoint.row.min(last);
                 }
                 (ChangeKind::Revision, Some(id)) => {

@@ -9,7 +9,7 @@ use rusqlite::{Connection, Transaction};
 use talktrack_core::clock::{Seq, Timestamp};
 use talktrack_core::stats::{Resolution, StatsBucket};
 
-use crate::changes::{Change, ChangeKind};
+use crate::changes::{Change, ChangeKind, REMOVING};
 use crate::local::database;
 use crate::local::tables::{changes, closed_messages, messages, moved_starts, sessions};
 use crate::projections::file_projection::DerivedProjection;
@@ -93,7 +93,7 @@ impl DerivedProjection for StatsRollup {
         }
         let mut change = self.rollup.begin_change()?;
         let mut checkpoint = RollupCheckpoint { change: news.next, ..before };
-        let has_deletions = news.changes.iter().any(|news| news.kind == ChangeKind::SessionDeleted);
+        let has_deletions = news.changes.iter().any(|news| REMOVING.contains(&news.kind));
         checkpoint.row = last_row_of_old(&moment, before, has_deletions)?;
         if checkpoint.row < before.row {
             change.forget_rows_after(checkpoint.row)?;
@@ -154,7 +154,7 @@ fn mark_changed(
     row: i64,
 ) -> rusqlite::Result<()> {
     match (news.kind, news.message_id) {
-        (ChangeKind::SessionDeleted, _) => {
+        (ChangeKind::SessionDeleted | ChangeKind::MessagesDeleted, _) => {
             let span = changes::read_span(moment, news.seq)?;
             span.map_or(Ok(()), |(first, last)| {
                 change.mark_range_stale(

@@ -95,8 +95,13 @@ impl Tracker {
         let registry = Registry::default();
         let queue = Arc::new(queue);
         let closing = AtomicBool::new(false);
-        let outbox =
-            store.as_ref().map(|store| OutboxStore { claim: journal.claim(&options, store), is_absent });
+        let outbox = match &store {
+            Some(store) => {
+                let waiting = open_reader(&path)?.outbox();
+                Some(OutboxStore { claim: journal.claim(&options, store), journal: waiting, is_absent })
+            }
+            None => None,
+        };
         let inner = Arc::new(Inner { registry, queue, shared, reader, outbox, options, closing });
         let threads = Arc::new(Threads {
             inner: Arc::clone(&inner),

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use crate::store::sqlite::OutboxReader;
 use crate::tracker::Tracker;
 use crate::writer::StoreClaim;
 
 /// The store whose outbox the data directory is.
 pub(super) struct OutboxStore {
     pub(super) claim: Arc<StoreClaim>,
+    /// Reads the records that wait.
+    pub(super) journal: OutboxReader,
     /// True if the tracker was opened without the store, so that nothing can be delivered to it.
     pub(super) is_absent: bool,
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::{Either, select};
 use talktrack_core::error::NotDurable;
-use talktrack_core::record::{Body, DeadReason, Record, Verdict};
+use talktrack_core::record::{Body, DeadReason, Record, RemovedRows, Verdict};
 use tokio::sync::mpsc::UnboundedReceiver;
 use uuid::Uuid;
 
@@ -231,13 +231,17 @@ impl Lane {
         let told = settled.map(|(record, verdict)| {
             let (verdict, removed) = match verdict {
                 Verdict::Expired(removed, rows) => (Verdict::Deleted(removed), Some(rows)),
+                Verdict::Edited(edited) => {
+                    let rows = RemovedRows { session: false, messages: edited.removed.clone() };
+                    (Verdict::Edited(edited), Some(rows))
+                }
                 verdict => (verdict, None),
             };
             event_log::log_verdict(record, &verdict);
             count_outcome(record, &verdict);
             self.load.remove(record);
             let seq = record.seq;
-            let deletes = record.is_deletion() && !deletes_unknown_session(record, &verdict);
+            let deletes = deletes_rows(record, &verdict);
             Settled { seq, deletes, is_message: record.message().is_some(), verdict, removed }
         });
         let lane = self.number;
@@ -260,12 +264,16 @@ impl Lane {
     }
 }
 
-/// True if a user deleted a session that does not exist. A user can do this any number of times, so such a record stays
-/// in the re-send window no longer than any other record.
-fn deletes_unknown_session(record: &Record, verdict: &Verdict) -> bool {
-    let Verdict::Deleted(removed) = verdict else { return false };
-    let is_a_users = matches!(&record.body, Body::Delete(delete) if delete.owner.is_some());
-    is_a_users && removed.sessions == 0 && removed.messages == 0
+/// True if the record is kept as a deletion, which is longer than others. A user can delete sessions and messages that do
+/// not exist any number of times, so such a record stays in the re-send window no longer than any other record.
+fn deletes_rows(record: &Record, verdict: &Verdict) -> bool {
+    match (&record.body, verdict) {
+        (Body::Delete(delete), Verdict::Deleted(removed)) => {
+            delete.owner.is_none() || removed.sessions > 0 || removed.messages > 0
+        }
+        (Body::EditMessages(_), Verdict::Edited(edited)) => !edited.removed.is_empty(),
+        _ => record.is_deletion(),
+    }
 }
 
 fn is_session_missing(verdict: &Verdict) -> bool {
@@ -290,6 +298,7 @@ fn is_accepted(verdict: &Verdict) -> bool {
         | Verdict::StaysActive
         | Verdict::Deleted(_)
         | Verdict::Expired(..)
+        | Verdict::Edited(_)
         | Verdict::Refused(_)
         | Verdict::Dead(_) => false,
     }

@@ -47,7 +47,7 @@ impl StoreClaim {
     ///
     /// # Errors
     /// If the store cannot be reached, or is another store.
-    pub(super) async fn confirm(&self) -> Result<(), StoreError> {
+    pub(crate) async fn confirm(&self) -> Result<(), StoreError> {
         if self.confirmed.load(Ordering::Acquire) { Ok(()) } else { self.compare_identity().await }
     }
 

@@ -4,6 +4,7 @@ mod by_sql;
 mod in_flight;
 mod late_deliveries;
 mod learning;
+mod messages;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -2,6 +2,7 @@
 
 mod postgres;
 mod retention;
+mod edits;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -7,7 +7,7 @@ use talktrack_core::ids::{MessageId, UserId};
 use uuid::Uuid;
 
 use crate::changes::{Change, ChangeKind, Changes};
-use crate::local::tables::{closed_messages, moved_starts};
+use crate::local::tables::{closed_messages, moved_starts, removed_messages};
 
 /// Adds changes after all others. Returns the number of added changes.
 pub(crate) fn append(tx: &Transaction<'_>, changes: impl Iterator<Item = Change>) -> rusqlite::Result<u64> {
@@ -34,6 +34,7 @@ pub(crate) fn delete_oldest(tx: &Transaction<'_>, surplus: u64) -> rusqlite::Res
     tx.prepare_cached("DELETE FROM deleted_spans WHERE seq < ?1")?.execute([first_kept])?;
     moved_starts::delete_before(tx, first_kept)?;
     closed_messages::delete_before(tx, first_kept)?;
+    removed_messages::delete_before(tx, first_kept)?;
     Ok(gone as u64)
 }
 
@@ -52,6 +53,7 @@ pub(crate) fn newest_seq(connection: &Connection) -> rusqlite::Result<Seq> {
 pub(crate) fn reset(tx: &Transaction<'_>, place: Seq) -> rusqlite::Result<()> {
     tx.execute("DELETE FROM changes", [])?;
     tx.execute("DELETE FROM deleted_spans", [])?;
+    tx.execute("DELETE FROM removed_messages", [])?;
     tx.execute("INSERT INTO changes (seq, kind) VALUES (?1, 0)", [place]).map(drop)
 }
 

@@ -112,6 +112,18 @@ pub(crate) fn delete_of_session(
     Ok(removed)
 }
 
+/// Deletes the dead letters of a message. Returns their number.
+pub(crate) fn delete_of_message(
+    tx: &Transaction<'_>,
+    session_id: SessionId,
+    message_id: MessageId,
+) -> rusqlite::Result<u64> {
+    let sql = "DELETE FROM dead_letters WHERE session_id = ?1 AND message_id = ?2";
+    let session = UuidText::new(session_id);
+    let message = UuidText::new(message_id);
+    tx.prepare_cached(sql)?.execute([session.as_str(), message.as_str()]).map(|letters| letters as u64)
+}
+
 /// Returns one dead letter.
 pub(crate) fn find(connection: &Connection, seq: Seq) -> rusqlite::Result<Option<DeadLetter>> {
     let sql = format!("SELECT {LETTER_COLUMNS} FROM dead_letters WHERE seq = ?1");

@@ -13,16 +13,20 @@ use talktrack_core::record::Record;
 use crate::local::database::{UuidText, text_or_null};
 
 pub(crate) use pending::{
-    WaitingCounts, count_pending, count_pending_messages, count_pending_messages_of,
-    count_pending_of_message, count_pending_of_session, has_pending_without_owner, is_pending,
-    is_user_deletion_pending, measure_pending_messages, read_newest_pending, read_oldest_pending,
-    read_pending_messages, read_pending_session_records, sum_pending_bytes, visit_pending, visit_rows,
+    WaitingCounts, count_pending, count_pending_messages, count_pending_of_message, count_pending_of_session,
+    has_pending_without_owner, is_pending, is_user_deletion_pending, measure_pending_messages,
+    read_newest_pending, read_oldest_pending, read_pending_counted, read_pending_messages,
+    read_pending_session_records, read_pending_sessions_named, read_pending_sessions_of_user,
+    sum_pending_bytes, visit_pending, visit_rows,
 };
 pub(crate) use removal::{
     DroppedRecord, RemovedRecord, RemovedRow, delete, delete_confirmed, delete_confirmed_of_session,
     delete_of_message, delete_of_session, delete_range, drop_record,
 };
-pub(crate) use sessions::{has_record_or_letter, read_session_ids, read_session_ids_of_user, read_starts};
+pub(crate) use sessions::{
+    has_record_of_others, has_record_or_letter, measure_session, read_message_ids, read_session,
+    read_session_ids, read_session_ids_of_user, read_starts,
+};
 
 /// The table with its columns in the order of a stored record. Salvaging writes whole records.
 pub(crate) const RECORD: &str = "journal (seq, message_id, revision, body, checksum, session_id, lane)";

@@ -39,6 +39,18 @@ pub(crate) fn insert_tombstone(
     tx.prepare_cached(sql)?.execute(params![message_id, session_id, deleted_at.to_string()]).map(drop)
 }
 
+/// Removes the tombstone of a message, because the message is written again.
+pub(crate) fn delete_tombstone(
+    tx: &Transaction<'_>,
+    session_id: SessionId,
+    message_id: MessageId,
+) -> rusqlite::Result<()> {
+    let sql = "DELETE FROM conversation_message_deletions WHERE session_id = ?1 AND message_id = ?2";
+    let session = UuidText::new(session_id);
+    let message = UuidText::new(message_id);
+    tx.prepare_cached(sql)?.execute([session.as_str(), message.as_str()]).map(drop)
+}
+
 /// Removes the tombstones of all messages of the session.
 pub(crate) fn delete_of_session(tx: &Transaction<'_>, session_id: SessionId) -> rusqlite::Result<()> {
     let sql = "DELETE FROM conversation_message_deletions WHERE session_id = ?1";

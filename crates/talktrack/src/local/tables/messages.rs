@@ -5,6 +5,7 @@ pub(crate) mod previews;
 pub(crate) mod search;
 pub(crate) mod counted;
 pub(crate) mod checks;
+pub(crate) mod edits;
 
 use std::fmt::Write as _;
 

@@ -12,7 +12,8 @@ use crate::local::database::UuidText;
 macro_rules! owner {
     () => {
         "CASE WHEN json_valid(body) THEN coalesce(body ->> '$.body.message.owner', body ->> '$.body.start.user_id', \
-         body ->> '$.body.update.owner', body ->> '$.body.end.owner', body ->> '$.body.alive.owner') END"
+         body ->> '$.body.update.owner', body ->> '$.body.end.owner', body ->> '$.body.alive.owner', \
+         body ->> '$.body.edit_messages.owner') END"
     };
 }
 
@@ -24,7 +25,14 @@ macro_rules! of_session {
     };
 }
 
-pub(super) use {of_session, owner};
+/// Expands to the SQL condition for messages in a column `body` that a user wrote with a token.
+macro_rules! is_by_user {
+    () => {
+        "coalesce(CASE WHEN json_valid(body) THEN body ->> '$.body.message.by_user' END, 0)"
+    };
+}
+
+pub(super) use {is_by_user, of_session, owner};
 
 /// Returns the records that were accepted for this user, each with its `seq`. `sql` selects the `seq` and the `body` of
 /// rows whose body contains the text `?1`.

@@ -159,6 +159,17 @@ pub(crate) fn add_messages(
     Ok(is_earlier.unwrap_or_default())
 }
 
+/// Subtracts removed messages from the session's count.
+pub(crate) fn remove_messages(
+    tx: &Transaction<'_>,
+    session_id: SessionId,
+    removed: usize,
+) -> rusqlite::Result<()> {
+    let sql =
+        "UPDATE conversation_sessions SET message_count = max(message_count - ?2, 0) WHERE session_id = ?1";
+    tx.prepare_cached(sql)?.execute(params![UuidText::new(session_id).as_str(), removed]).map(drop)
+}
+
 /// Returns when the session started, and `extra` of its row. `None` if the session is not stored, or if its start is not a valid
 /// time.
 pub(crate) fn read_start(

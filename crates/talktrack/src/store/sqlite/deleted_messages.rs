@@ -15,6 +15,11 @@ use crate::local::tables::message_deletions;
 pub(crate) struct DeletedMessages(HashMap<SessionId, bool>);
 
 impl DeletedMessages {
+    /// Forgets what is known of a session, because an edit changed it.
+    pub(crate) fn forget_session(&mut self, session_id: SessionId) {
+        self.0.remove(&session_id);
+    }
+
     /// True if this message of the session was deleted.
     pub(crate) fn contains(
         &mut self,

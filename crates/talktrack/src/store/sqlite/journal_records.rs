@@ -5,12 +5,13 @@ use std::collections::HashMap;
 use rusqlite::Connection;
 use talktrack_core::clock::Seq;
 use talktrack_core::error::ReadError;
-use talktrack_core::ids::UserId;
+use talktrack_core::ids::{MessageId, UserId};
 use talktrack_core::record::Record;
 
 use crate::changes::{Change, Changes};
 use crate::local::tables::changes;
 use crate::local::tables::journal;
+use crate::local::tables::removed_messages;
 use crate::store::sqlite::SqliteReader;
 use crate::store::sqlite::outbox::OutboxReader;
 use crate::store::{MessageRow, PAGE_BYTES};
@@ -23,6 +24,30 @@ impl SqliteReader {
     /// If SQLite cannot read the file.
     pub async fn changes_since(&self, place: Seq, limit: usize) -> Result<Changes, ReadError> {
         self.connections.run_query(move |connection| changes::read_since(connection, place, limit)).await
+    }
+
+    /// Returns the messages that these changes of the kind [`MessagesDeleted`](crate::ChangeKind::MessagesDeleted) removed. A
+    /// change that removed or replaced all messages of its session is left out.
+    ///
+    /// # Errors
+    /// If SQLite cannot read the file.
+    pub async fn removed_messages(
+        &self,
+        changes: Vec<Seq>,
+    ) -> Result<HashMap<Seq, Vec<MessageId>>, ReadError> {
+        self.connections
+            .run_query(move |connection| {
+                let mut removed = HashMap::new();
+                for seq in changes {
+                    let named = removed_messages::read(connection, seq)?;
+                    let ids: Vec<MessageId> = named.iter().filter_map(|message| message.id).collect();
+                    if !ids.is_empty() {
+                        removed.insert(seq, ids);
+                    }
+                }
+                Ok(removed)
+            })
+            .await
     }
 
     /// Returns the place after the newest change, for [`Self::changes_since`].

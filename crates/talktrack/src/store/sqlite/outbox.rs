@@ -2,9 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use rusqlite::Connection;
+use talktrack_core::clock::Seq;
 use talktrack_core::error::ReadError;
 use talktrack_core::ids::{SessionId, UserId};
 use talktrack_core::record::{Body, Record};
+use talktrack_core::store::CountedMessage;
 
 use crate::local::tables::dead_letters;
 use crate::local::tables::journal::{self, WaitingCounts};
@@ -70,6 +73,18 @@ impl OutboxReader {
             .await
     }
 
+    /// True if a record of this session that was accepted up to this `seq` waits for the store.
+    ///
+    /// # Errors
+    /// If SQLite cannot read the file.
+    pub async fn is_session_pending(&self, session_id: SessionId, up_to: Seq) -> Result<bool, ReadError> {
+        self.connections
+            .look_up(move |connection| {
+                Ok(!journal::read_oldest_pending(connection, session_id, up_to, 1)?.is_empty())
+            })
+            .await
+    }
+
     /// True if a record of this session that names no user waits for the store.
     ///
     /// # Errors
@@ -80,19 +95,72 @@ impl OutboxReader {
             .await
     }
 
-    /// Returns the number of this session's messages that wait for the store and were accepted for this
-    /// user, or that name no user.
+    /// Returns all records of this session in the journal, in the order of acceptance: those that wait for the store, and
+    /// those that the re-send window keeps.
+    ///
+    /// # Errors
+    /// If SQLite cannot read the file, or if there are more than can be read at once.
+    pub async fn session_records(&self, session_id: SessionId) -> Result<Vec<Record>, ReadError> {
+        let measure = move |connection: &Connection| journal::measure_session(connection, session_id);
+        check_size(&self.connections.run_query(measure).await?)?;
+        self.connections.run_query(move |connection| journal::read_session(connection, session_id)).await
+    }
+
+    /// Returns the sessions of which records wait that were accepted for this user, except messages, or whose waiting start
+    /// has this external id.
     ///
     /// # Errors
     /// If SQLite cannot read the file.
-    pub async fn count_pending_messages(
+    pub async fn pending_sessions(
+        &self,
+        user_id: Option<UserId>,
+        external_id: Option<String>,
+    ) -> Result<BTreeSet<SessionId>, ReadError> {
+        self.connections
+            .run_query(move |connection| {
+                let mut found = BTreeSet::new();
+                if let Some(user_id) = &user_id {
+                    found.extend(journal::read_pending_sessions_of_user(connection, user_id)?);
+                }
+                if let Some(external_id) = &external_id {
+                    found.extend(journal::read_pending_sessions_named(connection, external_id)?);
+                }
+                Ok(found)
+            })
+            .await
+    }
+
+    /// Returns those of these sessions of which any record waits.
+    ///
+    /// # Errors
+    /// If SQLite cannot read the file.
+    pub async fn pending_among(&self, sessions: Vec<SessionId>) -> Result<BTreeSet<SessionId>, ReadError> {
+        self.connections
+            .run_query(move |connection| {
+                let mut found = BTreeSet::new();
+                for session_id in sessions {
+                    if !journal::read_oldest_pending(connection, session_id, Seq::MAX, 1)?.is_empty() {
+                        found.insert(session_id);
+                    }
+                }
+                Ok(found)
+            })
+            .await
+    }
+
+    /// Returns the latest revision of each message of this session that waits for the store and was accepted for this user, or
+    /// that names no user.
+    ///
+    /// # Errors
+    /// If SQLite cannot read the file.
+    pub async fn pending_counted(
         &self,
         session_id: SessionId,
         user_id: &UserId,
-    ) -> Result<u64, ReadError> {
+    ) -> Result<Vec<CountedMessage>, ReadError> {
         let user_id = user_id.clone();
         self.connections
-            .run_query(move |connection| journal::count_pending_messages_of(connection, session_id, &user_id))
+            .run_query(move |connection| journal::read_pending_counted(connection, session_id, &user_id))
             .await
     }
 
@@ -105,12 +173,7 @@ impl OutboxReader {
             .connections
             .run_query(move |connection| journal::measure_pending_messages(connection, session_id))
             .await?;
-        let WaitingCounts { records: messages, bytes } = waiting;
-        if messages > MOST_MESSAGES || bytes > MOST_BYTES {
-            return Err(ReadError::unavailable(
-                "too many messages of this session wait for the store; they cannot be shown",
-            ));
-        }
+        check_size(&waiting)?;
         self.connections
             .run_query(move |connection| journal::read_pending_messages(connection, session_id))
             .await
@@ -148,4 +211,13 @@ impl OutboxReader {
             .look_up(move |connection| journal::is_user_deletion_pending(connection, &user_id))
             .await
     }
+}
+
+/// Fails if a session has more records than can be read at once.
+fn check_size(WaitingCounts { records, bytes }: &WaitingCounts) -> Result<(), ReadError> {
+    if *records > MOST_MESSAGES || *bytes > MOST_BYTES {
+        let why = "too many messages of this session wait for the store; they cannot be shown";
+        return Err(ReadError::unavailable(why));
+    }
+    Ok(())
 }

@@ -29,8 +29,13 @@ INSERT INTO state VALUES (1, 0, 0, 0);",
 };
 
 /// The kinds of change that make a bucket stale.
-pub(crate) const RECOMPUTED_KINDS: [ChangeKind; 4] =
-    [ChangeKind::SessionStarted, ChangeKind::SessionEnded, ChangeKind::SessionDeleted, ChangeKind::Revision];
+pub(crate) const RECOMPUTED_KINDS: [ChangeKind; 5] = [
+    ChangeKind::SessionStarted,
+    ChangeKind::SessionEnded,
+    ChangeKind::SessionDeleted,
+    ChangeKind::Revision,
+    ChangeKind::MessagesDeleted,
+];
 
 /// The progress of the rollup.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

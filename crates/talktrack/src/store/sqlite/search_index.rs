@@ -129,6 +129,11 @@ impl IndexTransaction<'_> {
         let rows = rows
             .query_map([session_term(session_id)], |row| row.get(0))?
             .collect::<rusqlite::Result<Vec<i64>>>()?;
+        self.remove_rows(rows.into_iter())
+    }
+
+    /// Removes the messages in these rows. Returns the highest row number that is still in the index.
+    pub(crate) fn remove_rows(&self, rows: impl Iterator<Item = i64>) -> rusqlite::Result<i64> {
         let mut delete = self.0.prepare_cached("DELETE FROM texts WHERE rowid = ?1")?;
         for row in rows {
             delete.execute([row])?;

@@ -10,30 +10,48 @@ use talktrack_core::error::NotDurable;
 use talktrack_core::ids::{SessionId, UserId};
 use talktrack_core::message::MessageStatus;
 use talktrack_core::record::{
-    Attempt, Body, DeadReason, DeletionCounts, Record, RevisionOrder, SessionDelete, SessionEnd,
-    SessionStart, SessionUpdate, StampedMessage, Verdict,
+    Attempt, Body, DeadReason, DeletionCounts, MessagesEdit, Record, RevisionOrder, SessionDelete,
+    SessionEnd, SessionStart, SessionUpdate, StampedMessage, Verdict,
 };
 
 use crate::local::tables::messages::{self, MessageInsert};
 use crate::local::tables::{deleted_sessions, sessions};
+use crate::store::EditedMessages;
 use crate::store::sqlite::deleted_messages::DeletedMessages;
 use crate::store::sqlite::session_records::{RecordMeta, RowChange};
-use crate::store::sqlite::{deleted, session_records};
+use crate::store::sqlite::{deleted, edits, session_records};
 
-/// Writes the records in order and returns one verdict per record.
+/// Writes the records in order.
 pub(crate) fn write_records<'a>(
     tx: &Transaction<'_>,
     records: impl Iterator<Item = &'a Record>,
-) -> rusqlite::Result<Vec<Verdict>> {
+) -> rusqlite::Result<WrittenRecords> {
     let mut batch = RowBatch {
         tx,
         insert: MessageInsert::new(tx)?,
         sessions: HashMap::new(),
         deleted_messages: DeletedMessages::default(),
+        edits: HashMap::new(),
     };
     let verdicts = records.map(|record| batch.write_record(record)).collect::<rusqlite::Result<Vec<_>>>()?;
+    let edits = std::mem::take(&mut batch.edits);
     batch.finish()?;
-    Ok(verdicts)
+    Ok(WrittenRecords { verdicts, edits })
+}
+
+/// What became of a batch.
+pub(crate) struct WrittenRecords {
+    /// One verdict per record, in order.
+    pub(crate) verdicts: Vec<Verdict>,
+    /// The rows that edits removed and wrote, by the `seq` of the edit.
+    pub(crate) edits: HashMap<Seq, EditedMessages>,
+}
+
+/// Verdicts of records that wait for another store.
+impl From<Vec<Verdict>> for WrittenRecords {
+    fn from(verdicts: Vec<Verdict>) -> Self {
+        Self { verdicts, edits: HashMap::new() }
+    }
 }
 
 /// A batch that is being written. Counts per session are collected here and written once.
@@ -42,6 +60,7 @@ struct RowBatch<'t> {
     insert: MessageInsert<'t>,
     sessions: HashMap<SessionId, BatchSession>,
     deleted_messages: DeletedMessages,
+    edits: HashMap<Seq, EditedMessages>,
 }
 
 /// Who owns the session of a record.
@@ -85,6 +104,7 @@ impl RowBatch<'_> {
             Body::End(end) => self.end_session(RecordMeta::new(record), end),
             // No other node has to learn of the session's activity.
             Body::Heartbeat(_) => Ok(Verdict::StaysActive),
+            Body::EditMessages(edit) => self.edit_messages(record.seq, edit),
             Body::Delete(delete) => self.delete_session(record.seq, delete),
             // No other node can later deliver a record that was accepted earlier, and each session is
             // deleted by a record of its own.
@@ -234,6 +254,27 @@ impl RowBatch<'_> {
         self.flush_counts(end.session_id)?;
         let figures = session_records::end_session(self.tx, meta, end)?;
         Ok(figures.map_or(Verdict::Refused(NotDurable::UnknownSession), Verdict::Ended))
+    }
+
+    fn edit_messages(&mut self, seq: Seq, edit: &MessagesEdit) -> rusqlite::Result<Verdict> {
+        let owner = match self.owner_of(edit.session_id, edit.owner.as_ref())? {
+            Owner::User(owner) => owner,
+            Owner::NotStored => return Ok(Verdict::Refused(NotDurable::UnknownSession)),
+            Owner::Deleted => return Ok(Verdict::Refused(NotDurable::Deleted)),
+        };
+        if edit.owner.as_ref().is_some_and(|user| *user != owner) {
+            return Ok(Verdict::Refused(NotDurable::OtherUser));
+        }
+        self.flush_counts(edit.session_id)?;
+        self.deleted_messages.forget_session(edit.session_id);
+        Ok(match edits::apply_edit(self.tx, seq, edit, &owner)? {
+            Ok(edited) => {
+                let counts = edited.counts();
+                self.edits.insert(seq, edited);
+                Verdict::Edited(counts)
+            }
+            Err(why) => Verdict::Refused(why),
+        })
     }
 
     fn delete_session(&mut self, seq: Seq, delete: &SessionDelete) -> rusqlite::Result<Verdict> {

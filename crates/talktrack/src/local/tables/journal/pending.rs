@@ -1,13 +1,15 @@
 //! The view `pending`: the records that wait for the store.
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use rusqlite::{Connection, params};
 use talktrack_core::clock::Seq;
 use talktrack_core::ids::{MessageId, SessionId, UserId};
 use talktrack_core::record::Record;
+use talktrack_core::store::CountedMessage;
 
-use crate::local::database::UuidText;
+use crate::local::database::{UuidText, column_or_null, parse_id};
 use crate::local::tables::journal::record_row;
 use crate::local::tables::journal::sessions::read_records_of_session;
 use crate::local::tables::owner::{of_session, owner};
@@ -18,6 +20,14 @@ const UNOWNED: &str = concat!(
     owner!(),
     " IS NULL)"
 );
+
+/// Uses the index on the owners of records that are no messages.
+const OF_OWNER: &str =
+    concat!("SELECT DISTINCT session_id FROM pending WHERE message_id IS NULL AND ", owner!(), " = ?1");
+
+/// Uses the index on the external ids of starts.
+const NAMED: &str = "SELECT DISTINCT session_id FROM pending WHERE message_id IS NULL \
+     AND CASE WHEN json_valid(body) THEN body ->> '$.body.start.external_id' END = ?1";
 
 /// The number of records that wait for the store, and the bytes of their text.
 pub(crate) struct WaitingCounts {
@@ -124,18 +134,48 @@ pub(crate) fn measure_pending_messages(
         .query_row([id.as_str()], |row| Ok(WaitingCounts { records: row.get(0)?, bytes: row.get(1)? }))
 }
 
-/// Returns the number of a session's pending messages, each message counted once, that were accepted for this user or
-/// name no user.
-pub(crate) fn count_pending_messages_of(
+/// Returns the latest revision of each of a session's pending messages that were accepted for this user or name no user.
+pub(crate) fn read_pending_counted(
     connection: &Connection,
     session_id: SessionId,
     user_id: &UserId,
-) -> rusqlite::Result<u64> {
-    let sql = "SELECT count(DISTINCT message_id) FROM pending WHERE session_id = ?1 \
-               AND CASE WHEN json_valid(body) THEN coalesce(body ->> '$.body.message.owner', ?2) END = ?2";
+) -> rusqlite::Result<Vec<CountedMessage>> {
+    let sql = "SELECT message_id, revision, coalesce(body ->> '$.body.message.message.status', 'final') = 'final' FROM pending \
+               WHERE session_id = ?1 AND message_id IS NOT NULL \
+               AND CASE WHEN json_valid(body) THEN coalesce(body ->> '$.body.message.owner', ?2) END = ?2 ORDER BY revision";
     let id = UuidText::new(session_id);
     let user = UuidText::new(user_id);
-    connection.prepare_cached(sql)?.query_row([id.as_str(), user.as_str()], |row| row.get(0))
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([id.as_str(), user.as_str()])?;
+    let mut latest = HashMap::new();
+    while let Some(row) = rows.next()? {
+        if let Some(id) = column_or_null(row, 0, parse_id::<MessageId>)? {
+            latest.insert(id, CountedMessage { id, revision: row.get(1)?, is_final: row.get(2)? });
+        }
+    }
+    Ok(latest.into_values().collect())
+}
+
+/// Returns the sessions of pending records, except messages, that were accepted for this user.
+pub(crate) fn read_pending_sessions_of_user(
+    connection: &Connection,
+    user_id: &UserId,
+) -> rusqlite::Result<Vec<SessionId>> {
+    read_sessions(connection, OF_OWNER, UuidText::new(user_id).as_str())
+}
+
+/// Returns the sessions of pending starts with this external id.
+pub(crate) fn read_pending_sessions_named(
+    connection: &Connection,
+    external_id: &str,
+) -> rusqlite::Result<Vec<SessionId>> {
+    read_sessions(connection, NAMED, external_id)
+}
+
+fn read_sessions(connection: &Connection, sql: &str, param: &str) -> rusqlite::Result<Vec<SessionId>> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let ids = statement.query_map([param], |row| column_or_null(row, 0, parse_id))?;
+    ids.filter_map(Result::transpose).collect()
 }
 
 /// Returns the number of a session's pending messages, each revision counted, and the bytes of all of its pending records:
@@ -228,6 +268,19 @@ mod tests {
         let searches = |step: &String| step == "SEARCH journal USING INDEX journal_of_session (session_id=?)";
         assert!(steps.iter().any(searches), "{steps:?}");
         assert!(steps.iter().all(|step| !step.contains("SCAN") || step == "SCAN CONSTANT ROW"), "{steps:?}");
+    }
+
+    #[test]
+    fn sessions_of_a_user_or_with_an_external_id_are_found_by_an_index() {
+        let dir = tempfile::tempdir().unwrap();
+        let connection = database::create_draft(&dir.path().join("file")).unwrap();
+        for (sql, index) in [(OF_OWNER, "journal_records_of_owner"), (NAMED, "journal_starts_of_external_id")]
+        {
+            let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            let steps = plan.query_map([SESSION], |row| row.get::<_, String>(3)).unwrap();
+            let steps: Vec<_> = steps.collect::<rusqlite::Result<_>>().unwrap();
+            assert!(steps.iter().any(|step| step.contains(index)), "{steps:?}");
+        }
     }
 
     const SESSION: &str = "00000000-0000-4000-8000-000000000001";
