@@ -146,6 +146,22 @@ pub(crate) async fn to_delete(
     }
 }
 
+/// Checks that the caller may remove or replace messages of a session, which needs the same right as to delete the session.
+/// If the caller acts for all users, the claim is empty.
+///
+/// # Errors
+/// As [`to_write`], and 410 if the session was deleted and the caller may know.
+pub(crate) async fn to_edit(
+    state: &AppState,
+    caller: &Caller,
+    name: &SessionName,
+) -> Result<Granted, Problem> {
+    caller.require_delete()?;
+    let granted = proof::find_session(state, caller, name).await?;
+    let claim = granted.owner.clone().filter(|_| !caller.acts_for_all());
+    Ok(Granted { claim, ..granted })
+}
+
 /// Returns what to delete if the named session is absent or not the caller's: each session id that the caller may mean,
 /// with the user whose records of that session are refused from now on. The user is `None` for a caller that acts for
 /// all users: then the whole session is deleted.

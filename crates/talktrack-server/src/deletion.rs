@@ -3,6 +3,7 @@
 
 pub(crate) mod operator;
 pub(crate) mod due_users;
+pub(crate) mod messages;
 pub(crate) mod recordings;
 mod remaining;
 
@@ -216,9 +217,9 @@ async fn delete_all(
     Ok(())
 }
 
-async fn run_to_completion(
-    work: impl Future<Output = Result<DeletionReport, Problem>> + Send + 'static,
-) -> Result<DeletionReport, Problem> {
+async fn run_to_completion<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Problem>> + Send + 'static,
+) -> Result<T, Problem> {
     let stopped = |_| Problem::from(NotDurable::Stopped);
     tokio::spawn(work).await.map_err(stopped)?
 }
@@ -268,6 +269,20 @@ async fn delete_together(
 async fn delete_one(
     state: &AppState,
     session_id: SessionId,
+    deletion: Deletion,
+    gone: &mut DeletionReport,
+) -> Result<(), Problem> {
+    remove_rows(state, deletion, gone).await?;
+    match recordings::remove(state, session_id).await {
+        Some(count) => gone.audio += count,
+        None => gone.store = InStore::Pending,
+    }
+    Ok(())
+}
+
+/// Waits until an accepted deletion is done on this node and in the store, and counts what it removed.
+async fn remove_rows(
+    state: &AppState,
     Deletion { here, in_store, .. }: Deletion,
     gone: &mut DeletionReport,
 ) -> Result<(), Problem> {
@@ -282,10 +297,6 @@ async fn delete_one(
     // After the store confirms the deletion, further records may be purged here.
     if gone.is_done() && timeout(ERASE_TIMEOUT, state.tracker().wait_until_erased()).await.is_err() {
         gone.store = InStore::Pending;
-    }
-    match recordings::remove(state, session_id).await {
-        Some(count) => gone.audio += count,
-        None => gone.store = InStore::Pending,
     }
     Ok(())
 }

@@ -102,6 +102,11 @@ impl Problem {
         }
     }
 
+    /// Names the message of an array that has this problem.
+    pub(crate) fn about_message(self, place: usize) -> Self {
+        Self { detail: format!("message {}: {}", place + 1, self.detail), ..self }
+    }
+
     /// Makes the problem for a path without an endpoint.
     pub(crate) fn nothing_at(path: &str) -> Self {
         Self::not_found(format!("there is nothing at {path}"))

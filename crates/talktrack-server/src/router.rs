@@ -82,9 +82,14 @@ fn api_routes() -> OpenApiRouter<AppState> {
         ))
         .routes(routes!(api::delete_user::delete_user))
         .routes(routes!(api::end_session::end_session))
-        .routes(routes!(api::add_messages::add_messages, api::list_messages::list_messages))
+        .routes(routes!(
+            api::add_messages::add_messages,
+            api::list_messages::list_messages,
+            api::replace_messages::replace_messages,
+            api::delete_messages::delete_messages
+        ))
         .routes(routes!(api::add_frames::add_frames))
-        .routes(routes!(api::get_message::get_message))
+        .routes(routes!(api::get_message::get_message, api::delete_message::delete_message))
         .routes(routes!(api::add_audio::add_audio))
         .routes(routes!(api::get_audio::get_audio))
         .routes(routes!(api::export::export_session))
@@ -105,7 +110,7 @@ fn cors_layer(state: &AppState) -> CorsLayer {
         .allow_origin(AllowOrigin::predicate(move |origin, request| {
             is_api(request.uri.path()) && origin::is_welcome(origin, &allowed)
         }))
-        .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::PATCH, Method::DELETE])
+        .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
         .allow_headers(ASKED_WITH)
         .expose_headers(ANSWERED_WITH)
         .max_age(PREFLIGHT)

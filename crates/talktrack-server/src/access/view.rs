@@ -50,6 +50,18 @@ impl SessionView {
         Ok(Self::find(state, caller, name).await.map_err(Denied::for_reader)?)
     }
 
+    /// Opens a session for a caller who may change its messages.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    pub(crate) async fn open_granted(
+        state: &AppState,
+        caller: &Caller,
+        granted: &Granted,
+    ) -> Result<Self, Problem> {
+        Ok(Self::find(state, caller, &SessionName::from(granted.session_id)).await?)
+    }
+
     pub(super) async fn find(state: &AppState, caller: &Caller, name: &SessionName) -> Result<Self, Denied> {
         let (Granted { session_id, owner, .. }, row) = proof::find_row(state, caller, name).await?;
         let journal = state.is_remote().then(|| state.local().outbox());

@@ -31,7 +31,7 @@ use crate::limits::ClientAddress;
 use crate::state::AppState;
 
 /// The maximum number of messages in one request.
-const MAX_MESSAGES: usize = 1_000;
+pub(super) const MAX_MESSAGES: usize = 1_000;
 
 /// How long `wait=stored` waits, and how often it checks. Records leave the journal in batches, a moment after they are
 /// stored.
@@ -128,6 +128,9 @@ pub(crate) async fn add_messages(
 ) -> Result<(StatusCode, Json<MessageAcks>), Problem> {
     let is_array = body.as_str().trim_start().starts_with('[');
     let texts = if is_array { split_array(body.as_str())? } else { vec![body.as_str()] };
+    if texts.is_empty() {
+        return Err(Problem::invalid("an array must have at least one message"));
+    }
     let granted = access::to_write(&state, &caller, &name).await?;
     let author = granted.author(&caller);
     let said_until = granted.said_until(&state).await;
@@ -175,12 +178,11 @@ fn to_acks(outcomes: Vec<Outcome>) -> Vec<MessageAck> {
 }
 
 /// Splits an array into the texts of its messages. A message that is not valid JSON does not affect the others.
-fn split_array(text: &str) -> Result<Vec<&str>, Problem> {
+pub(super) fn split_array(text: &str) -> Result<Vec<&str>, Problem> {
     let texts = json::split_array(text)
         .ok_or_else(|| WireError::json("not valid JSON: the array does not end, or something follows it"))?;
     match texts.len() {
-        0 => Err(Problem::invalid("an array must have at least one message")),
-        1..=MAX_MESSAGES => Ok(texts),
+        0..=MAX_MESSAGES => Ok(texts),
         count => Err(Problem::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             ErrorCode::TooLarge,
@@ -190,13 +192,13 @@ fn split_array(text: &str) -> Result<Vec<&str>, Problem> {
 }
 
 /// The session that the messages are written into, and on whose authority.
-struct WriteContext {
-    session_id: SessionId,
+pub(super) struct WriteContext {
+    pub(super) session_id: SessionId,
     /// The user of the session, if known.
-    owner: Option<UserId>,
-    author: Author,
+    pub(super) owner: Option<UserId>,
+    pub(super) author: Author,
     /// Messages without a time get a later time than this.
-    said_until: Option<Timestamp>,
+    pub(super) said_until: Option<Timestamp>,
 }
 
 /// A message that was handed to the tracker, or refused.
@@ -222,20 +224,34 @@ fn hand_over(
             return HandedOver { reference, warnings: Warnings::default(), result: Err(error.into()) };
         }
     };
-    let Frame { body, session_id, user_id, reference, warnings, .. } = frame;
-    let is_other = session_id.is_some_and(|name| !access::can_mean(caller, &name, writing.session_id));
-    let result = writing.check_names(is_other, user_id.as_ref()).and_then(|()| match body {
-        ClientFrame::Message(message) => {
-            let message = with_derived_id(message.in_session(writing.session_id), key, place);
-            let tracked = state.tracker().track_message_after(message, &writing.author, writing.said_until);
-            tracked.map_err(Problem::from)
-        }
-        _ => Err(Problem::invalid("type: must be message here")),
+    let (reference, warnings) = (frame.reference.clone(), frame.warnings.clone());
+    let result = writing.read_message(caller, frame, key, place).and_then(|message| {
+        let tracked = state.tracker().track_message_after(message, &writing.author, writing.said_until);
+        tracked.map_err(Problem::from)
     });
     HandedOver { reference, warnings, result }
 }
 
 impl WriteContext {
+    /// Returns the message of a frame, which is at this place in the request.
+    pub(super) fn read_message(
+        &self,
+        caller: &Caller,
+        frame: Frame,
+        key: &IdempotencyKey,
+        place: usize,
+    ) -> Result<Message, Problem> {
+        let Frame { body, session_id, user_id, .. } = frame;
+        let is_other = session_id.is_some_and(|name| !access::can_mean(caller, &name, self.session_id));
+        self.check_names(is_other, user_id.as_ref())?;
+        match body {
+            ClientFrame::Message(message) => {
+                Ok(with_derived_id(message.in_session(self.session_id), key, place))
+            }
+            _ => Err(Problem::invalid("type: must be message here")),
+        }
+    }
+
     /// Checks that a message names no other session or user than the request does. `is_other_session` is true if it
     /// names another session.
     fn check_names(&self, is_other_session: bool, user_id: Option<&UserId>) -> Result<(), Problem> {

@@ -112,6 +112,9 @@ pub(crate) struct SeveralMessages(Vec<NewMessage>);
 #[derive(ToSchema)]
 #[schema(value_type = String, example = "{\"type\":\"message\",\"session_id\":\"external:call-7\",\"role\":\"user\",\"content\":\"Hello\"}")]
 pub(crate) struct FrameLines(String);
+/// All messages that the session is to have, in the order in which they were said, at most 1,000.
+#[derive(Deserialize, ToSchema)]
+pub(crate) struct ReplacementMessages(Vec<NewMessage>);
 
 /// Measurements of a turn. Values of keys that end in `_ms` are in milliseconds. Other keys are stored as well.
 #[derive(Deserialize, ToSchema)]

@@ -14,6 +14,7 @@ mod examples;
 mod protocol;
 mod messages;
 mod acknowledged;
+mod edits;
 mod understood;
 mod starts;
 mod feed;

@@ -20,6 +20,8 @@ fn entries(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
 /// with it.
 const ROUTES: &[&str] = &[
     "DELETE /v1/sessions/{session_id}",
+    "DELETE /v1/sessions/{session_id}/messages",
+    "DELETE /v1/sessions/{session_id}/messages/{message_id}",
     "DELETE /v1/users/{user_id}",
     "GET /healthz",
     "GET /metrics",
@@ -40,6 +42,7 @@ const ROUTES: &[&str] = &[
     "POST /v1/sessions/{session_id}/audio",
     "POST /v1/sessions/{session_id}/end",
     "POST /v1/sessions/{session_id}/messages",
+    "PUT /v1/sessions/{session_id}/messages",
 ];
 
 #[tokio::test]

@@ -69,6 +69,7 @@ async fn answers(scene: &Scene, attacker: Uuid, session: Uuid) -> Vec<(String, u
         "POST /v1/sessions/{session_id}/messages" => {
             json!({"role": "user", "content": "forged", "revision": 9})
         }
+        "PUT /v1/sessions/{session_id}/messages" => json!([{"role": "user", "content": "forged"}]),
         "PATCH /v1/sessions/{session_id}" => json!({"metadata": {"forged": true}}),
         _ => json!({}),
     };

@@ -26,8 +26,10 @@ enum Answers {
 
 /// Every route of the API description, and the pages of the dashboard, which are not in it. A route that is missing
 /// here fails the test: decide what a limited key may see there.
-const ROUTES: [(&str, Answers); 31] = [
+const ROUTES: [(&str, Answers); 34] = [
     ("DELETE /v1/sessions/{session_id}", Answers::NotFound),
+    ("DELETE /v1/sessions/{session_id}/messages", Answers::NotFound),
+    ("DELETE /v1/sessions/{session_id}/messages/{message_id}", Answers::NotFound),
     ("DELETE /v1/users/{user_id}", Answers::Forbidden),
     ("GET /", Answers::OwnOnly),
     ("GET /health", Answers::Forbidden),
@@ -58,6 +60,7 @@ const ROUTES: [(&str, Answers); 31] = [
     ("POST /v1/sessions/{session_id}/audio", Answers::NotFound),
     ("POST /v1/sessions/{session_id}/end", Answers::NotFound),
     ("POST /v1/sessions/{session_id}/messages", Answers::NotFound),
+    ("PUT /v1/sessions/{session_id}/messages", Answers::NotFound),
 ];
 
 async fn known_routes(server: &Server) -> BTreeMap<String, Answers> {
@@ -84,6 +87,7 @@ async fn ask(server: &Server, key: &str, route: &str, session: Uuid, user: Uuid)
     let request = server.request(method, path.as_str()).token(key);
     let body = match route {
         "POST /v1/sessions/{session_id}/messages" => json!({"role": "user", "content": "forged"}),
+        "PUT /v1/sessions/{session_id}/messages" => json!([{"role": "user", "content": "forged"}]),
         "PATCH /v1/sessions/{session_id}" => json!({"metadata": {"forged": true}}),
         _ => json!({}),
     };
