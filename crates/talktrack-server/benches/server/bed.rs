@@ -48,6 +48,16 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn start(data_dir: &Path, args: &[&str]) -> Outcome<Self> {
         let started = Instant::now();
+        let mut server = Self::start_unready(data_dir, args)?;
+        while !server.get("/readyz")?.starts_with("HTTP/1.1 200") {
+            std::thread::yield_now();
+        }
+        server.ready_after = started.elapsed();
+        Ok(server)
+    }
+
+    /// Starts a server, and waits only until it listens.
+    pub(crate) fn start_unready(data_dir: &Path, args: &[&str]) -> Outcome<Self> {
         let mut child = Command::new(BINARY)
             .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(data_dir)
@@ -66,12 +76,7 @@ impl Server {
         };
         // The log is read and discarded, because a full pipe would slow the server down.
         std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-        let mut server = Self { child, address, ready_after: Duration::ZERO };
-        while !server.get("/readyz")?.starts_with("HTTP/1.1 200") {
-            std::thread::yield_now();
-        }
-        server.ready_after = started.elapsed();
-        Ok(server)
+        Ok(Self { child, address, ready_after: Duration::ZERO })
     }
 
     pub(crate) fn get(&self, path: &str) -> Outcome<String> {

@@ -10,6 +10,7 @@ mod fairness;
 mod listeners;
 mod lists;
 mod lookups;
+mod transcripts;
 mod tokens;
 
 #[expect(clippy::unwrap_used, reason = "shared with the tests, where that is how a test ends")]
@@ -29,5 +30,6 @@ fn main() -> Outcome<()> {
         ("tokens", tokens::run),
         ("lists", lists::run),
         ("lookups", lookups::run),
+        ("transcripts", transcripts::run),
     ])
 }
