@@ -41,7 +41,7 @@ pub use clock::Timestamp;
 pub use dimensions::{Dimensions, Tags};
 pub use error::{Invalid, NotDurable, ReadError, ReadErrorKind, Reason, Refused};
 pub use error_code::ErrorCode;
-pub use ids::{MessageId, SessionId, UserId};
+pub use ids::{InvalidUserId, MessageId, SessionId, UserId};
 pub use json::{JsonArray, JsonObject};
 pub use message::{Author, Kind, Message, MessageStatus, Role, TurnMetrics};
 pub use record::{DeletionCounts, Ended, Status};

@@ -108,5 +108,7 @@ SELECT jsonb_build_object(
       FROM (SELECT schema, name, materialized, jsonb_agg(DISTINCT role ORDER BY role) AS roles,
               jsonb_agg(DISTINCT "table" ORDER BY "table") AS tables
             FROM views GROUP BY schema, name, materialized) AS found),
+  'has_marks_key', EXISTS (SELECT FROM ours o JOIN pg_catalog.pg_constraint k ON k.conrelid = o.oid
+      WHERE o.name = 'conversation_user_deletions' AND k.contype = 'p' AND cardinality(k.conkey) = 3),
   'has_security_invoker', current_setting('server_version_num')::integer >= 150000
 )::text

@@ -4,8 +4,8 @@ BEGIN
     RETURN NULL;
   END IF;
   IF TG_TABLE_NAME = 'conversation_sessions' THEN
-    INSERT INTO public.conversation_deletions (session_id, user_id)
-      SELECT DISTINCT session_id, user_id FROM before_it WHERE session_id IS NOT NULL ORDER BY session_id ON CONFLICT DO NOTHING;
+    INSERT INTO public.conversation_deletions (session_id, user_id, user_external_id)
+      SELECT DISTINCT session_id, user_id, user_external_id FROM before_it WHERE session_id IS NOT NULL ORDER BY session_id ON CONFLICT DO NOTHING;
     -- The mark of the session refuses its messages, too.
     DELETE FROM public.conversation_message_deletions
       WHERE session_id = ANY (ARRAY(SELECT session_id FROM before_it WHERE session_id IS NOT NULL));

@@ -2,7 +2,9 @@ DECLARE
   -- Not current_user: that is the owner of this function.
   caller CONSTANT name := coalesce(nullif(current_setting('role', true), 'none'), session_user);
   subject CONSTANT text := auth.jwt() ->> 'sub';
-  subject_id CONSTANT uuid := CASE WHEN subject ~* '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$' THEN subject::uuid END;
+  -- As in the policies: a user is a UUID, or a text that is none.
+  subject_key CONSTANT text := CASE WHEN subject ~* '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$'
+    THEN (subject::uuid)::text ELSE 'text:' || subject END;
   -- Who may write to any session anyhow.
   is_trusted CONSTANT boolean := (SELECT rolsuper OR rolbypassrls OR pg_has_role(oid, 'service_role', 'USAGE')
       OR oid = (SELECT relowner FROM pg_class WHERE oid = 'public.conversation_sessions'::regclass)
@@ -20,7 +22,7 @@ BEGIN
   END IF;
   UPDATE public.conversation_sessions
     SET message_count = message_count + 1, last_event_at = greatest(last_event_at, now())
-    WHERE session_id = p_session_id AND (is_trusted OR user_id = subject_id)
+    WHERE session_id = p_session_id AND (is_trusted OR coalesce('text:' || user_external_id, user_id::text) = subject_key)
     RETURNING user_id INTO owner;
   IF NOT FOUND THEN
     -- Another user's session is unknown, too.

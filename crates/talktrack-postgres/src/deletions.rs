@@ -16,10 +16,11 @@ use uuid::Uuid;
 
 use crate::deliveries::DeliveryLane;
 use crate::failure::{Failure, SESSIONS};
+use crate::owners::{SessionOwner, is_owner};
 use crate::plan::{PlacedMessage, RecordRef, Round, UpdateOrEnd};
 use crate::statement::{Statement, moment, read_id, read_ids};
 use crate::user_marks::{self, LateRecord};
-use crate::{hidden_rows, sessions, transaction};
+use crate::{hidden_rows, owners, transaction};
 
 /// Takes at most 64 advisory locks for any number of sessions, because the server's lock table has a fixed
 /// size. They are taken in ascending order, which prevents deadlocks. The first number identifies
@@ -44,41 +45,48 @@ SELECT session_id FROM public.conversation_sessions WHERE session_id = ANY($1::u
 
 macro_rules! deletions {
     () => {
-        "unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::timestamptz[], $5::uuid[]) \
-         AS gone(session_id, owner, silent_since, accepted, told_to)"
+        "unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::timestamptz[], $5::uuid[], $6::text[], $7::text[]) \
+         AS gone(session_id, owner, silent_since, accepted, told_to, owner_text, told_to_text)"
     };
 }
 
 /// True if an existing session must be deleted.
 macro_rules! must_delete {
     () => {
-        "(gone.owner IS NULL OR session.user_id = gone.owner) AND \
-         (gone.silent_since IS NULL OR coalesce(session.last_event_at, session.started_at) < gone.silent_since)"
+        concat!(
+            "(gone.owner IS NULL OR ",
+            is_owner!("gone.owner", "gone.owner_text"),
+            ") AND (gone.silent_since IS NULL OR coalesce(session.last_event_at, session.started_at) < gone.silent_since)"
+        )
     };
 }
 
 const NOTE: &str = concat!(
-    "INSERT INTO public.conversation_deletions AS mark (session_id, user_id) \
-     SELECT gone.session_id, coalesce(session.user_id, gone.owner, gone.told_to) FROM ",
+    "INSERT INTO public.conversation_deletions AS mark (session_id, user_id, user_external_id) \
+     SELECT gone.session_id, coalesce(session.user_id, gone.owner, gone.told_to), \
+       CASE WHEN session.user_id IS NOT NULL THEN session.user_external_id \
+         WHEN gone.owner IS NOT NULL THEN gone.owner_text ELSE gone.told_to_text END FROM ",
     deletions!(),
     " LEFT JOIN public.conversation_sessions session ON session.session_id = gone.session_id \
      WHERE gone.silent_since IS NULL AND (session.session_id IS NULL AND gone.owner IS NULL OR ",
     must_delete!(),
-    ") ORDER BY gone.session_id ON CONFLICT (session_id) DO UPDATE SET user_id = excluded.user_id \
+    ") ORDER BY gone.session_id ON CONFLICT (session_id) DO UPDATE \
+     SET user_id = excluded.user_id, user_external_id = excluded.user_external_id \
      WHERE mark.user_id IS NULL AND excluded.user_id IS NOT NULL"
 );
 
 /// The user who deletes does not own the session, according to this database: the mark applies to this user
 /// only.
 const NOTE_CLAIMS: &str = concat!(
-    "INSERT INTO public.conversation_user_deletions AS mark (user_id, session_id, deleted_at) \
-     SELECT gone.owner, gone.session_id, coalesce(gone.accepted, now()) FROM ",
+    "INSERT INTO public.conversation_user_deletions AS mark (user_id, session_id, deleted_at, user_external_id) \
+     SELECT gone.owner, gone.session_id, coalesce(gone.accepted, now()), coalesce(gone.owner_text, '') FROM ",
     deletions!(),
     " LEFT JOIN public.conversation_sessions session ON session.session_id = gone.session_id \
-     WHERE gone.silent_since IS NULL AND gone.owner IS NOT NULL AND session.user_id IS DISTINCT FROM gone.owner \
-     AND NOT EXISTS (SELECT FROM public.conversation_deletions deleted WHERE deleted.session_id = gone.session_id) \
-     ORDER BY gone.owner, gone.session_id \
-     ON CONFLICT (user_id, session_id) DO UPDATE SET deleted_at = greatest(mark.deleted_at, excluded.deleted_at)"
+     WHERE gone.silent_since IS NULL AND gone.owner IS NOT NULL AND NOT coalesce(",
+    is_owner!("gone.owner", "gone.owner_text"),
+    ", false) AND NOT EXISTS (SELECT FROM public.conversation_deletions deleted WHERE deleted.session_id = gone.session_id) \
+     ORDER BY gone.owner, gone.session_id, gone.owner_text \
+     ON CONFLICT (user_id, session_id, user_external_id) DO UPDATE SET deleted_at = greatest(mark.deleted_at, excluded.deleted_at)"
 );
 
 const DELETE_MESSAGES: &str = concat!(
@@ -163,7 +171,7 @@ pub(super) async fn write_deletions(
         (!again.is_empty()).then(|| delete_messages_again(again)),
         (!again.is_empty()).then(|| delete_sessions_again(again)),
         Some(Statement::new(DROP_TOMBSTONES).uuids(ids().chain(ids_again()))),
-        Some(sessions::select_owners(ids())),
+        Some(owners::select_owners(ids())),
     ];
     let [_, _, _, _, _, _, _, messages, gone, _, _, _, left] =
         transaction::write(client, lane, &statements).await?;
@@ -174,7 +182,7 @@ pub(super) async fn write_deletions(
     let _ = Statement::new(FORGET).uuids(ids().chain(ids_again())).query(client).await;
     let mut messages = read_removed_messages(&messages)?;
     let gone = read_sessions(&gone)?;
-    let left = sessions::read_owners(&left)?;
+    let left = owners::read_owners(&left)?;
     if deletes.iter().any(|(_, delete)| !gone.contains(&delete.session_id)) {
         hidden_rows::check_sessions_visible(client).await?;
     }
@@ -201,24 +209,26 @@ fn about_deletes(sql: &'static str, deletes: &[(RecordRef, &SessionDelete)]) -> 
     let accepted: Vec<_> = deletes.iter().map(|(record, _)| record.seq.accepted_at().map(moment)).collect();
     Statement::new(sql)
         .uuids(deletes.iter().map(|(_, delete)| delete.session_id))
-        .uuids_or_null(deletes.iter().map(|(_, delete)| delete.owner.as_ref()))
+        .uuids_or_null(deletes.iter().map(|(_, delete)| delete.owner.as_ref().map(UserId::as_uuid)))
         .with(since, Type::TIMESTAMPTZ_ARRAY)
         .with(accepted, Type::TIMESTAMPTZ_ARRAY)
-        .uuids_or_null(deletes.iter().map(|(_, delete)| delete.told_to.as_ref()))
+        .uuids_or_null(deletes.iter().map(|(_, delete)| delete.told_to.as_ref().map(UserId::as_uuid)))
+        .user_texts(deletes.iter().map(|(_, delete)| delete.owner.as_ref()))
+        .user_texts(deletes.iter().map(|(_, delete)| delete.told_to.as_ref()))
 }
 
 /// Decides about one deletion from what it removed, and from the owner of the session's row if that still exists.
 /// `None` if the row should be gone, and is not.
 fn judge_delete(
     delete: &SessionDelete,
-    left: Option<&UserId>,
+    left: Option<&SessionOwner>,
     removed: DeletionCounts,
     messages: Vec<MessageId>,
 ) -> Option<Verdict> {
     match left {
         None if delete.is_permanent() => Some(Verdict::Deleted(removed)),
         None => Some(Verdict::Expired(removed, RemovedRows { session: removed.sessions > 0, messages })),
-        Some(user_id) if delete.owner.as_ref().is_some_and(|owner| owner != user_id) => {
+        Some(session) if session.is_other(delete.owner.as_ref()) => {
             Some(Verdict::Refused(NotDurable::OtherUser))
         }
         Some(_) if !delete.is_permanent() => Some(Verdict::StaysActive),
@@ -266,7 +276,7 @@ pub(super) async fn refuse_updates_and_ends(
         return Ok(());
     }
     let deleted = find_deleted(client, records.iter().map(|record| record.session_id)).await?;
-    let owners = sessions::find_owners(client, records.iter().map(|record| record.session_id)).await?;
+    let owners = owners::find_owners(client, records.iter().map(|record| record.session_id)).await?;
     // If a record names an owner and its session does not exist, the start of the session was refused.
     let late = records.iter().map(|record| LateRecord {
         place: record.place,
@@ -281,7 +291,7 @@ pub(super) async fn refuse_updates_and_ends(
             verdicts[place] = Verdict::Refused(NotDurable::Deleted);
         } else if late.contains(&place) {
             verdicts[place] = Verdict::Dead(DeadReason::DeletedForUser);
-        } else if owners.get(&session_id).is_some_and(|other| owner.is_some_and(|owner| owner != *other)) {
+        } else if owners.get(&session_id).is_some_and(|session| session.is_other(owner.as_ref())) {
             verdicts[place] = Verdict::Refused(NotDurable::OtherUser);
         }
     }

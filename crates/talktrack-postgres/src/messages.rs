@@ -1,6 +1,7 @@
 //! Writes messages to rows: one statement inserts all messages of a batch, and revisions replace earlier
 //! revisions.
 
+use talktrack_core::ids::UserId;
 use talktrack_core::json::{JsonArray, JsonObject};
 use talktrack_core::message::Message;
 use talktrack_core::record::StampedMessage;
@@ -8,6 +9,7 @@ use tokio_postgres::types::Type;
 
 use crate::closed_messages::closed_extra;
 use crate::moved_start::{moved_duration, moved_start, noted_start};
+use crate::owners::{is_marked, is_owner};
 use crate::plan::PlacedMessage;
 use crate::statement::Statement;
 
@@ -32,14 +34,15 @@ WITH inserted AS (
     parts::jsonb, metrics::jsonb, CASE WHEN closes THEN ",closed_extra!("news.extra::jsonb")," ELSE news.extra::jsonb END, name,
     CASE WHEN closes THEN 'final' ELSE news.status END
   FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::int4[], $8::bool[], $9::text[],
-      $10::text[], $11::text[], $12::text[], $13::text[], $14::uuid[], $15::uuid[], $16::timestamptz[], $17::int8[], $18::text[], $22::text[])
+      $10::text[], $11::text[], $12::text[], $13::text[], $14::uuid[], $15::uuid[], $16::timestamptz[], $17::int8[], $18::text[], $22::text[], $23::text[])
     AS news(id, role, content, audio_url, metadata, kind, revision, interrupted, content_generated, parts, metrics, extra, name,
-      session_id, owner, created_at, seq, external_id, status)
+      session_id, owner, created_at, seq, external_id, status, owner_text)
   JOIN public.conversation_sessions session
-    ON session.session_id = news.session_id AND session.user_id = coalesce(news.owner, session.user_id),
+    ON session.session_id = news.session_id AND ", is_owner!("news.owner", "news.owner_text"), ",
   LATERAL (SELECT ", closes!("news"), " AND NOT EXISTS (SELECT FROM unnest($20::uuid[], $21::timestamptz[]) AS late(id, takes_back)
     WHERE late.id = news.id AND session.end_inferred AND session.ended_at < late.takes_back)) AS decided(closes)
-  WHERE NOT EXISTS (SELECT FROM public.conversation_user_deletions gone WHERE gone.user_id = session.user_id
+  WHERE NOT EXISTS (SELECT FROM public.conversation_user_deletions gone WHERE ",
+    is_marked!("session.user_id", "session.user_external_id"), "
     AND CASE gone.session_id WHEN '00000000-0000-0000-0000-000000000000'
       THEN gone.deleted_at >= timestamptz 'epoch' + seq * interval '1 microsecond'
       WHEN session.session_id THEN news.owner IS NOT NULL END)
@@ -149,7 +152,7 @@ pub(super) fn insert_messages<'a>(messages: &[PlacedMessage<'a>]) -> Statement<'
     let late = || messages.iter().filter_map(|placed| Some((placed, placed.reopens_before()?)));
     with_content(Statement::new(INSERT), all)
         .uuids(all().map(|stamped| stamped.message.session_id))
-        .uuids_or_null(all().map(|stamped| stamped.owner.as_ref()))
+        .uuids_or_null(all().map(|stamped| stamped.owner.as_ref().map(UserId::as_uuid)))
         .moments(all().map(|stamped| stamped.created_at))
         .seqs(messages.iter().map(|placed| placed.seq))
         .texts_or_null(all().map(|stamped| stamped.message.external_id.as_deref()))
@@ -157,6 +160,7 @@ pub(super) fn insert_messages<'a>(messages: &[PlacedMessage<'a>]) -> Statement<'
         .uuids(late().map(|(placed, _)| placed.stamped.id))
         .moments(late().map(|(_, before)| before))
         .texts(all().map(|stamped| stamped.message.status.as_str()))
+        .user_texts(all().map(|stamped| stamped.owner.as_ref()))
 }
 
 /// Moves the messages stored under these ids to the place of these records. The ids are distinct.

@@ -1,14 +1,15 @@
-//! The queries of readers, each as one statement.
+//! The queries of readers, each as one statement. A list of a user's sessions compares the user as
+//! [`user_key`](crate::owners::user_key) writes it, which the index `conversation_sessions_of_owner` holds.
 
 /// The columns of a session, for [`session_row`](crate::rows::session_row), as they are read and as they are stored.
 macro_rules! session_columns {
     (read) => {
         "session_id, user_id, external_id, status, end_reason, started_at, ended_at, duration_seconds, last_event_at, \
-         message_count, metadata::text, agent, agent_version, channel, environment, parent_session_id, to_json(tags)::text"
+         message_count, metadata::text, agent, agent_version, channel, environment, parent_session_id, to_json(tags)::text, user_external_id"
     };
     (stored) => {
         "session_id, user_id, external_id, status, end_reason, started_at, ended_at, duration_seconds, last_event_at, \
-         message_count, metadata, agent, agent_version, channel, environment, parent_session_id, tags"
+         message_count, metadata, agent, agent_version, channel, environment, parent_session_id, tags, user_external_id"
     };
 }
 
@@ -16,7 +17,9 @@ macro_rules! session_columns {
 macro_rules! message_columns {
     (read) => {
         "id, session_id, user_id, role, content, audio_url, metadata::text, created_at, seq, external_id, kind, revision, \
-         interrupted, content_generated, parts::text, metrics::text, extra::text, name, status"
+         interrupted, content_generated, parts::text, metrics::text, extra::text, name, status, \
+         (SELECT user_external_id FROM public.conversation_sessions AS session \
+          WHERE session.session_id = weighed.session_id AND session.user_id = weighed.user_id) AS user_external_id"
     };
     (stored) => {
         "id, session_id, user_id, role, content, audio_url, metadata, created_at, seq, external_id, kind, revision, \
@@ -70,7 +73,8 @@ macro_rules! page_of_sessions {
             "coalesce(octet_length(external_id::text), 0) + coalesce(octet_length(end_reason::text), 0) \
              + coalesce(octet_length(metadata::text), 0) + coalesce(octet_length(agent::text), 0) \
              + coalesce(octet_length(agent_version::text), 0) + coalesce(octet_length(channel::text), 0) \
-             + coalesce(octet_length(environment::text), 0) + coalesce(octet_length(tags::text), 0)",
+             + coalesce(octet_length(environment::text), 0) + coalesce(octet_length(tags::text), 0) \
+             + coalesce(octet_length(user_external_id::text), 0)",
             "conversation_sessions",
             $rows,
             $order,
@@ -107,12 +111,13 @@ pub(super) const SESSION: &str = select_sessions!("WHERE session_id = $1::uuid")
 
 /// A user's newest session with an external id, through the index on the user.
 pub(super) const SESSION_BY_NAME: &str = select_sessions!(
-    "WHERE session_id IS NOT NULL AND user_id = $1::uuid AND external_id = $2::text ORDER BY started_at DESC, session_id DESC LIMIT 1"
+    "WHERE session_id IS NOT NULL AND coalesce('text:' || user_external_id, user_id::text) = $1::text \
+     AND external_id = $2::text ORDER BY started_at DESC, session_id DESC LIMIT 1"
 );
 
 /// Sessions, newest first. A parameter that is null does not restrict the list.
 pub(super) const SESSIONS: &str = page_of_sessions!(
-    "WHERE session_id IS NOT NULL AND ($1::uuid IS NULL OR user_id = $1) AND ($2::text IS NULL OR status = $2) AND ($8::text IS NULL OR external_id = $8) \
+    "WHERE session_id IS NOT NULL AND ($1::text IS NULL OR coalesce('text:' || user_external_id, user_id::text) = $1) AND ($2::text IS NULL OR status = $2) AND ($8::text IS NULL OR external_id = $8) \
      AND ($3::timestamptz IS NULL OR started_at >= $3) AND ($4::timestamptz IS NULL OR started_at < $4) \
      AND ($6::uuid IS NULL OR (started_at, session_id) < ($5::timestamptz, $6) OR ($5 IS NULL AND (started_at IS NOT NULL OR session_id < $6)))",
     "started_at DESC, session_id DESC",
@@ -132,7 +137,7 @@ pub(super) const INACTIVE_SESSIONS: &str = page_of_sessions!(
 /// separately.
 pub(super) const NEWEST_MATCHING_SESSIONS: &str = page_of_sessions!(
     "AS session WHERE session_id IN (SELECT session_id FROM public.conversation_sessions \
-       WHERE ($1::uuid IS NULL OR user_id = $1) AND ($2::text IS NULL OR status = $2) AND ($8::text IS NULL OR external_id = $8) \
+       WHERE ($1::text IS NULL OR coalesce('text:' || user_external_id, user_id::text) = $1) AND ($2::text IS NULL OR status = $2) AND ($8::text IS NULL OR external_id = $8) \
        AND ($3::timestamptz IS NULL OR started_at >= $3) AND ($4::timestamptz IS NULL OR started_at < $4) \
        AND ($6::uuid IS NULL OR (started_at, session_id) < ($5::timestamptz, $6) OR ($5 IS NULL AND (started_at IS NOT NULL OR session_id < $6))) \
        ORDER BY started_at DESC, session_id DESC LIMIT 500) \
@@ -146,7 +151,7 @@ pub(super) const NEWEST_MATCHING_SESSIONS: &str = page_of_sessions!(
 /// the planner, which assumes that every word is frequent, would check one session after the other until it
 /// has enough.
 pub(super) const MATCHING_SESSIONS: &str = page_of_sessions!(
-    "WHERE session_id IS NOT NULL AND ($1::uuid IS NULL OR user_id = $1) AND ($2::text IS NULL OR status = $2) AND ($8::text IS NULL OR external_id = $8) \
+    "WHERE session_id IS NOT NULL AND ($1::text IS NULL OR coalesce('text:' || user_external_id, user_id::text) = $1) AND ($2::text IS NULL OR status = $2) AND ($8::text IS NULL OR external_id = $8) \
      AND ($3::timestamptz IS NULL OR started_at >= $3) AND ($4::timestamptz IS NULL OR started_at < $4) \
      AND ($6::uuid IS NULL OR (started_at, session_id) < ($5::timestamptz, $6) OR ($5 IS NULL AND (started_at IS NOT NULL OR session_id < $6))) \
      AND session_id = ANY (ARRAY(SELECT DISTINCT session_id FROM public.conversation_search WHERE words @@ $9::text::tsquery))",
@@ -156,7 +161,7 @@ pub(super) const MATCHING_SESSIONS: &str = page_of_sessions!(
 
 /// Those of the sessions with these ids that pass the filter.
 pub(super) const SESSIONS_AMONG: &str = page_of_sessions!(
-    "WHERE session_id = ANY($9::uuid[]) AND ($1::uuid IS NULL OR user_id = $1) AND ($2::text IS NULL OR status = $2) AND ($8::text IS NULL OR external_id = $8) \
+    "WHERE session_id = ANY($9::uuid[]) AND ($1::text IS NULL OR coalesce('text:' || user_external_id, user_id::text) = $1) AND ($2::text IS NULL OR status = $2) AND ($8::text IS NULL OR external_id = $8) \
      AND ($3::timestamptz IS NULL OR started_at >= $3) AND ($4::timestamptz IS NULL OR started_at < $4) \
      AND ($6::uuid IS NULL OR (started_at, session_id) < ($5::timestamptz, $6) OR ($5 IS NULL AND (started_at IS NOT NULL OR session_id < $6)))",
     "started_at DESC, session_id DESC",
@@ -236,12 +241,11 @@ pub(super) const LAST_SAID_AT: &str = "SELECT created_at FROM public.conversatio
      WHERE session_id = $1::uuid ORDER BY session_id DESC, created_at DESC, seq DESC LIMIT 1";
 
 /// Sessions that were deleted for good, with the users they belonged to.
-pub(super) const DELETED_SESSIONS: &str =
-    "SELECT session_id, user_id FROM public.conversation_deletions WHERE session_id = ANY($1::uuid[])";
+pub(super) const DELETED_SESSIONS: &str = "SELECT session_id, user_id, user_external_id FROM public.conversation_deletions WHERE session_id = ANY($1::uuid[])";
 
 /// A session exists from its acceptance. The start may be later, if the client's clock is ahead.
 pub(super) const SESSIONS_OF_USER_AT: &str = "SELECT session_id FROM public.conversation_sessions \
-     WHERE user_id = $1::uuid AND (created_at <= $2::timestamptz OR started_at <= $2::timestamptz)";
+     WHERE coalesce('text:' || user_external_id, user_id::text) = $1::text AND (created_at <= $2::timestamptz OR started_at <= $2::timestamptz)";
 
 pub(super) const ORPHANS: &str = "
 SELECT 'message ' || coalesce(id::text, 'without an id') || ' belongs to session ' || coalesce(session_id::text, 'null')

@@ -18,6 +18,7 @@ use talktrack_core::store::{
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
+use crate::owners::user_key;
 use crate::queries::{
     COUNTS, DELETED_SESSIONS, FIRST_MESSAGES, INACTIVE_SESSIONS, LAST_MESSAGES, LAST_SAID_AT,
     MATCHING_SESSIONS, MESSAGE_COUNT, MESSAGES, MESSAGES_BACKWARDS, MESSAGES_BACKWARDS_WITHOUT_TIME,
@@ -26,8 +27,8 @@ use crate::queries::{
     SESSIONS_OF_USER_AT, VISIBLE_MESSAGES,
 };
 use crate::rows::{
-    SESSION_COLUMNS, get, get_id, get_id_or_null, get_time, is_full, message_page, session_page,
-    session_preview, session_row, time_param,
+    SESSION_COLUMNS, get, get_id, get_time, get_user, is_full, message_page, session_page, session_preview,
+    session_row, time_param,
 };
 use crate::search::with_ids;
 use crate::statement::{Statement, moment};
@@ -102,8 +103,9 @@ impl Rows for PostgresStore {
         user_id: &UserId,
         external_id: &str,
     ) -> Result<Option<SessionRow>, ReadError> {
-        let statement =
-            Statement::new(SESSION_BY_NAME).uuid(user_id).with(external_id.to_owned(), Type::TEXT);
+        let statement = Statement::new(SESSION_BY_NAME)
+            .with(user_key(user_id), Type::TEXT)
+            .with(external_id.to_owned(), Type::TEXT);
         self.run_query(statement).await?.first().map(session_row).transpose()
     }
 
@@ -199,7 +201,8 @@ impl Rows for PostgresStore {
 impl Read for PostgresStore {
     fn as_user(&self, viewer: Viewer) -> Arc<dyn Rows> {
         // The one claim that the policies use must be the authenticated user.
-        let sub = JsonObject::parse(&format!(r#"{{"sub":"{}"}}"#, viewer.user_id)).unwrap_or_default();
+        let sub = serde_json::json!({"sub": viewer.user_id.to_string()});
+        let sub = JsonObject::parse(&sub.to_string()).unwrap_or_default();
         let viewer = Viewer::new(viewer.user_id, viewer.claims.merged(&sub));
         Arc::new(Self { viewer: Some(viewer), ..self.clone() })
     }
@@ -260,14 +263,15 @@ impl Read for PostgresStore {
         user_id: &UserId,
         at: Timestamp,
     ) -> Result<Vec<SessionId>, ReadError> {
-        let statement = Statement::new(SESSIONS_OF_USER_AT).uuid(user_id).with(moment(at), Type::TIMESTAMPTZ);
+        let statement = Statement::new(SESSIONS_OF_USER_AT)
+            .with(user_key(user_id), Type::TEXT)
+            .with(moment(at), Type::TIMESTAMPTZ);
         self.run_query(statement).await?.iter().map(|row| get_id(row, 0)).collect()
     }
 
     async fn deleted_sessions(&self, ids: &[SessionId]) -> Result<Vec<DeletedSession>, ReadError> {
         let rows = self.run_query(Statement::new(DELETED_SESSIONS).uuids(ids.iter().copied())).await?;
-        let deleted =
-            |row| Ok(DeletedSession { session_id: get_id(row, 0)?, user_id: get_id_or_null(row, 1)? });
+        let deleted = |row| Ok(DeletedSession { session_id: get_id(row, 0)?, user_id: get_user(row, 1, 2)? });
         rows.iter().map(deleted).collect()
     }
 
@@ -300,7 +304,7 @@ fn session_page_query<'a>(
     limit: usize,
 ) -> Statement<'a> {
     Statement::new(sql)
-        .uuid_or_null(filter.user_id.as_ref())
+        .with(filter.user_id.as_ref().map(user_key), Type::TEXT)
         .with(filter.status.map(Status::as_str), Type::TEXT)
         .with(filter.since.map(moment), Type::TIMESTAMPTZ)
         .with(filter.until.map(moment), Type::TIMESTAMPTZ)

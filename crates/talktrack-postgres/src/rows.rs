@@ -6,6 +6,7 @@ use std::error::Error;
 use talktrack_core::clock::Seq;
 use talktrack_core::dimensions::Dimensions;
 use talktrack_core::error::ReadError;
+use talktrack_core::ids::UserId;
 use talktrack_core::store::{MessageRow, Page, SessionPreview, SessionRow};
 use talktrack_core::stored::{FromJson, Stored, StoredTime, TimeKey};
 use tokio_postgres::Row;
@@ -13,11 +14,13 @@ use tokio_postgres::types::private::BytesMut;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checked};
 use uuid::Uuid;
 
+use crate::owners;
+
 /// Reads a session. The queries leave out rows without an id, because such a row cannot be addressed.
 pub(super) fn session_row(row: &Row) -> Result<SessionRow, ReadError> {
     Ok(SessionRow {
         session_id: get_id(row, 0)?,
-        user_id: get_id_or_null(row, 1)?,
+        user_id: get_user(row, 1, 17)?,
         external_id: get(row, 2)?,
         status: get_word(row, 3, |word| word.parse().ok())?,
         end_reason: get(row, 4)?,
@@ -57,7 +60,7 @@ pub(super) fn message_row(row: &Row) -> Result<MessageRow, ReadError> {
     Ok(MessageRow {
         id: get_id(row, 0)?,
         session_id: get_id(row, 1)?,
-        user_id: get_id_or_null(row, 2)?,
+        user_id: get_user(row, 2, 19)?,
         role: get_word(row, 3, |word| word.parse().ok())?,
         content: get_or_default(row, 4)?,
         audio_url: get(row, 5)?,
@@ -78,8 +81,8 @@ pub(super) fn message_row(row: &Row) -> Result<MessageRow, ReadError> {
 }
 
 /// Number of columns of a session before the column with the number of rows found.
-pub(super) const SESSION_COLUMNS: usize = 17;
-const MESSAGE_COLUMNS: usize = 19;
+pub(super) const SESSION_COLUMNS: usize = 18;
+const MESSAGE_COLUMNS: usize = 20;
 
 /// Reads a page of sessions.
 pub(super) fn session_page(rows: &[Row], limit: usize) -> Result<Page<SessionRow>, ReadError> {
@@ -111,6 +114,11 @@ pub(super) fn get_id<T: From<Uuid>>(row: &Row, column: usize) -> Result<T, ReadE
 
 pub(super) fn get_id_or_null<T: From<Uuid>>(row: &Row, column: usize) -> Result<Option<T>, ReadError> {
     get::<Option<Uuid>>(row, column).map(|id| id.map(T::from))
+}
+
+/// Returns the user in these columns, a UUID and a text. `None` if the row names no possible user.
+pub(super) fn get_user(row: &Row, uuid: usize, text: usize) -> Result<Option<UserId>, ReadError> {
+    owners::read_user(row, uuid, text).map_err(ReadError::damaged)
 }
 
 /// Returns the value of a column that talktrack never leaves null, or the default if it is null.

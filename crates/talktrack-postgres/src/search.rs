@@ -22,22 +22,22 @@ use uuid::Uuid;
 
 use crate::connections::{QUERY_TIMEOUT, run_within};
 use crate::failure::Failure;
-use crate::rows::{get, get_id, get_or_default, get_time, get_word, is_full};
+use crate::rows::{get, get_id, get_or_default, get_time, get_user, get_word, is_full};
 use crate::statement::Statement;
 use crate::store::PostgresStore;
 
 macro_rules! select_hits {
     ($from:literal, $order:literal) => {
         concat!(
-            "SELECT id, session_id, user_id, role, kind, created_at, place, content, listed FROM (SELECT *, count(*) OVER () AS listed, \
+            "SELECT id, session_id, user_id, role, kind, created_at, place, content, user_external_id, listed FROM (SELECT *, count(*) OVER () AS listed, \
              sum(weight) OVER (ORDER BY place DESC, id DESC ROWS UNBOUNDED PRECEDING) - weight AS bytes FROM (\
              SELECT *, coalesce(octet_length(content::text), 0) AS weight FROM (\
              SELECT message.id, message.session_id, found.user_id, message.role, message.kind, message.created_at, found.place, \
-             message.content FROM (",
+             message.content, found.user_external_id FROM (",
             $from,
             ") AS found JOIN public.conversation_messages AS message ON message.id = found.message_id \
              WHERE message.status = 'final' AND found.words @@ $1::text::tsquery AND ($2::bigint IS NULL OR (found.place, found.message_id) < ($2, $3::uuid)) \
-             AND ($5::uuid IS NULL OR found.user_id = $5) AND ($6::uuid IS NULL OR found.session_id = $6) ORDER BY ",
+             AND ($5::uuid IS NULL OR found.user_id = $5 AND found.user_external_id IS NOT DISTINCT FROM $7::text) AND ($6::uuid IS NULL OR found.session_id = $6) ORDER BY ",
             $order,
             " LIMIT $4::bigint) AS hits OFFSET 0) AS measured) AS weighed WHERE bytes < 4194304 ORDER BY place DESC, id DESC"
         )
@@ -58,7 +58,7 @@ const BY_WORDS: &str =
 
 /// Searches the messages of a user, newest first. Returns ids and places, without any text.
 const OF_USER: &str = "SELECT message_id, place FROM public.conversation_search \
-     WHERE user_id = $5::uuid AND words @@ $1::text::tsquery AND ($6::uuid IS NULL OR session_id = $6) \
+     WHERE user_id = $5::uuid AND user_external_id IS NOT DISTINCT FROM $7::text AND words @@ $1::text::tsquery AND ($6::uuid IS NULL OR session_id = $6) \
      AND ($2::bigint IS NULL OR (place, message_id) < ($2, $3::uuid)) ORDER BY place DESC, message_id DESC LIMIT $4::bigint";
 
 /// Reads those of these messages that the viewer may see.
@@ -74,19 +74,19 @@ const AT_LEAST: usize = 50;
 
 /// Finds a user's sessions with the words, even if the viewer may not see the message with them.
 const SESSIONS_OF_USER: &str = "SELECT DISTINCT session_id FROM public.conversation_search \
-     WHERE user_id = $1::uuid AND words @@ $2::text::tsquery";
+     WHERE user_id = $1::uuid AND user_external_id IS NOT DISTINCT FROM $3::text AND words @@ $2::text::tsquery";
 
 /// Finds the newest messages with the words in each session, at most 1,000.
 const IN_SESSIONS: &str = "SELECT found.message_id FROM unnest($1::uuid[]) AS wanted (id) CROSS JOIN LATERAL \
      (SELECT message_id FROM public.conversation_search WHERE session_id = wanted.id AND user_id = $2::uuid \
-       AND words @@ $3::text::tsquery ORDER BY place DESC LIMIT 1000) AS found";
+       AND user_external_id IS NOT DISTINCT FROM $4::text AND words @@ $3::text::tsquery ORDER BY place DESC LIMIT 1000) AS found";
 
 /// Returns the sessions of those messages that the viewer may see.
 const SEEN_IN: &str =
     "SELECT DISTINCT session_id FROM public.conversation_messages WHERE id = ANY($1::uuid[])";
 
 /// Number of columns of a hit before the column with the number of rows listed.
-const HIT_COLUMNS: usize = 8;
+const HIT_COLUMNS: usize = 9;
 /// The same for the query with the viewer's rights.
 const VIEWER_COLUMNS: usize = 6;
 
@@ -132,10 +132,11 @@ impl PostgresStore {
             let content: &str = get_or_default(row, 7)?;
             found.bytes += content.len();
             let Some(snippet) = wanted.query.snippet(content) else { continue };
+            let Some(user_id) = get_user(row, 2, 8)? else { continue };
             found.hits.push(Hit {
                 message_id: place.id,
                 session_id: get_id(row, 1)?,
-                user_id: get_id(row, 2)?,
+                user_id,
                 role: get_word(row, 3, |word| word.parse().ok())?,
                 kind: get_word(row, 4, |word| word.parse().ok())?,
                 created_at: get_time(row, 5)?,
@@ -207,7 +208,8 @@ impl PostgresStore {
         query: &Query,
     ) -> Result<Vec<SessionId>, SearchError> {
         let words = with_ids(query.to_tsquery(), Some(&viewer.user_id), None);
-        let of_user = Statement::new(SESSIONS_OF_USER).uuid(&viewer.user_id).with(words, Type::TEXT);
+        let of_user = Statement::new(SESSIONS_OF_USER).uuid(viewer.user_id.as_uuid()).with(words, Type::TEXT);
+        let of_user = of_user.user_text(Some(&viewer.user_id));
         Ok(read_ids(&self.query_index(of_user).await?)?)
     }
 
@@ -220,8 +222,9 @@ impl PostgresStore {
     ) -> Result<Vec<SessionId>, SearchError> {
         let found = Statement::new(IN_SESSIONS)
             .uuids(sessions.iter().copied())
-            .uuid(&viewer.user_id)
-            .with(query.to_tsquery(), Type::TEXT);
+            .uuid(viewer.user_id.as_uuid())
+            .with(query.to_tsquery(), Type::TEXT)
+            .user_text(Some(&viewer.user_id));
         let messages: Vec<MessageId> = read_ids(&self.query_index(found).await?)?;
         let seen = Statement::new(SEEN_IN).uuids(messages.into_iter());
         Ok(read_ids(&self.run_query(seen).await?)?)
@@ -290,8 +293,9 @@ fn hits_query<'a>(
         .with(after.map(|after| after.place), Type::INT8)
         .uuid_or_null(after.map(|after| after.id))
         .with(i64::try_from(limit).unwrap_or(i64::MAX), Type::INT8)
-        .uuid_or_null(user)
+        .uuid_or_null(user.map(UserId::as_uuid))
         .uuid_or_null(wanted.session_id)
+        .user_text(user)
 }
 
 fn read_ids<T: From<Uuid>>(rows: &[Row]) -> Result<Vec<T>, ReadError> {

@@ -13,7 +13,6 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use talktrack_core::ids::{SessionId, UserId};
 use talktrack_core::search::{FOLDING, SESSION, USER, Words};
 use talktrack_core::store::{Projection, Step, StoreError};
 use tokio_postgres::Row;
@@ -53,8 +52,8 @@ const SIZE: &str = "SELECT max(pg_relation_size(of)) / current_setting('block_si
 macro_rules! select_without_words {
     ($among:literal) => {
         concat!(
-            "SELECT id, session_id, user_id, place, revision, content FROM (
-  SELECT message.id, message.session_id, session.user_id, coalesce(message.revision, 0) AS revision,
+            "SELECT id, session_id, user_id, place, revision, content, user_external_id FROM (
+  SELECT message.id, message.session_id, session.user_id, session.user_external_id, coalesce(message.revision, 0) AS revision,
     coalesce(message.content, '') AS content,
     coalesce(message.seq, CASE WHEN message.created_at BETWEEN '0001-01-01' AND '9999-12-31'
       THEN (extract(epoch FROM message.created_at) * 1000000)::bigint ELSE 0 END) AS place,
@@ -67,7 +66,8 @@ macro_rules! select_without_words {
             "
     AND NOT EXISTS (SELECT FROM public.conversation_search AS found
                     WHERE found.message_id = message.id AND found.revision = coalesce(message.revision, 0)
-                      AND found.folding >= $2::smallint)
+                      AND found.folding >= $2::smallint AND found.user_id = session.user_id
+                      AND found.user_external_id IS NOT DISTINCT FROM session.user_external_id)
     AND message.status = 'final' AND message.id IS NOT NULL AND session.user_id IS NOT NULL
   ORDER BY message.ctid LIMIT $1::bigint
 ) AS message WHERE before < 1048576"
@@ -84,15 +84,18 @@ const IN_PAGES: &str = select_without_words!(
 const WITH_IDS: &str = select_without_words!("message.id = ANY ($3::uuid[])");
 
 const PUT: &str = "
-INSERT INTO public.conversation_search AS found (message_id, session_id, user_id, place, revision, words, folding)
+INSERT INTO public.conversation_search AS found (message_id, session_id, user_id, place, revision, words, user_external_id, folding)
 SELECT new.*, $7::smallint FROM (
-  SELECT id, session_id, user_id, place, revision, words::tsvector
-  FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::bigint[], $5::integer[], $6::text[])
-    AS new (id, session_id, user_id, place, revision, words)
-) AS new WHERE EXISTS (SELECT FROM public.conversation_messages AS message WHERE message.id = new.id)
-ON CONFLICT (message_id) DO UPDATE SET (session_id, user_id, place, revision, words, folding) =
-  (excluded.session_id, excluded.user_id, excluded.place, excluded.revision, excluded.words, excluded.folding)
-WHERE found.revision <> excluded.revision OR found.folding < excluded.folding";
+  SELECT id, session_id, user_id, place, revision, words::tsvector, user_external_id
+  FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::bigint[], $5::integer[], $6::text[], $8::text[])
+    AS new (id, session_id, user_id, place, revision, words, user_external_id)
+) AS new JOIN public.conversation_sessions AS session ON session.session_id = new.session_id AND session.user_id = new.user_id
+  AND session.user_external_id IS NOT DISTINCT FROM new.user_external_id
+WHERE EXISTS (SELECT FROM public.conversation_messages AS message WHERE message.id = new.id)
+ON CONFLICT (message_id) DO UPDATE SET (session_id, user_id, place, revision, words, user_external_id, folding) =
+  (excluded.session_id, excluded.user_id, excluded.place, excluded.revision, excluded.words, excluded.user_external_id, excluded.folding)
+WHERE found.revision <> excluded.revision OR found.folding < excluded.folding
+  OR found.user_id <> excluded.user_id OR found.user_external_id IS DISTINCT FROM excluded.user_external_id";
 
 /// Removes the index entries of messages that no longer exist or are not final any more.
 const FORGET: &str = "
@@ -289,21 +292,23 @@ fn select_in_pages(from: i64, to: i64) -> Statement<'static> {
         .with(to, Type::INT8)
 }
 
-fn put_entries(rows: &[Row]) -> Result<Statement<'static>, tokio_postgres::Error> {
+fn put_entries(rows: &[Row]) -> Result<Statement<'_>, tokio_postgres::Error> {
     let mut ids = Vec::new();
     let mut sessions = Vec::new();
     let mut users = Vec::new();
     let mut places = Vec::<i64>::new();
     let mut revisions = Vec::<i32>::new();
     let mut words = Vec::new();
+    let mut texts = Vec::<Option<&str>>::new();
     for row in rows {
         let session: Uuid = row.try_get(1)?;
         let user: Uuid = row.try_get(2)?;
         ids.push(row.try_get::<_, Uuid>(0)?);
         places.push(row.try_get(3)?);
         revisions.push(row.try_get(4)?);
-        words.push(format_tsvector(session.into(), &user.into(), row.try_get(5)?));
+        words.push(format_tsvector(session, user, row.try_get(5)?));
         sessions.push(session);
+        texts.push(row.try_get(6)?);
         users.push(user);
     }
     Ok(Statement::new(PUT)
@@ -313,14 +318,15 @@ fn put_entries(rows: &[Row]) -> Result<Statement<'static>, tokio_postgres::Error
         .with(places, Type::INT8_ARRAY)
         .with(revisions, Type::INT4_ARRAY)
         .with(words, Type::TEXT_ARRAY)
-        .with(FOLDING, Type::INT2))
+        .with(FOLDING, Type::INT2)
+        .with(texts, Type::TEXT_ARRAY))
 }
 
 /// Formats a `tsvector` as PostgreSQL does. Words contain no quotes and no backslashes.
-fn format_tsvector(session: SessionId, user: &UserId, content: &str) -> String {
+fn format_tsvector(session: Uuid, user: Uuid, content: &str) -> String {
     use std::fmt::Write as _;
 
-    let mut vector = format!("'{USER}{}' '{SESSION}{}'", user.as_uuid().simple(), session.as_uuid().simple());
+    let mut vector = format!("'{USER}{}' '{SESSION}{}'", user.simple(), session.simple());
     for (place, word) in (1..).zip(Words::split(content).terms()) {
         let _ = write!(vector, " '{word}':{place}");
     }

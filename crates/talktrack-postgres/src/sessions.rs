@@ -1,15 +1,12 @@
 //! Writes the rows of sessions: starts, reopens, updates and ends. Each statement handles all sessions of a
 //! batch.
 
-use std::collections::HashMap;
-
 use talktrack_core::clock::{Seq, Timestamp};
 use talktrack_core::dimensions::Dimensions;
 use talktrack_core::ids::{SessionId, UserId};
 use talktrack_core::json::JsonObject;
 use talktrack_core::record::{Attempt, SessionEnd, SessionStart};
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, Error, Row};
 use uuid::Uuid;
 
 use crate::closed_messages::{close_messages, closed_count, closed_extra};
@@ -17,8 +14,9 @@ use crate::merged_session::{
     base, dimensions, dimensions_of, fits, merged, merged_dimension, merged_dimensions, removed, rule,
 };
 use crate::moved_start::{moved_start, noted_start};
+use crate::owners::{is_marked, is_owner};
 use crate::plan::{HeartbeatClaim, MergedUpdates, RecordRef};
-use crate::statement::{Statement, moment, read_id};
+use crate::statement::{Statement, moment};
 
 /// Starts sessions. A new session begins, unless it or its user was deleted. An existing one continues, and
 /// loses its end if the start reopens it and is not late. A replayed start does not set `last_node`, so that earlier
@@ -30,18 +28,20 @@ const START: &str = concat!(
     "
 WITH begun AS (
 INSERT INTO public.conversation_sessions AS session
-  (id, session_id, user_id, started_at, created_at, last_event_at, external_id, metadata, last_node, last_seq, extra, ",
+  (id, session_id, user_id, started_at, created_at, last_event_at, external_id, user_external_id, metadata, last_node, last_seq, extra, ",
     dimensions!(),
     ")
-SELECT id, session_id, user_id, started_at, created_at, least(started_at, created_at), external_id, metadata::jsonb,
+SELECT id, session_id, user_id, started_at, created_at, least(started_at, created_at), external_id, user_external_id, metadata::jsonb,
   CASE WHEN attempt <> 'replay' THEN $8::uuid END, CASE WHEN attempt <> 'replay' THEN seq END,
   CASE WHEN session_id <> ALL($13::uuid[]) THEN jsonb_build_object('talktrack', jsonb_build_object('start', 'accepted')) END, ",
     dimensions_of!("dimensions"),
     "
-FROM (SELECT *, sent::jsonb AS dimensions FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::timestamptz[], $6::text[], $7::text[], $9::int8[], $10::text[], $14::text[])
-  AS t(id, session_id, user_id, started_at, created_at, external_id, metadata, seq, attempt, sent)) AS t
+FROM (SELECT *, sent::jsonb AS dimensions FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::timestamptz[], $6::text[], $7::text[], $9::int8[], $10::text[], $14::text[], $15::text[])
+  AS t(id, session_id, user_id, started_at, created_at, external_id, metadata, seq, attempt, sent, user_external_id)) AS t
 WHERE NOT EXISTS (SELECT FROM public.conversation_deletions gone WHERE gone.session_id = t.session_id)
-  AND NOT EXISTS (SELECT FROM public.conversation_user_deletions gone WHERE gone.user_id = t.user_id
+  AND NOT EXISTS (SELECT FROM public.conversation_user_deletions gone WHERE ",
+    is_marked!("t.user_id", "t.user_external_id"),
+    "
     AND CASE gone.session_id WHEN '00000000-0000-0000-0000-000000000000' THEN gone.deleted_at >= t.created_at
       WHEN t.session_id THEN true END)
 ORDER BY session_id
@@ -73,8 +73,10 @@ SET (status, ended_at, duration_seconds, end_reason, end_inferred, last_event_at
     ") AS measured(fits),
     LATERAL (SELECT fits AND rule IN ('apply', 'in time'),
       rule = 'apply' OR rule = 'in time' AND coalesce(excluded.created_at >= session.ended_at, true)) AS decided(applies, opens))
-WHERE session.user_id = excluded.user_id
-RETURNING session.session_id, session.user_id, session.metadata, session.last_node, session.last_seq, xmax = 0 AS is_new
+WHERE ",
+    is_owner!("excluded.user_id", "excluded.user_external_id"),
+    "
+RETURNING session.session_id, session.user_id, session.user_external_id, session.extra, session.metadata, session.last_node, session.last_seq, xmax = 0 AS is_new
 )
 SELECT session.session_id, is_new,
   -- As for an update: metadata that are too long still were not applied.
@@ -86,9 +88,11 @@ SELECT session.session_id, is_new,
     merged!("news"),
     ") AS added(merged)),
   -- As for messages: fails if a trigger changed whose a session is, or which.
-  (SELECT ('talktrack: a trigger changed ' || count(*))::int FROM begun WHERE NOT EXISTS (
-    SELECT FROM unnest($2::uuid[], $3::uuid[]) AS sent(session_id, user_id)
-    WHERE sent.session_id = begun.session_id AND sent.user_id = begun.user_id) HAVING count(*) > 0)
+  (SELECT ('talktrack: a trigger changed ' || count(*))::int FROM begun AS session WHERE NOT EXISTS (
+    SELECT FROM unnest($2::uuid[], $3::uuid[], $15::text[]) AS sent(session_id, user_id, user_external_id)
+    WHERE sent.session_id = session.session_id AND ",
+    is_owner!("sent.user_id", "sent.user_external_id"),
+    ") HAVING count(*) > 0)
 FROM begun AS session LEFT JOIN (SELECT session_id, metadata::jsonb, seq, attempt, $8::uuid AS node
   FROM unnest($2::uuid[], $7::text[], $9::int8[], $10::text[]) AS t(session_id, metadata, seq, attempt)) AS news
   ON news.session_id = session.session_id"
@@ -96,14 +100,18 @@ FROM begun AS session LEFT JOIN (SELECT session_id, metadata::jsonb, seq, attemp
 
 /// Writes the row of a running session again after it was removed. Another node may write it at the same
 /// moment, so a conflict on any key is ignored.
-const RESTORE: &str = "
-INSERT INTO public.conversation_sessions (id, session_id, user_id, started_at, last_event_at)
-SELECT $1::uuid, $2::uuid, $3::uuid, $4::timestamptz, $4::timestamptz
+const RESTORE: &str = concat!(
+    "
+INSERT INTO public.conversation_sessions (id, session_id, user_id, started_at, last_event_at, user_external_id)
+SELECT $1::uuid, $2::uuid, $3::uuid, $4::timestamptz, $4::timestamptz, $6::text
 WHERE NOT EXISTS (SELECT FROM public.conversation_deletions gone WHERE gone.session_id = $2::uuid)
-  AND NOT EXISTS (SELECT FROM public.conversation_user_deletions gone WHERE gone.user_id = $3::uuid
+  AND NOT EXISTS (SELECT FROM public.conversation_user_deletions gone WHERE ",
+    is_marked!("$3::uuid", "$6::text"),
+    "
     AND (gone.session_id = $2::uuid OR gone.session_id = '00000000-0000-0000-0000-000000000000'
       AND gone.deleted_at >= least($4::timestamptz, $5::timestamptz)))
-ON CONFLICT DO NOTHING";
+ON CONFLICT DO NOTHING"
+);
 
 const UPDATE: &str = concat!(
     "
@@ -121,17 +129,21 @@ UPDATE public.conversation_sessions session SET (metadata, last_node, last_seq, 
     ") AS added(merged), LATERAL (SELECT ",
     fits!(),
     ") AS measured(fits), LATERAL (SELECT fits AND rule IN ('apply', 'in time')) AS decided(applies))
-FROM (SELECT session_id, metadata, owner, seq, attempt, $6::uuid AS node, ",
+FROM (SELECT session_id, metadata, owner, seq, attempt, $6::uuid AS node, owner_text, ",
     dimensions_of!("dimensions"),
     "
-      FROM (SELECT session_id, metadata::jsonb, owner, seq, attempt, dimensions::jsonb
-        FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::int8[], $5::text[], $7::text[])
-          AS t(session_id, metadata, owner, seq, attempt, dimensions)) AS sent)
-  AS news(session_id, metadata, owner, seq, attempt, node, ",
+      FROM (SELECT session_id, metadata::jsonb, owner, seq, attempt, owner_text, dimensions::jsonb
+        FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::int8[], $5::text[], $7::text[], $8::text[])
+          AS t(session_id, metadata, owner, seq, attempt, dimensions, owner_text)) AS sent)
+  AS news(session_id, metadata, owner, seq, attempt, node, owner_text, ",
     dimensions!(),
     ")
-WHERE session.session_id = news.session_id AND session.user_id = coalesce(news.owner, session.user_id)
-  AND NOT EXISTS (SELECT FROM public.conversation_user_deletions gone WHERE gone.user_id = session.user_id
+WHERE session.session_id = news.session_id AND ",
+    is_owner!("news.owner", "news.owner_text"),
+    "
+  AND NOT EXISTS (SELECT FROM public.conversation_user_deletions gone WHERE ",
+    is_marked!("session.user_id", "session.user_external_id"),
+    "
     AND gone.session_id = '00000000-0000-0000-0000-000000000000'
     AND gone.deleted_at >= timestamptz 'epoch' + news.seq * interval '1 microsecond')
 -- What was applied is merged once more here, which changes nothing: what is too long still was not applied.
@@ -144,10 +156,13 @@ RETURNING session.session_id, (SELECT ",
     ") AS added(merged))"
 );
 
-const ALIVE: &str = "
+const ALIVE: &str = concat!(
+    "
 UPDATE public.conversation_sessions session SET last_event_at = greatest(session.last_event_at, news.at)
-FROM unnest($1::uuid[], $2::timestamptz[], $3::uuid[]) AS news(session_id, at, owner)
-WHERE session.session_id = news.session_id AND session.user_id = coalesce(news.owner, session.user_id)";
+FROM unnest($1::uuid[], $2::timestamptz[], $3::uuid[], $4::text[]) AS news(session_id, at, owner, owner_text)
+WHERE session.session_id = news.session_id AND ",
+    is_owner!("news.owner", "news.owner_text")
+);
 
 /// Ends sessions, decided as in [`Ending::decide`](talktrack_core::store::conflict::Ending::decide). An existing end
 /// is kept, unless it was inferred and this one was sent by a client. An inferred end does not close a
@@ -157,8 +172,8 @@ const END: &str = concat!(
     "
 WITH news AS (
   SELECT *, $10::uuid AS node FROM unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::uuid[],
-    $7::int8[], $8::timestamptz[], $9::text[], $11::bool[])
-  AS t(session_id, status, reason, ended_at, seen_until, owner, seq, accepted, attempt, inferred)
+    $7::int8[], $8::timestamptz[], $9::text[], $11::bool[], $12::text[])
+  AS t(session_id, status, reason, ended_at, seen_until, owner, seq, accepted, attempt, inferred, owner_text)
 ), ended AS (
   UPDATE public.conversation_sessions session
   SET (status, end_reason, end_inferred, ended_at, duration_seconds, last_node, last_seq, started_at, message_count, extra) = (
@@ -180,7 +195,9 @@ WITH news AS (
     moved_start!("news.ended_at"),
     " END) AS begun(start))
   FROM news
-  WHERE session.session_id = news.session_id AND session.user_id = coalesce(news.owner, session.user_id)
+  WHERE session.session_id = news.session_id AND ",
+    is_owner!("news.owner", "news.owner_text"),
+    "
     AND (session.ended_at IS NULL OR (session.end_inferred OR session.status = 'abandoned') AND NOT news.inferred)
     AND coalesce(session.last_event_at <= news.seen_until, true)
     AND CASE ",
@@ -196,14 +213,16 @@ SELECT news.session_id, coalesce(ended.duration_seconds, session.duration_second
   coalesce(ended.message_count, session.message_count, 0), ended.session_id IS NULL AND session.ended_at IS NULL AS goes_on,
   ARRAY(SELECT id FROM closed WHERE closed.session_id = news.session_id)
 FROM news JOIN public.conversation_sessions session
-  ON session.session_id = news.session_id AND session.user_id = coalesce(news.owner, session.user_id)
+  ON session.session_id = news.session_id AND ",
+    is_owner!("news.owner", "news.owner_text"),
+    "
 LEFT JOIN ended ON ended.session_id = news.session_id"
 );
 
 /// Sessions with an inferred end. Their rows stay locked until the transaction ends, so that the answer
 /// stays true during it.
 const INFERRED_ENDS: &str = "
-SELECT session_id, user_id, started_at, ended_at FROM public.conversation_sessions
+SELECT session_id, user_id, started_at, ended_at, user_external_id FROM public.conversation_sessions
 WHERE session_id = ANY($1::uuid[]) AND end_inferred AND user_id IS NOT NULL
   AND ended_at BETWEEN '0001-01-01' AND '9999-12-31' AND started_at BETWEEN '0001-01-01' AND '9999-12-31' ORDER BY session_id FOR UPDATE";
 
@@ -224,11 +243,6 @@ RETURNING session.session_id
 ), closed AS (", close_messages!("abandoned"), ")
 SELECT session_id FROM abandoned");
 
-/// The users of sessions. Another program wrote a row without a user: the nil UUID stands for a user that
-/// no caller can be.
-const OWNERS: &str = "SELECT session_id, coalesce(user_id, '00000000-0000-0000-0000-000000000000') \
-     FROM public.conversation_sessions WHERE session_id = ANY($1::uuid[])";
-
 pub(super) fn start_sessions<'a>(node: Uuid, starts: &[(RecordRef, &'a SessionStart)]) -> Statement<'a> {
     let all = || starts.iter().map(|(_, start)| *start);
     let retried = starts.iter().filter(|(record, _)| record.attempt == Attempt::Retry);
@@ -240,7 +254,7 @@ pub(super) fn start_sessions<'a>(node: Uuid, starts: &[(RecordRef, &'a SessionSt
     Statement::new(START)
         .uuids(all().map(|start| row_id(start.session_id)))
         .uuids(all().map(|start| start.session_id))
-        .uuids(all().map(|start| &start.user_id))
+        .uuids(all().map(|start| start.user_id.as_uuid()))
         .moments(all().map(|start| start.started_at))
         .moments(starts.iter().map(|(record, start)| record.accepted(start.started_at)))
         .texts_or_null(all().map(|start| start.external_id.as_deref()))
@@ -252,6 +266,7 @@ pub(super) fn start_sessions<'a>(node: Uuid, starts: &[(RecordRef, &'a SessionSt
         .uuids(repeated.map(|start| start.session_id))
         .uuids(all().filter(|start| start.has_given_start).map(|start| start.session_id))
         .with(all().map(|start| to_json(&start.dimensions)).collect::<Vec<_>>(), Type::TEXT_ARRAY)
+        .user_texts(all().map(|start| Some(&start.user_id)))
 }
 
 /// Restores the session of a record that was accepted at `accepted`. Writes nothing if the session or its
@@ -265,27 +280,10 @@ pub(super) fn restore_session(
     Statement::new(RESTORE)
         .uuid(row_id(session_id))
         .uuid(session_id)
-        .uuid(user_id)
+        .uuid(user_id.as_uuid())
         .with(moment(started_at), Type::TIMESTAMPTZ)
         .with(accepted.accepted_at().map(moment), Type::TIMESTAMPTZ)
-}
-
-/// Selects the users of those of these sessions that exist.
-pub(super) fn select_owners(sessions: impl Iterator<Item: Into<Uuid>>) -> Statement<'static> {
-    Statement::new(OWNERS).uuids(sessions)
-}
-
-/// Returns the users of those of these sessions that exist.
-pub(super) async fn find_owners(
-    client: &Client,
-    sessions: impl Iterator<Item = SessionId>,
-) -> Result<HashMap<SessionId, UserId>, Error> {
-    read_owners(&select_owners(sessions).query(client).await?)
-}
-
-/// Reads the rows of [`select_owners`].
-pub(super) fn read_owners(rows: &[Row]) -> Result<HashMap<SessionId, UserId>, Error> {
-    rows.iter().map(|row| Ok((read_id(row, 0)?, read_id(row, 1)?))).collect()
+        .user_text(Some(user_id))
 }
 
 pub(super) fn update_sessions<'a>(
@@ -296,11 +294,12 @@ pub(super) fn update_sessions<'a>(
     Statement::new(UPDATE)
         .uuids(updates.clone().map(|(session_id, _)| session_id))
         .texts(all().map(|merged| merged.metadata.as_str()))
-        .uuids_or_null(all().map(|merged| merged.owner.as_ref()))
+        .uuids_or_null(all().map(|merged| merged.owner.as_ref().map(UserId::as_uuid)))
         .seqs(all().map(|merged| merged.last_seq))
         .texts(all().map(|merged| merged.attempt.as_str()))
         .uuid(node)
         .with(all().map(|merged| to_json(&merged.dimensions)).collect::<Vec<_>>(), Type::TEXT_ARRAY)
+        .user_texts(all().map(|merged| merged.owner.as_ref()))
 }
 
 /// Writes signs of life. Each belongs to a claim: a session, and the user for whom it was started if the
@@ -311,7 +310,8 @@ pub(super) fn record_heartbeats<'a>(
     Statement::new(ALIVE)
         .uuids(signs.clone().map(|((session_id, _), _)| *session_id))
         .moments(signs.clone().map(|(_, at)| at))
-        .uuids_or_null(signs.map(|((_, owner), _)| owner.as_ref()))
+        .uuids_or_null(signs.clone().map(|((_, owner), _)| owner.as_ref().map(UserId::as_uuid)))
+        .user_texts(signs.map(|((_, owner), _)| owner.as_ref()))
 }
 
 pub(super) fn end_sessions<'a>(node: Uuid, ends: &[(RecordRef, &'a SessionEnd)]) -> Statement<'a> {
@@ -323,12 +323,13 @@ pub(super) fn end_sessions<'a>(node: Uuid, ends: &[(RecordRef, &'a SessionEnd)])
         .texts(all().map(|end| end.reason.as_str()))
         .moments(all().map(|end| end.ended_at))
         .with(all().map(|end| end.seen_until.map(moment)).collect::<Vec<_>>(), Type::TIMESTAMPTZ_ARRAY)
-        .uuids_or_null(all().map(|end| end.owner.as_ref()))
+        .uuids_or_null(all().map(|end| end.owner.as_ref().map(UserId::as_uuid)))
         .seqs(record().map(|record| record.seq))
         .moments(ends.iter().map(|(record, end)| record.accepted(end.ended_at)))
         .texts(record().map(|record| record.attempt.as_str()))
         .uuid(node)
         .with(all().map(SessionEnd::is_inferred).collect::<Vec<_>>(), Type::BOOL_ARRAY)
+        .user_texts(all().map(|end| end.owner.as_ref()))
 }
 
 /// Selects those of these sessions that have an inferred end.

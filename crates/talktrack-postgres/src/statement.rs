@@ -4,6 +4,7 @@
 
 use jiff::Timestamp as Moment;
 use talktrack_core::clock::{Seq, Timestamp};
+use talktrack_core::ids::UserId;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error, Row, RowStream};
 use uuid::Uuid;
@@ -54,6 +55,17 @@ impl<'a> Statement<'a> {
 
     pub(super) fn texts_or_null(self, values: impl Iterator<Item = Option<&'a str>>) -> Self {
         self.with(values.collect::<Vec<_>>(), Type::TEXT_ARRAY)
+    }
+
+    /// Adds the user's own id, if there is a user and the id is not a UUID.
+    pub(super) fn user_text(self, user: Option<&UserId>) -> Self {
+        self.with(user.and_then(UserId::text).map(str::to_owned), Type::TEXT)
+    }
+
+    /// Adds the users' own ids, each null if there is no user or the id is a UUID.
+    pub(super) fn user_texts<'u>(self, users: impl Iterator<Item = Option<&'u UserId>>) -> Self {
+        let texts = users.map(|user| user.and_then(UserId::text).map(str::to_owned));
+        self.with(texts.collect::<Vec<_>>(), Type::TEXT_ARRAY)
     }
 
     /// Runs the statement, and streams its rows.

@@ -10,6 +10,7 @@ use tokio_postgres::{Client, Error, Row};
 
 use crate::connections::{QUERY_TIMEOUT, run_within};
 use crate::failure::Failure;
+use crate::owners::user_key;
 use crate::rows::{get, get_or_default, get_time, get_word};
 use crate::statement::{Statement, moment};
 use crate::stats_rollup::{self, RollupState};
@@ -24,13 +25,14 @@ const STALE: &str = "SELECT count(DISTINCT slice) FROM public.conversation_stats
 
 const SESSIONS: &str = "
 SELECT started_at, status, duration_seconds FROM public.conversation_sessions
-WHERE started_at >= $1::timestamptz AND started_at < $2::timestamptz AND user_id = $3::uuid LIMIT $4::int8";
+WHERE started_at >= $1::timestamptz AND started_at < $2::timestamptz 
+  AND coalesce('text:' || user_external_id, user_id::text) = $3::text LIMIT $4::int8";
 
 const MESSAGES: &str = "
 SELECT message.created_at, message.role, message.interrupted, message.metrics::text
 FROM public.conversation_messages AS message JOIN public.conversation_sessions AS session USING (session_id)
 WHERE message.created_at >= $1::timestamptz AND message.created_at < $2::timestamptz
-  AND message.status = 'final' AND session.user_id = $3::uuid LIMIT $4::int8";
+  AND message.status = 'final' AND coalesce('text:' || session.user_external_id, session.user_id::text) = $3::text LIMIT $4::int8";
 
 impl PostgresStore {
     /// Returns the statistics for a range of time that are counted so far.
@@ -66,7 +68,7 @@ impl PostgresStore {
             Statement::new(sql)
                 .with(moment(range.since()), Type::TIMESTAMPTZ)
                 .with(moment(range.until()), Type::TIMESTAMPTZ)
-                .uuid(user_id)
+                .with(user_key(user_id), Type::TEXT)
                 .with(most, Type::INT8)
         };
         let mut counter = StatsCounter::new(*range);

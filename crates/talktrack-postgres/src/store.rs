@@ -26,7 +26,7 @@ use crate::search_indexer::PostgresSearchIndexer;
 use crate::statement::{Statement, read_id};
 use crate::stats_rollup::PostgresStatsRollup;
 use crate::write::{self, Written};
-use crate::{deliveries, edits, explain, identity, plan, schema, sessions, transaction, user_marks};
+use crate::{deliveries, edits, explain, identity, owners, plan, schema, sessions, transaction, user_marks};
 
 /// Connections for writing: one for each of the writer's lanes, one for its sweeps, one for its watch.
 const WRITERS: usize = 6;
@@ -173,7 +173,7 @@ impl Store for PostgresStore {
     }
 
     async fn known_sessions(&self, ids: &[SessionId]) -> Result<Vec<SessionId>, ReadError> {
-        let rows = self.run_query(sessions::select_owners(ids.iter().copied())).await?;
+        let rows = self.run_query(owners::select_owners(ids.iter().copied())).await?;
         let ids = rows.iter().map(|row| read_id(row, 0));
         ids.collect::<Result<_, _>>().map_err(ReadError::damaged)
     }

@@ -9,37 +9,49 @@ use talktrack_core::record::{DeadReason, SessionStart, UserDelete, Verdict};
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error};
 
+use crate::owners::{is_marked, is_owner};
 use crate::plan::{PlacedMessage, RecordRef};
 use crate::statement::{Statement, moment, read_id};
 
 /// Writes the mark of a whole user, which has the nil UUID in place of a session. `least` limits the mark
 /// to the present, so that a node whose clock is ahead marks nothing in the future; it ignores nulls.
 const NOTE: &str = "
-INSERT INTO public.conversation_user_deletions AS mark (user_id, session_id, deleted_at)
-SELECT user_id, '00000000-0000-0000-0000-000000000000', least(deleted_at, now())
-FROM unnest($1::uuid[], $2::timestamptz[]) AS gone(user_id, deleted_at) ORDER BY user_id
-ON CONFLICT (user_id, session_id) DO UPDATE SET deleted_at = greatest(mark.deleted_at, excluded.deleted_at)";
+INSERT INTO public.conversation_user_deletions AS mark (user_id, session_id, deleted_at, user_external_id)
+SELECT user_id, '00000000-0000-0000-0000-000000000000', least(deleted_at, now()), coalesce(user_text, '')
+FROM unnest($1::uuid[], $2::timestamptz[], $3::text[]) AS gone(user_id, deleted_at, user_text) ORDER BY user_id, user_text
+ON CONFLICT (user_id, session_id, user_external_id) DO UPDATE SET deleted_at = greatest(mark.deleted_at, excluded.deleted_at)";
 
 /// Limits the marks that a user can create by deleting sessions that do not exist: the newest 1,000 are
 /// kept.
 const BOUND: &str = "
 DELETE FROM public.conversation_user_deletions mark USING (
-  SELECT user_id, session_id, row_number() OVER (PARTITION BY user_id ORDER BY deleted_at DESC, session_id) AS place
+  SELECT user_id, session_id, user_external_id,
+    row_number() OVER (PARTITION BY user_id, user_external_id ORDER BY deleted_at DESC, session_id) AS place
   FROM public.conversation_user_deletions
   WHERE user_id = ANY($1::uuid[]) AND session_id <> '00000000-0000-0000-0000-000000000000') AS placed
-WHERE placed.place > 1000 AND mark.user_id = placed.user_id AND mark.session_id = placed.session_id";
+WHERE placed.place > 1000 AND mark.user_id = placed.user_id AND mark.session_id = placed.session_id
+  AND mark.user_external_id = placed.user_external_id";
 
 /// If the session does not exist, its start time decides; `begun` is null if that is not known, and then
 /// counts as long ago.
-const REFUSED: &str = "
-SELECT news.place FROM unnest($1::int4[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::timestamptz[])
-  AS news(place, session_id, owner, begun, accepted)
+const REFUSED: &str = concat!(
+    "
+SELECT news.place FROM unnest($1::int4[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::timestamptz[], $6::text[])
+  AS news(place, session_id, owner, begun, accepted, owner_text)
 LEFT JOIN public.conversation_sessions session ON session.session_id = news.session_id
-WHERE EXISTS (SELECT FROM public.conversation_user_deletions gone WHERE gone.user_id = coalesce(news.owner, session.user_id)
+CROSS JOIN LATERAL (SELECT session.session_id IS NOT NULL AND ",
+    is_owner!("news.owner", "news.owner_text"),
+    ") AS judged(is_theirs)
+CROSS JOIN LATERAL (SELECT CASE WHEN is_theirs THEN session.user_id ELSE news.owner END,
+  CASE WHEN is_theirs THEN session.user_external_id ELSE news.owner_text END) AS whose(user_id, user_text)
+WHERE EXISTS (SELECT FROM public.conversation_user_deletions gone WHERE ",
+    is_marked!("whose.user_id", "whose.user_text"),
+    "
   AND CASE gone.session_id WHEN '00000000-0000-0000-0000-000000000000'
     THEN session.session_id IS NULL AND news.begun IS NULL
       OR gone.deleted_at >= CASE WHEN session.session_id IS NULL THEN least(news.begun, news.accepted) ELSE news.accepted END
-    WHEN news.session_id THEN news.owner IS NOT NULL END)";
+    WHEN news.session_id THEN news.owner IS NOT NULL END)"
+);
 
 /// A record that the database did not accept.
 pub(super) struct LateRecord {
@@ -75,13 +87,14 @@ impl LateRecord {
 /// Marks users as deleted, each at the time when the deletion was accepted.
 pub(super) fn mark_users(users: &[(RecordRef, &UserDelete)]) -> Statement<'static> {
     let moments = users.iter().map(|(record, _)| record.seq.accepted_at().map(moment));
-    let statement = Statement::new(NOTE).uuids(users.iter().map(|(_, delete)| &delete.user_id));
-    statement.with(moments.collect::<Vec<_>>(), Type::TIMESTAMPTZ_ARRAY)
+    let statement = Statement::new(NOTE).uuids(users.iter().map(|(_, delete)| delete.user_id.as_uuid()));
+    let statement = statement.with(moments.collect::<Vec<_>>(), Type::TIMESTAMPTZ_ARRAY);
+    statement.user_texts(users.iter().map(|(_, delete)| Some(&delete.user_id)))
 }
 
 /// Limits the number of marks of these users.
 pub(super) fn limit_marks<'u>(users: impl Iterator<Item = &'u UserId>) -> Statement<'static> {
-    Statement::new(BOUND).uuids(users)
+    Statement::new(BOUND).uuids(users.map(UserId::as_uuid))
 }
 
 /// Returns the places of those of these records that a mark refuses.
@@ -98,9 +111,10 @@ pub(super) async fn find_refused(
     let statement = Statement::new(REFUSED)
         .with(places.collect::<Vec<_>>(), Type::INT4_ARRAY)
         .uuids(records.iter().map(|late| late.session_id))
-        .uuids_or_null(records.iter().map(|late| late.owner.as_ref()))
+        .uuids_or_null(records.iter().map(|late| late.owner.as_ref().map(UserId::as_uuid)))
         .with(records.iter().map(|late| late.begun.map(moment)).collect::<Vec<_>>(), Type::TIMESTAMPTZ_ARRAY)
-        .with(accepted.collect::<Vec<_>>(), Type::TIMESTAMPTZ_ARRAY);
+        .with(accepted.collect::<Vec<_>>(), Type::TIMESTAMPTZ_ARRAY)
+        .user_texts(records.iter().map(|late| late.owner.as_ref()));
     let rows = statement.query(client).await?;
     rows.iter().map(|row| Ok(usize::try_from(row.try_get::<_, i32>(0)?).unwrap_or(usize::MAX))).collect()
 }

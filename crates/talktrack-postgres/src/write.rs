@@ -21,7 +21,7 @@ use crate::failure::{Failure, MESSAGES, SESSIONS};
 use crate::plan::{MergedUpdates, PlacedMessage, Round};
 use crate::statement::read_id;
 use crate::user_marks::{self, LateRecord};
-use crate::{deletions, duplicate_ids, edits, hidden_rows, messages, rows, sessions, transaction};
+use crate::{deletions, duplicate_ids, edits, hidden_rows, messages, owners, rows, sessions, transaction};
 
 /// What became of a batch.
 #[derive(Default)]
@@ -195,7 +195,7 @@ async fn judge_starts(
         refused.retain(|session_id| *session_id != start.session_id);
     }
     refused.retain(|session_id| !deleted.contains(session_id));
-    if sessions::find_owners(client, refused.iter().copied()).await?.len() < refused.len() {
+    if owners::find_owners(client, refused.iter().copied()).await?.len() < refused.len() {
         let otherwise = "sessions are being deleted while they begin";
         return Err(hidden_rows::explain_missing_rows(client, SESSIONS, otherwise).await);
     }
@@ -248,7 +248,8 @@ fn judge_reopened(round: &Round<'_>, ended: &[Row], verdicts: &mut [Verdict]) ->
         let (Some(started_at), Some(ended_at)) = (known(2), known(3)) else {
             continue;
         };
-        let reopened = Reopened { session_id, user_id: read_id(row, 1)?, started_at };
+        let Some(user_id) = owners::read_user(row, 1, 4)? else { continue };
+        let reopened = Reopened { session_id, user_id, started_at };
         let of_session =
             round.reopening_messages().filter(|(id, _)| *id == session_id).map(|(_, placed)| placed);
         for placed in
@@ -287,11 +288,11 @@ async fn judge_messages<'r>(
         return Ok(not_inserted);
     }
     let owners =
-        sessions::find_owners(client, left.iter().map(|placed| placed.stamped.message.session_id)).await?;
+        owners::find_owners(client, left.iter().map(|placed| placed.stamped.message.session_id)).await?;
     for placed in left {
         match owners.get(&placed.stamped.message.session_id) {
             None => not_inserted.missing_session.push(placed),
-            Some(user_id) if placed.stamped.owner.as_ref().is_some_and(|owner| owner != user_id) => {
+            Some(session) if session.is_other(placed.stamped.owner.as_ref()) => {
                 verdicts[placed.place] = Verdict::Dead(DeadReason::OtherUser);
             }
             Some(_) => not_inserted.duplicate_id.push(placed),

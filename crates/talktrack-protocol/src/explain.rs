@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use serde::de::{DeserializeOwned, IgnoredAny};
+use talktrack_core::ids::{InvalidUserId, UserId};
 use talktrack_core::{Kind, Role, json};
 use uuid::Uuid;
 
@@ -98,7 +99,8 @@ fn expected_value(name: &str) -> Option<(Fits, String)> {
             "must be a string or an array of parts".into(),
         ),
         "session_id" => (parses_as::<SessionName>, "must be a UUID or external:NAME".into()),
-        "user_id" | "id" => (parses_as::<Uuid>, "must be a UUID".into()),
+        "id" => (parses_as::<Uuid>, "must be a UUID".into()),
+        "user_id" => (parses_as::<UserId>, InvalidUserId.to_string()),
         "role" => (|value| serde_json::from_str::<SentRole<'_>>(value).is_ok(), problem_of::<Role>()),
         "kind" => (parses_as::<Kind>, problem_of::<Kind>()),
         "created_at" => (parses_as::<SentTime>, String::new()),

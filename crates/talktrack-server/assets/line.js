@@ -25,7 +25,7 @@ talktrack.Line = class {
   get kept() { return this.#waiting.size; }
 
   #connect() {
-    const address = new URL(`${talktrack.base}v1/ws?external_id=${this.name}&user_id=${this.user}`, location.href);
+    const address = new URL(`${talktrack.base}v1/ws?external_id=${this.name}&user_id=${encodeURIComponent(this.user)}`, location.href);
     address.protocol = address.protocol.replace("http", "ws");
     // A WebSocket request cannot have other headers, so the token is sent as a subprotocol.
     this.socket = new WebSocket(address, talktrack.csrf ? ["talktrack", `csrf.${talktrack.csrf}`] : []);

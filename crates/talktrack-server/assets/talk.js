@@ -19,9 +19,9 @@
     }
   }
   const user = talk.dataset.user || ownUser();
-  at("user").href = `${talktrack.base}?user=${user}`;
+  at("user").href = `${talktrack.base}?user=${encodeURIComponent(user)}`;
   at("user").firstElementChild.textContent = user;
-  for (const place of document.querySelectorAll("[data-user-id]")) place.textContent = user;
+  for (const place of document.querySelectorAll("[data-user-id]")) place.textContent = encodeURIComponent(user);
 
   // ---- Messages are shown, sent, and sent again as a later revision when there is more of them.
   class Said {

@@ -11,8 +11,8 @@ use talktrack::permissions::{make_private_directory, private_file};
 use talktrack::{Timestamp, UserId};
 use tokio::task::spawn_blocking;
 
-/// The directory in the data directory. The name of each file is the user's id, and its content the time of the
-/// deletion.
+/// The directory in the data directory. Each file belongs to one user: its content is the time of the deletion, and for a user
+/// whose id is not a UUID a second line with the id. The name of the file has the UUID.
 const DIRECTORY: &str = "deleted-users";
 
 /// The notes of incomplete deletions. Cheap to clone; all clones refer to the same notes.
@@ -105,8 +105,8 @@ impl DeletedUsers {
                 Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
                 entries => entries?,
             };
-            let users = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-            Ok(users.filter_map(|user_id: UserId| Some((user_id.clone(), notes.read(&user_id)?))).collect())
+            let files = entries.filter_map(|entry| Some(entry.ok()?.path()));
+            Ok(files.filter_map(|file| Note::read(&file).map(|note| (note.user_id, note.moment))).collect())
         };
         self.with_files(list).await.unwrap_or_else(|error| {
             tracing::debug!("cannot list the users to delete: {error}");
@@ -129,23 +129,47 @@ impl DeletedUsers {
 
 impl DeletedUsersInner {
     fn file(&self, user_id: &UserId) -> PathBuf {
-        self.directory.join(user_id.to_string())
+        self.directory.join(file_name(user_id))
     }
 
     fn read(&self, user_id: &UserId) -> Option<Timestamp> {
-        fs::read_to_string(self.file(user_id)).ok()?.parse().ok()
+        Note::read(&self.file(user_id)).filter(|note| note.user_id == *user_id).map(|note| note.moment)
     }
 
     fn write(&self, user_id: &UserId, moment: Timestamp) -> io::Result<()> {
         make_private_directory(&self.directory)?;
-        let draft = self.directory.join(format!("{user_id}.tmp"));
+        let draft = self.directory.join(format!("{}.tmp", file_name(user_id)));
         let mut draft_file = private_file().write(true).create(true).truncate(true).open(&draft)?;
-        draft_file.write_all(moment.to_string().as_bytes())?;
+        let text = user_id.text().map(|text| format!("\n{text}")).unwrap_or_default();
+        draft_file.write_all(format!("{moment}{text}").as_bytes())?;
         draft_file.sync_all()?;
         fs::rename(&draft, self.file(user_id))?;
         File::open(&self.directory)?.sync_all()?;
         self.directory.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
     }
+}
+
+/// The content of a file, and the user of its name.
+struct Note {
+    user_id: UserId,
+    moment: Timestamp,
+}
+
+impl Note {
+    /// Reads a file. `None` if it is no complete note.
+    fn read(file: &Path) -> Option<Self> {
+        let name = file.file_name()?.to_str()?;
+        let content = fs::read_to_string(file).ok()?;
+        let (moment, text) = content.split_once('\n').unzip();
+        let user_id = text.unwrap_or(name).parse().ok().filter(|user_id| file_name(user_id) == name)?;
+        Some(Self { user_id, moment: moment.unwrap_or(&content).parse().ok()? })
+    }
+}
+
+/// Returns the name of a user's file: an id that is not a UUID may contain any character.
+fn file_name(user_id: &UserId) -> String {
+    let uuid = user_id.as_uuid();
+    if user_id.text().is_some() { format!("text-{uuid}") } else { uuid.to_string() }
 }
 
 #[cfg(test)]

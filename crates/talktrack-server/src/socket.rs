@@ -25,7 +25,6 @@ use serde::Deserialize;
 use talktrack::Invalid;
 use talktrack::message::MAX_EXTERNAL_ID_BYTES;
 use talktrack::{ErrorCode, NewSession, SessionId, UserId};
-use uuid::Uuid;
 
 use crate::access::{self, SessionName};
 use crate::auth::{Admission, Caller, Lease, LeasedUsers};
@@ -178,7 +177,9 @@ impl ConnectParams {
     }
 
     fn parse(self, caller: &Caller) -> Result<RequestedSession, Problem> {
-        let named = parse_id("user_id", self.user_id.as_deref()).map_err(Problem::invalid)?;
+        let named = self.user_id.as_deref().map(str::parse::<UserId>).transpose();
+        let named =
+            named.map_err(|problem| Problem::invalid(Invalid::new("user_id", problem.to_string())))?;
         let missing = || Problem::invalid(Invalid::new("user_id", "missing"));
         let user_id = caller.resolve_user(named)?.ok_or_else(missing)?;
         let name = self.session_id.as_deref().map(SessionName::parse).transpose();
@@ -204,11 +205,6 @@ fn check_external_id(external_id: String) -> Result<String, Invalid> {
         return Err(Invalid::new("external_id", "must not contain U+0000"));
     }
     Ok(external_id)
-}
-
-fn parse_id<T: From<Uuid>>(field: &'static str, text: Option<&str>) -> Result<Option<T>, Invalid> {
-    let parse = |text| Uuid::try_parse(text).map(T::from).map_err(|_| Invalid::new(field, "must be a UUID"));
-    text.map(parse).transpose()
 }
 
 #[cfg(test)]
@@ -247,8 +243,13 @@ mod tests {
         let long = "x".repeat(257);
         for (session_id, user_id, external_id, expected) in [
             (None, None, None, "user_id: missing"),
-            (None, Some("me"), None, "user_id: must be a UUID"),
-            (None, Some(""), None, "user_id: must be a UUID"),
+            (None, Some(""), None, "user_id: must be a text of 1 to 256 bytes without control characters"),
+            (
+                None,
+                Some("a\nb"),
+                None,
+                "user_id: must be a text of 1 to 256 bytes without control characters",
+            ),
             (Some("7"), USER, None, "session_id: must be a UUID or external:NAME"),
             (None, USER, Some(""), "external_id: must be 1 to 256 bytes"),
             (None, USER, Some(&*long), "external_id: must be 1 to 256 bytes"),

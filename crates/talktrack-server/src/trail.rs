@@ -2,12 +2,14 @@
 //! one place, so that new endpoints need no code for it. Logged are reads by administrators and by people at the
 //! dashboard, exports, deletions, and operations on dead letters.
 
+use std::borrow::Cow;
+
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::Method;
 use axum::middleware::Next;
 use axum::response::Response;
+use percent_encoding::percent_decode_str;
 use talktrack::{SessionId, UserId};
-use uuid::Uuid;
 
 use crate::audit::{Actor, Entry};
 use crate::auth::{Caller, SeenCaller};
@@ -93,15 +95,18 @@ fn entry_for(request: &Request) -> impl FnOnce(Actor, Act) -> Entry + use<> {
     let route = request.extensions().get::<MatchedPath>().map(|route| route.as_str().to_owned());
     let route = route.unwrap_or_default();
     let path = request.uri().path().split('/');
-    let named: Vec<(String, Uuid)> = route
+    let named: Vec<(String, String)> = route
         .split('/')
         .zip(path)
-        .filter_map(|(name, value)| Some((name.trim_matches(['{', '}']).to_owned(), value.parse().ok()?)))
+        .filter_map(|(name, value)| {
+            Some((name.strip_prefix('{')?.trim_end_matches('}').to_owned(), decode(value)?))
+        })
         .chain(in_query(request))
         .collect();
     move |who, act| {
-        let id =
-            |names: [&str; 2]| named.iter().find(|(name, _)| names.contains(&&**name)).map(|(_, id)| *id);
+        let find = |names: [&str; 2]| {
+            named.iter().find(|(name, _)| names.contains(&&**name)).map(|(_, value)| value.as_str())
+        };
         let what = match act {
             Act::Read => "read",
             Act::Export => "export",
@@ -110,16 +115,20 @@ fn entry_for(request: &Request) -> impl FnOnce(Actor, Act) -> Entry + use<> {
             Act::Other => "other",
         };
         let entry = Entry::new(who, what, from).route(&route);
-        let session = id(["session_id", "session"]).map(SessionId::from);
-        entry.session(session).user(id(["user_id", "user"]).map(UserId::from))
+        let session: Option<SessionId> = find(["session_id", "session"]).and_then(|id| id.parse().ok());
+        let user: Option<UserId> = find(["user_id", "user"]).and_then(|id| id.parse().ok());
+        entry.session(session).user(user)
     }
 }
 
-/// Returns the ids in the query. Nothing else of the query is logged, because it may contain search terms.
-fn in_query(request: &Request) -> Vec<(String, Uuid)> {
+fn decode(segment: &str) -> Option<String> {
+    percent_decode_str(segment).decode_utf8().ok().map(Cow::into_owned)
+}
+
+/// Returns the parameters of the query. Only the ids are logged, because the others may contain search terms.
+fn in_query(request: &Request) -> Vec<(String, String)> {
     let query = request.uri().query().unwrap_or_default();
-    let pairs = form_urlencoded::parse(query.as_bytes());
-    pairs.filter_map(|(name, value)| Some((name.into_owned(), value.parse().ok()?))).collect()
+    form_urlencoded::parse(query.as_bytes()).into_owned().collect()
 }
 
 #[cfg(test)]

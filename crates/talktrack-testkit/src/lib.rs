@@ -15,6 +15,7 @@ mod session_life;
 mod session_changes;
 mod session_times;
 mod ownership;
+mod users;
 mod lateness;
 mod edits;
 mod search;
@@ -99,6 +100,13 @@ macro_rules! for_each_conformance_check {
                 a_user_who_looks_sees_own_sessions_and_every_message_in_them,
                 a_users_token_revises_what_a_token_wrote_and_nothing_else,
                 two_users_and_a_key_never_meet_under_one_message_id,
+            }
+            users {
+                a_users_own_text_is_shown_wherever_the_user_is,
+                no_list_takes_a_text_for_the_uuid_that_it_becomes,
+                no_search_takes_a_text_for_the_uuid_that_it_becomes,
+                no_record_of_a_text_changes_a_session_of_the_uuid_that_it_becomes,
+                deleting_a_text_refuses_nothing_of_the_uuid_that_it_becomes,
             }
             lateness {
                 a_late_message_within_the_grace_period_gets_the_sessions_user,

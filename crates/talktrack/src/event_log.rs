@@ -106,6 +106,8 @@ pub(crate) fn log_verdict(record: &Record, verdict: &Verdict) {
 }
 
 fn log_start(session: SessionId, user: &UserId) {
+    // The text of a user may be an address or a telephone number, which has no place in a log.
+    let user = user.as_uuid();
     tracing::info!(target: TARGET, event = "session_started", session_id = %session, user_id = %user,
         "✅ Started session {}... for user {}...", ShortId::new(session), ShortId::new(user));
 }

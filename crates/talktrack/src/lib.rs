@@ -168,9 +168,9 @@ pub use talktrack_core::clock::{Clock, Seq};
 pub use talktrack_core::counted::counted;
 #[doc(inline)]
 pub use talktrack_core::{
-    Author, Books, DeletionCounts, Dimensions, Ended, ErrorCode, Invalid, JsonArray, JsonObject, Kind,
-    Message, MessageId, MessageStatus, NotDurable, ReadError, ReadErrorKind, Reason, Refused, Role,
-    SessionId, Status, Stored, StoredTime, Tags, Timestamp, TurnMetrics, UserId,
+    Author, Books, DeletionCounts, Dimensions, Ended, ErrorCode, Invalid, InvalidUserId, JsonArray,
+    JsonObject, Kind, Message, MessageId, MessageStatus, NotDurable, ReadError, ReadErrorKind, Reason,
+    Refused, Role, SessionId, Status, Stored, StoredTime, Tags, Timestamp, TurnMetrics, UserId,
 };
 pub use tracker::{Closing, EditError, NewSession, SessionChanges, Tracker};
 

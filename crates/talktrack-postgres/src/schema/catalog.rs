@@ -43,6 +43,8 @@ pub(super) struct Catalog {
     pub(super) triggers: Vec<TriggerFound>,
     /// Views over talktrack's tables that users may use and that do not use the privileges of the invoker.
     pub(super) views: Vec<ViewFound>,
+    /// True if the marks of users have the key that tells all users apart.
+    pub(super) has_marks_key: bool,
     /// True if this server supports views that use the privileges of the invoker.
     pub(super) has_security_invoker: bool,
 }

@@ -37,6 +37,7 @@ fn list_differences(catalog: &Catalog, access: UserAccess) -> Vec<Difference> {
         found.extend(columns::compare_columns(catalog, table, access));
     }
     found.extend(columns::compare_references(catalog));
+    found.extend(columns::compare_marks_key(catalog));
     let missing = |index: &&Index| {
         catalog.table(index.table).is_some() && !catalog.indexes.iter().any(|name| name == index.name)
     };

@@ -102,19 +102,21 @@ impl Policy {
     }
 }
 
-/// The caller: the subject of the token, if that is a UUID. The `SELECT` makes PostgreSQL evaluate it once
-/// per query instead of once per row. The cast is reached for a UUID only: a subject of another form owns
-/// nothing and causes no error.
-macro_rules! caller {
+/// Selects sessions of the caller: of the user with the subject of the token, if that is a UUID, and otherwise of the user
+/// with this text. The `SELECT` makes PostgreSQL evaluate the caller once per query instead of once per row. The cast is
+/// reached for a UUID only, so that no subject causes an error. The left side is that of an index.
+macro_rules! own_session {
     () => {
-        "(SELECT CASE WHEN (auth.jwt() ->> 'sub') ~* '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$' THEN (auth.jwt() ->> 'sub')::uuid END)"
+        "coalesce('text:' || user_external_id, user_id::text) = (SELECT CASE WHEN (auth.jwt() ->> 'sub') \
+         ~* '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$' THEN ((auth.jwt() ->> 'sub')::uuid)::text ELSE 'text:' || (auth.jwt() ->> 'sub') END)"
     };
 }
 
-/// Selects sessions of the caller.
-macro_rules! own_session {
+/// Selects what the caller may start. A user whose id is not a UUID starts sessions through the server alone: users cannot
+/// write the column for the text.
+macro_rules! own_start {
     () => {
-        concat!("user_id = ", caller!())
+        concat!("user_external_id IS NULL AND ", own_session!())
     };
 }
 
@@ -151,10 +153,10 @@ pub(super) const POLICIES: [Policy; 19] = [
         UserAccess::Read,
     ),
     Policy::of_users(
-        ("talktrack_insert_sessions", "Users start sessions of their own."),
+        ("talktrack_insert_sessions", "Users start sessions of their own, if their id is a UUID."),
         SESSIONS,
         Command::Insert,
-        own_session!(),
+        own_start!(),
         UserAccess::Write,
     ),
     Policy::of_users(

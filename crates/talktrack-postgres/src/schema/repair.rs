@@ -125,6 +125,9 @@ pub(super) fn add_key(table: &str, column: &str, has_primary_key: bool) -> Strin
     format!("ALTER TABLE public.{table} ADD {kind} ({column});")
 }
 
+/// Gives the marks of users their key.
+pub(super) const MARKS_KEY: &str = include_str!("../../migrations/marks_key.sql");
+
 /// Adds the foreign key from messages to sessions. Existing rows are not validated: messages without a
 /// session stay.
 pub(super) fn add_reference() -> String {

@@ -4,7 +4,7 @@ use super::policies::{FORMER_POLICIES, POLICIES};
 use super::quoting;
 use super::repair;
 use super::rights;
-use super::tables::{Column, INDEXES, MESSAGES, SESSIONS, STORE, TABLES, Table};
+use super::tables::{Column, FORMER_INDEXES, INDEXES, MESSAGES, SESSIONS, STORE, TABLES, Table};
 use super::triggers::{self, FUNCTIONS, TRIGGERS};
 use super::users::{USER_GRANTS, UserAccess};
 
@@ -27,7 +27,7 @@ pub(super) fn migration_script(access: Option<UserAccess>) -> String {
     );
     script.add_section("4. Columns that may be null", TABLES.iter().flat_map(nullable_statements));
     script.add_section("5. Checks that list words", word_check_statements());
-    script.add_section("6. Indexes", INDEXES.iter().map(|index| try_statement(&repair::create_index(index))));
+    script.add_section("6. Indexes", index_statements());
     script.add_section(
         "7. Defaults, and values for rows that have none",
         TABLES.iter().flat_map(value_statements),
@@ -105,6 +105,11 @@ fn table_statements(table: &Table) -> [String; 2] {
     [format!("\n{}", repair::create_table(table)), format!("ALTER TABLE public.{}\n{added};", table.name)]
 }
 
+fn index_statements() -> impl Iterator<Item = String> {
+    let former = FORMER_INDEXES.iter().map(|name| format!("DROP INDEX IF EXISTS public.{name};"));
+    former.chain(INDEXES.iter().map(|index| try_statement(&repair::create_index(index))))
+}
+
 fn nullable_statements(table: &Table) -> impl Iterator<Item = String> {
     let columns = table.columns.iter().filter(|column| column.nullable);
     columns.map(|column| call_helper("nullable", table.name, &format!("'{}'", column.name)))
@@ -133,7 +138,8 @@ fn key_statements() -> impl Iterator<Item = String> {
          AND c.confrelid = 'public.{SESSIONS}'::regclass AND b.attname = 'session_id');"
     );
     let reference = try_statement(&repair::add_reference());
-    keys.chain([format!("{}\n{exists}", reference.trim_end_matches(';'))])
+    let of_marks = repair::MARKS_KEY.trim_end().to_owned();
+    keys.chain([of_marks, format!("{}\n{exists}", reference.trim_end_matches(';'))])
 }
 
 fn value_statements(table: &Table) -> Vec<String> {

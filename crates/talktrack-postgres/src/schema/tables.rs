@@ -121,6 +121,7 @@ pub(super) const TABLES: [Table; 10] = [
             Column::new("metadata", "jsonb").default("'{}'::jsonb"),
             Column::new("created_at", "timestamptz").default("now()"),
             Column::new("external_id", "text").note("the caller's own id, if it is not a UUID"),
+            Column::new("user_external_id", "text").note("the caller's own id of the user, if it is not a UUID"),
             Column::new("status", "text")
                 .required()
                 .default("'active'")
@@ -202,6 +203,7 @@ pub(super) const TABLES: [Table; 10] = [
             Column::new("message_id", "uuid").required().key("PRIMARY KEY"),
             Column::new("session_id", "uuid").required(),
             Column::new("user_id", "uuid").required().note("the owner of the session"),
+            Column::new("user_external_id", "text").note("the same, if the owner's own id is not a UUID"),
             Column::new("place", "bigint").required().note("the message's seq, or its time if it has none"),
             Column::new("revision", "integer").required().note("the revision that the words are from"),
             Column::new("words", "tsvector").required(),
@@ -220,6 +222,7 @@ pub(super) const TABLES: [Table; 10] = [
                 .note("a deleted session: later records of it are refused"),
             Column::new("deleted_at", "timestamptz").required().default("now()"),
             Column::new("user_id", "uuid").note("its owner, if known: only this user learns that it was deleted"),
+            Column::new("user_external_id", "text").note("the same, if the owner's own id is not a UUID"),
         ],
     },
     Table {
@@ -228,12 +231,16 @@ pub(super) const TABLES: [Table; 10] = [
             Column::new("user_id", "uuid").required(),
             Column::new("session_id", "uuid")
                 .required()
-                .constraint(", PRIMARY KEY (user_id, session_id)")
                 .note("a session that the user deleted without being its known owner; nil for the user as a whole"),
             Column::new("deleted_at", "timestamptz")
                 .required()
                 .default("now()")
                 .note("with the nil id: records accepted for the user before are refused"),
+            Column::new("user_external_id", "text")
+                .required()
+                .default("''")
+                .constraint(", PRIMARY KEY (user_id, session_id, user_external_id)")
+                .note("the user's own id, if it is not a UUID; otherwise empty"),
         ],
     },
     Table {
@@ -310,9 +317,9 @@ pub(super) struct Index {
 /// every message: an update that changes no indexed column can stay on its page (a heap-only tuple).
 pub(super) const INDEXES: [Index; 14] = [
     Index {
-        name: "conversation_sessions_of_user",
+        name: "conversation_sessions_of_owner",
         table: SESSIONS,
-        definition: "(user_id, started_at DESC, session_id DESC)",
+        definition: "((coalesce('text:' || user_external_id, user_id::text)), started_at DESC, session_id DESC)",
     },
     Index {
         name: "conversation_sessions_newest",
@@ -360,6 +367,9 @@ pub(super) const INDEXES: [Index; 14] = [
     Index { name: "conversation_search_of_session", table: SEARCH, definition: "(session_id)" },
     Index { name: "conversation_stats_stale_slices", table: STALE, definition: "(slice)" },
 ];
+
+/// The names of indexes of earlier schemas, which migration drops.
+pub(super) const FORMER_INDEXES: [&str; 1] = ["conversation_sessions_of_user"];
 
 /// The roles of Supabase, which the policies and grants refer to.
 pub(super) const DATABASE_ROLES: [&str; 3] = ["anon", "authenticated", "service_role"];

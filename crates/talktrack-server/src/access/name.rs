@@ -4,7 +4,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
 use serde::Deserialize;
-use talktrack::{MessageId, UserId};
+use talktrack::{InvalidUserId, MessageId, UserId};
 use talktrack_protocol::SessionName;
 
 use crate::error::Problem;
@@ -48,6 +48,6 @@ impl<S: Send + Sync> FromRequestParts<S> for UserInPath {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let path: Result<Path<UserId>, PathRejection> = Path::from_request_parts(parts, state).await;
-        path.map(|Path(id)| Self(id)).map_err(|_| Problem::invalid("user_id: must be a UUID"))
+        path.map(|Path(id)| Self(id)).map_err(|_| Problem::invalid(format_args!("user_id: {InvalidUserId}")))
     }
 }

@@ -18,7 +18,7 @@ use crate::state::AppState;
 /// A deleted user, and what was removed.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct DeletedUser {
-    #[schema(value_type = Uuid)]
+    #[schema(value_type = String, min_length = 1, max_length = 256)]
     user_id: UserId,
     #[serde(flatten)]
     removed: DeletionReport,
@@ -30,7 +30,7 @@ pub(crate) struct DeletedUser {
 /// and that another server delivers later are refused. The user may come back with new sessions. Users delete themselves; an
 /// API key needs the scope `admin`. If there is nothing of the user, nothing is removed.
 #[utoipa::path(
-    delete, path = "/v1/users/{user_id}", operation_id = "delete_user", tag = "deleting", params(("user_id" = Uuid, Path)),
+    delete, path = "/v1/users/{user_id}", operation_id = "delete_user", tag = "deleting", params(("user_id" = String, Path, min_length = 1, max_length = 256, description = "The user's id, percent-encoded.")),
     responses(
         (status = 200, description = "Everything is deleted.", body = DeletedUser),
         (status = 202, description = "Everything is deleted on this server. The database or the object store cannot be reached; the server deletes the rest there as soon as it can.", body = DeletedUser),

@@ -36,7 +36,7 @@ pub(crate) struct EventsQuery {
     #[param(value_type = Option<Uuid>)]
     session_id: Option<SessionId>,
     /// Only events of this user's sessions.
-    #[param(value_type = Option<Uuid>)]
+    #[param(value_type = Option<String>, min_length = 1, max_length = 256)]
     user_id: Option<UserId>,
     /// The id of the last event that you received: the stream begins with the event after it. By default, the stream begins with
     /// the next event. The header `Last-Event-ID` takes precedence, because clients send it by themselves when they reconnect.

@@ -26,7 +26,7 @@ use crate::state::AppState;
 #[into_params(parameter_in = Query)]
 pub(crate) struct ListSessionsQuery {
     /// Only sessions of this user.
-    #[param(value_type = Option<Uuid>)]
+    #[param(value_type = Option<String>, min_length = 1, max_length = 256)]
     user_id: Option<UserId>,
     /// Only sessions with this status.
     #[param(value_type = Option<String>, pattern = "^(active|ended|abandoned)$")]

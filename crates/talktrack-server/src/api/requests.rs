@@ -23,7 +23,7 @@ pub(crate) struct SessionStart {
     #[schema(min_length = 1, max_length = 256)]
     external_id: Option<String>,
     /// The user of the session. Optional with a user's token, which names the user.
-    #[schema(value_type = Uuid)]
+    #[schema(value_type = String, min_length = 1, max_length = 256)]
     user_id: UserId,
     /// Your own data; the server stores it as it is.
     metadata: Option<Map<String, Value>>,

@@ -16,7 +16,7 @@ pub(crate) struct Session {
     #[schema(value_type = Uuid)]
     session_id: SessionId,
     /// The user of the session. `null` only if another program wrote no user.
-    #[schema(value_type = Option<Uuid>)]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 256)]
     user_id: Option<UserId>,
     /// The caller's own id of the session.
     external_id: Option<String>,
@@ -63,7 +63,7 @@ pub(crate) struct Message {
     #[schema(value_type = Uuid)]
     session_id: SessionId,
     /// The user of the session; `null` for messages of `system`.
-    #[schema(value_type = Option<Uuid>)]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 256)]
     user_id: Option<UserId>,
     /// `user`, `assistant`, `system`, `developer` or `tool`. Any other value that another program wrote is returned unchanged.
     #[schema(value_type = String, example = "user")]

@@ -28,7 +28,7 @@ pub(crate) struct SearchQuery {
     #[param(value_type = String, min_length = 1, max_length = 500, example = "refund \"order number\" deliver*")]
     q: Query,
     /// Only messages in sessions of this user.
-    #[param(value_type = Option<Uuid>)]
+    #[param(value_type = Option<String>, min_length = 1, max_length = 256)]
     user_id: Option<UserId>,
     /// Only messages in this session.
     #[param(value_type = Option<Uuid>)]
@@ -60,7 +60,7 @@ pub(crate) struct FoundMessage {
     #[schema(value_type = Uuid)]
     session_id: SessionId,
     /// The user of the session.
-    #[schema(value_type = Uuid)]
+    #[schema(value_type = String, min_length = 1, max_length = 256)]
     user_id: UserId,
     /// `user`, `assistant`, `system`, `developer` or `tool`. Any other value that another program wrote is returned unchanged.
     #[schema(value_type = String, example = "user")]

@@ -22,7 +22,7 @@ use crate::state::AppState;
 pub(crate) struct StartedSession {
     #[schema(value_type = Uuid)]
     session_id: SessionId,
-    #[schema(value_type = Uuid)]
+    #[schema(value_type = String, min_length = 1, max_length = 256)]
     user_id: UserId,
     /// True if the session existed before and was resumed.
     resumed: bool,

@@ -39,7 +39,7 @@ pub(crate) struct StatsQuery {
     #[param(value_type = Option<String>, pattern = "^(5m|1h|1d)$")]
     step: Option<Step>,
     /// Only sessions of this user.
-    #[param(value_type = Option<Uuid>)]
+    #[param(value_type = Option<String>, min_length = 1, max_length = 256)]
     user_id: Option<UserId>,
 }
 

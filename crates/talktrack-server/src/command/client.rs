@@ -67,7 +67,7 @@ pub(crate) async fn run(args: ClientArgs) -> Outcome {
         Some(file) => replay::run(args, server, &file).await,
         None => {
             // A token names its user itself.
-            let mint = || args.server.token.is_none().then(|| Uuid::new_v4().into());
+            let mint = || args.server.token.is_none().then(|| UserId::new(Uuid::new_v4()));
             let user_id = args.user_id.or_else(mint);
             let mut identity = SessionIdentity::default();
             identity.session_id = args.session_id;

@@ -1,13 +1,13 @@
 //! API keys as the settings and the file of API keys contain them: `NAME:SCOPES:HASH`, followed by the limits of the
-//! key, each after a semicolon: `;expires=2027-01-01T00:00:00Z;users=UUID+UUID;addresses=10.0.0.0/8+::1;revoked=…`.
+//! key, each after a semicolon: `;expires=2027-01-01T00:00:00Z;users=USER+USER;addresses=10.0.0.0/8+::1;revoked=…`.
 
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use talktrack::{Timestamp, UserId};
-use uuid::Uuid;
 
 use super::limits::Network;
 
@@ -80,16 +80,27 @@ impl ApiKey {
     }
 }
 
-/// Parses the users that a key may act for, separated by `+` or `,`.
+/// Parses the users that a key may act for, separated by `+` or `,`. In a user, every byte may be percent-encoded, and those of
+/// the separators, of the percent sign and of spaces must be.
 pub(crate) fn parse_key_users(text: &str) -> Result<Arc<[UserId]>, String> {
     let user = |text: &str| {
-        let is_whole = text.len() == uuid::fmt::Hyphenated::LENGTH;
-        let user = Uuid::try_parse(text).ok().map(UserId::from).filter(|_| is_whole);
-        user.ok_or_else(|| "users: must be the UUIDs of users, separated by +".to_owned())
+        let user = percent_decode_str(text).decode_utf8().ok().and_then(|text| text.parse().ok());
+        user.ok_or_else(|| {
+            "users: must be ids of users, each 1 to 256 bytes, separated by + (a + in an id is %2B)"
+                .to_owned()
+        })
     };
     let users: Vec<UserId> =
         text.split(['+', ',']).map(|text| user(text.trim())).collect::<Result<_, _>>()?;
     check_count("users", users.len()).map(|()| users.into())
+}
+
+/// The bytes of a user that would end the user, or the key, in a list.
+const IN_A_LIST: AsciiSet =
+    CONTROLS.add(b' ').add(b'%').add(b'+').add(b',').add(b';').add(b':').add(b'"').add(b'#');
+
+fn encode_in_list(user: &UserId) -> String {
+    utf8_percent_encode(&user.to_string(), &IN_A_LIST).to_string()
 }
 
 /// Parses the networks that a key may be used from, separated by `+` or `,`.
@@ -199,7 +210,7 @@ impl fmt::Display for ApiKey {
             write!(f, ";expires={expires}")?;
         }
         if let Some(users) = &self.users {
-            write!(f, ";users={}", joined(users.iter().map(UserId::to_string).collect()))?;
+            write!(f, ";users={}", joined(users.iter().map(encode_in_list).collect()))?;
         }
         if let Some(networks) = &self.networks {
             write!(f, ";addresses={}", joined(networks.iter().map(Network::to_string).collect()))?;

@@ -12,7 +12,7 @@ use talktrack::store::{MessageCursor, MessageRow, SessionRow};
 use talktrack::{JsonObject, MessageStatus, SessionId, Status, Stored};
 use tokio::time::timeout;
 
-use super::format::{Moment, format_duration, format_stored_count, short_id, user_hue};
+use super::format::{Moment, encode_user, format_duration, format_stored_count, short_user, user_hue};
 use super::message_view::{MessageForm, MessageView, MetricValues, playable_url};
 use super::neighbours::Neighbours;
 use super::page::{ErrorPage, Layout, NavItem, render_page};
@@ -54,6 +54,8 @@ struct ConversationHead {
     id: SessionId,
     user_id: String,
     user: String,
+    /// The user for the query of an address.
+    user_query: String,
     hue: u128,
     status: Stored<Status>,
     end_reason: Option<String>,
@@ -208,7 +210,8 @@ impl ConversationHead {
         Self {
             id: session.session_id,
             user_id: session.user_id.as_ref().map(ToString::to_string).unwrap_or_default(),
-            user: short_id(session.user_id.as_ref()),
+            user: short_user(session.user_id.as_ref()),
+            user_query: encode_user(session.user_id.as_ref()),
             hue: user_hue(session.user_id.as_ref()),
             started: Moment::new(session.started_at.clone()),
             duration: format_duration(row::duration_seconds(&session)),

@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use talktrack::SessionId;
 
-use super::format::{Moment, format_stored_count, short_id};
+use super::format::{Moment, format_stored_count, short_user};
 use super::page::{ErrorPage, Layout, NavItem, render_page};
 use super::visitor::{ConversationName, Visitor};
 use crate::access::{self, SessionView};
@@ -43,7 +43,7 @@ pub(super) async fn confirm_deletion(
         let session = SessionView::open(&state, &visitor.caller, &name).await?.session;
         let id = session.session_id;
         let messages = format_stored_count(session.message_count, "message", "messages");
-        let user = short_id(session.user_id.as_ref());
+        let user = short_user(session.user_id.as_ref());
         let started = Moment::new(session.started_at);
         Ok(render_page(StatusCode::OK, &ConfirmPage { layout: layout(), id, user, started, messages }))
     };

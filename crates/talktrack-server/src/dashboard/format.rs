@@ -3,7 +3,6 @@
 use std::fmt;
 
 use talktrack::{StoredTime, UserId};
-use uuid::Uuid;
 
 /// The number of colours that help to tell users apart, in addition to their ids.
 const HUES: u128 = 8;
@@ -33,10 +32,22 @@ impl fmt::Display for Moment {
     }
 }
 
-/// Returns the first 8 characters of an id, as the log shows it; `unknown` if there is no id.
-pub(super) fn short_id(id: Option<impl Into<Uuid>>) -> String {
-    let Some(id) = id else { return "unknown".to_owned() };
-    id.into().to_string().chars().take(8).collect()
+/// The longest part of a user's text that is shown in a line, in characters.
+const SHOWN_CHARS: usize = 24;
+
+/// Returns a short form of a user: the first 8 characters of a UUID, as the log shows it, or the beginning of a text; `unknown`
+/// if there is no user.
+pub(super) fn short_user(user: Option<&UserId>) -> String {
+    let Some(user) = user else { return "unknown".to_owned() };
+    let Some(text) = user.text() else { return user.to_string().chars().take(8).collect() };
+    let cut = if text.chars().count() > SHOWN_CHARS { "…" } else { "" };
+    text.chars().take(SHOWN_CHARS).chain(cut.chars()).collect()
+}
+
+/// Returns a user for the query of an address.
+pub(super) fn encode_user(user: Option<&UserId>) -> String {
+    let text = user.map(ToString::to_string).unwrap_or_default();
+    form_urlencoded::byte_serialize(text.as_bytes()).collect()
 }
 
 /// Returns the colour of a user, which is always the same for the same id.

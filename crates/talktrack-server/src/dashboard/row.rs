@@ -6,13 +6,17 @@ use talktrack::clock::{Clock as _, SystemClock};
 use talktrack::store::{Rows, SessionPreview, SessionRow};
 use talktrack::{ReadError, Role, SessionId, Status, Stored};
 
-use super::format::{Moment, format_count, format_duration, format_stored_count, short_id, user_hue};
+use super::format::{
+    Moment, encode_user, format_count, format_duration, format_stored_count, short_user, user_hue,
+};
 
 /// A row of the list for the template.
 pub(super) struct ListedSession {
     pub(super) id: SessionId,
     pub(super) user_id: String,
     pub(super) user: String,
+    /// The user for the query of an address.
+    pub(super) user_query: String,
     pub(super) hue: u128,
     pub(super) started: Moment,
     pub(super) duration: String,
@@ -28,7 +32,8 @@ impl ListedSession {
         Self {
             id: session.session_id,
             user_id: session.user_id.as_ref().map(ToString::to_string).unwrap_or_default(),
-            user: short_id(session.user_id.as_ref()),
+            user: short_user(session.user_id.as_ref()),
+            user_query: encode_user(session.user_id.as_ref()),
             hue: user_hue(session.user_id.as_ref()),
             started: Moment::new(session.started_at.clone()),
             duration: format_duration(duration_seconds(session)),

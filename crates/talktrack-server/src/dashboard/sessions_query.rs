@@ -36,7 +36,7 @@ impl SessionsQuery {
     /// If a field is invalid, if the last day is before the first, or if the caller may not see this user.
     pub(super) fn to_filter(&self, caller: &Caller) -> Result<SessionFilter, Problem> {
         let user = non_empty(&self.user).map(str::parse::<UserId>).transpose();
-        let user = user.map_err(|_| Problem::invalid("User: must be a complete user id (a UUID)"))?;
+        let user = user.map_err(|_| Problem::invalid("User: must be a complete user id, 1 to 256 bytes"))?;
         let status = match non_empty(&self.status) {
             None => None,
             Some(word) => {

@@ -96,7 +96,7 @@ async fn load_stats(
     query: &StatsPageQuery,
 ) -> Result<StatsView, Problem> {
     let user = Some(query.user.trim()).filter(|user| !user.is_empty()).map(str::parse::<UserId>).transpose();
-    let user = user.map_err(|_| Problem::invalid("User: must be a complete user id (a UUID)"))?;
+    let user = user.map_err(|_| Problem::invalid("User: must be a complete user id, 1 to 256 bytes"))?;
     let range = query.range()?;
     let (stats, letters) = api::stats::read_stats(state, &visitor.caller, user, &range).await?;
     Ok(StatsView::new(&stats, letters.as_deref(), &query.measure))

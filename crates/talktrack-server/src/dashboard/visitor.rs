@@ -5,7 +5,7 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
-use super::format::short_id;
+use super::format::short_user;
 use super::page::{ErrorPage, Layout, NavItem};
 use crate::access::SessionName;
 use crate::auth::{Admission, Caller};
@@ -33,7 +33,7 @@ fn caller_name(caller: &Caller) -> Option<String> {
     match caller {
         Caller::Anyone => None,
         Caller::Key(key) => Some(format!("key {}", key.name)),
-        Caller::User(user) => Some(format!("user {}", short_id(Some(&user.user_id)))),
+        Caller::User(user) => Some(format!("user {}", short_user(Some(&user.user_id)))),
     }
 }
 

@@ -12,6 +12,8 @@ mod beside;
 mod limited_key;
 mod parents;
 
+use std::fmt::Display;
+
 use serde_json::{Value, json};
 use talktrack_testbed::Database;
 use uuid::Uuid;
@@ -55,9 +57,10 @@ impl Scene {
     }
 
     /// Starts a session of this user with the agent's key, with one message, and returns its id.
-    async fn session_of(&self, user: Uuid) -> Uuid {
+    async fn session_of(&self, user: impl Display) -> Uuid {
         let session = Uuid::new_v4();
-        let start = json!({"session_id": session, "user_id": user, "metadata": {"note": SECRET_WORDS}});
+        let start =
+            json!({"session_id": session, "user_id": user.to_string(), "metadata": {"note": SECRET_WORDS}});
         let started = self.ask(&self.key.key, "POST", "/v1/sessions", &start).await;
         assert_eq!(started.status, 201, "{started:?}");
         self.says(&self.key.key, session, SECRET_WORDS).await;
@@ -82,6 +85,6 @@ async fn serve(home: &Home, key: &ApiKey, database: Option<&str>) -> Server {
     Server::start(home, command).await
 }
 
-fn token(user: Uuid) -> String {
+fn token(user: impl Display) -> String {
     SigningKey::secret(SECRET).token(&claims_of(user))
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod kept_open;
 pub(crate) mod stored_columns;
+pub(crate) mod users;
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -41,6 +42,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0016_starts.sql"),
     include_str!("../../migrations/0017_dimensions.sql"),
     include_str!("../../migrations/0018_message_edits.sql"),
+    include_str!("../../migrations/0019_users.sql"),
 ];
 
 /// The number of pages in the WAL after which a commit checkpoints it. The default of 1,000 checkpoints several times a

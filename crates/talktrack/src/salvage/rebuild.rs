@@ -85,7 +85,10 @@ impl Rebuilder<'_> {
             found.values.extend([Value::Null, Value::Text("final".into()), Value::Null]);
         }
         if table == SalvagedTable::Sessions {
-            found.values.resize(23, Value::Null);
+            found.values.resize(24, Value::Null);
+        }
+        if table == SalvagedTable::SessionIndex && found.values.len() == 4 {
+            found.values.insert(3, Value::Null);
         }
         if table == SalvagedTable::DeletedSessions {
             found.values.resize(3, Value::Null);
@@ -149,7 +152,9 @@ impl Rebuilder<'_> {
             SalvagedTable::DeletedSessions => deleted_sessions::RECORD,
             SalvagedTable::DeletedMessages => message_deletions::RECORD,
             SalvagedTable::DeletedClaims => deleted_claims::RECORD,
-            SalvagedTable::SessionIndex => "session_index (user_id, started_at, session_id, rowid)",
+            SalvagedTable::SessionIndex => {
+                "session_index (user_id, started_at, session_id, user_external_id, rowid)"
+            }
             SalvagedTable::Books | SalvagedTable::Directory => return Ok(None),
         };
         let columns = record.matches(',').count() + 1;

@@ -10,6 +10,7 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use sqlite_salvage::{Record as FoundRecord, Value};
 use talktrack_core::ids::SessionId;
 
+use crate::local::database::users::parse_user;
 use crate::local::database::{parse_id, parse_time};
 
 /// The tables whose records are copied.
@@ -43,9 +44,9 @@ impl SalvagedTable {
         use Value::{Integer, Null, Text};
         let table = match (found.rowid, found.values.as_slice()) {
             // In earlier versions a session did not name the last record that changed it, or had no column
-            // `extra`, or none for its dimensions.
+            // `extra`, or none for its dimensions or for the user's text.
             (Some(_), values)
-                if matches!(values.len(), 13 | 16 | 17 | 23) && Self::Sessions.is_valid_row(values) =>
+                if matches!(values.len(), 13 | 16 | 17 | 23 | 24) && Self::Sessions.is_valid_row(values) =>
             {
                 Self::Sessions
             }
@@ -77,7 +78,12 @@ impl SalvagedTable {
             }
             (None, [Text(_), Text(_), Integer(_)]) => Self::DeletedClaims,
             (None, [Text(_), Text(_), Text(_)]) => Self::DeletedMessages,
-            (None, [Text(_), Text(_), Text(_), Integer(_)]) => Self::SessionIndex,
+            // In earlier versions the index did not have the user's text.
+            (
+                None,
+                [Text(_), Text(_), Text(_), Integer(_)]
+                | [Text(_), Text(_), Text(_), Null | Text(_), Integer(_)],
+            ) => Self::SessionIndex,
             _ => return None,
         };
         table.is_valid_row(&found.values).then_some(table)
@@ -89,7 +95,8 @@ impl SalvagedTable {
             Self::Sessions | Self::Messages => &[0, 1, 2],
             Self::SessionIndex => &[0, 2],
             Self::OpenSessions | Self::DeletedSessions => &[0],
-            Self::DeletedClaims | Self::DeletedMessages => &[0, 1],
+            Self::DeletedClaims => &[0],
+            Self::DeletedMessages => &[0, 1],
             Self::Journal
             | Self::DeadLetters
             | Self::ResendWindow
@@ -109,6 +116,7 @@ impl SalvagedTable {
                     && matches!(values[11], Value::Integer(0..))
                     && matches!(values.get(13), None | Some(Value::Integer(0 | 1)))
                     && matches!(values.get(15), None | Some(Value::Null | Value::Integer(_)))
+                    && matches!(values.get(23), None | Some(Value::Null | Value::Text(_)))
             }
             Self::Messages => {
                 are_ids(values, &[0, 1])
@@ -130,11 +138,12 @@ impl SalvagedTable {
             Self::Lanes => matches!(values[1], Value::Integer(0..)),
             Self::OpenSessions => are_ids(values, &[0]),
             Self::DeletedSessions => {
-                let user_is_valid =
-                    matches!(values.get(2), None | Some(Value::Null)) || are_ids(values, &[2]);
+                let user_is_valid = matches!(values.get(2), None | Some(Value::Null)) || is_user(values, 2);
                 are_ids(values, &[0]) && are_times(values, &[1]) && user_is_valid
             }
-            Self::DeletedClaims => are_ids(values, &[0, 1]) && matches!(values[2], Value::Integer(0..)),
+            Self::DeletedClaims => {
+                are_ids(values, &[0]) && is_user(values, 1) && matches!(values[2], Value::Integer(0..))
+            }
             Self::DeletedMessages => are_ids(values, &[0, 1]) && are_times(values, &[2]),
             Self::SessionIndex => are_ids(values, &[0, 2]) && are_times(values, &[1]),
             Self::Directory => are_ids(values, &[1]) && (values[2] == Value::Null || are_ids(values, &[2])),
@@ -160,6 +169,10 @@ impl ToSql for SqlValue<'_> {
 
 fn are_ids(values: &[Value], columns: &[usize]) -> bool {
     columns.iter().all(|column| values[*column].text().and_then(parse_id::<SessionId>).is_some())
+}
+
+fn is_user(values: &[Value], column: usize) -> bool {
+    values[column].text().and_then(parse_user).is_some()
 }
 
 fn are_times(values: &[Value], columns: &[usize]) -> bool {

@@ -4,6 +4,7 @@
 
 mod conformance;
 mod tracker;
+mod users;
 mod receipts;
 mod refusals;
 mod shutdown;

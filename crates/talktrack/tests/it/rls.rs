@@ -1,6 +1,7 @@
 //! Row-level security and grants, seen with the roles and the claims that PostgREST sets.
 
 mod plans;
+mod text_users;
 mod viewer;
 
 use talktrack::store::postgres::schema::{self, UserAccess};

@@ -99,7 +99,7 @@ async fn an_empty_database_gets_the_schema() {
     assert_eq!(schema::migrate(&client).await.unwrap(), []);
     let columns = schema::describe(&client).await.unwrap();
     let count = |table| columns.iter().filter(|column| column.table == table).count();
-    assert_eq!((count("conversation_sessions"), count("conversation_messages")), (17, 17));
+    assert_eq!((count("conversation_sessions"), count("conversation_messages")), (24, 20));
     assert!(columns.iter().all(|column| column.remark.is_none()));
 }
 

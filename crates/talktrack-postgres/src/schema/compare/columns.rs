@@ -6,7 +6,7 @@ use super::super::checks;
 use super::super::quoting::quote_literals;
 use super::super::repair;
 use super::super::rights;
-use super::super::tables::{Column, MESSAGES, SESSIONS, TABLES, Table};
+use super::super::tables::{Column, MESSAGES, SESSIONS, TABLES, Table, USER_DELETIONS};
 use super::super::users::UserAccess;
 
 /// Compares the columns of an existing table.
@@ -128,6 +128,15 @@ fn unfillable_column(column: &ColumnFound) -> Difference {
     super::mark_stopping(
         Difference::of_column(table, name, problem, repair::allow_null(table, name)).left_to_owner(),
     )
+}
+
+/// Compares the key of the marks of users. A text in the key tells apart users who have the same UUID.
+pub(super) fn compare_marks_key(catalog: &Catalog) -> Option<Difference> {
+    catalog.table(USER_DELETIONS).filter(|_| !catalog.has_marks_key)?;
+    let problem =
+        format!("The primary key of '{USER_DELETIONS}' is not (user_id, session_id, user_external_id)");
+    let fix = repair::MARKS_KEY.trim_end().to_owned();
+    Some(super::mark_stopping(Difference::of_table(USER_DELETIONS, problem, fix)))
 }
 
 /// Compares the foreign keys: messages must refer to sessions through `session_id` on both sides, and

@@ -80,7 +80,7 @@ fn of_script<'s>(
     add("source", json!("talktrack demo"));
     Ok(Outline {
         script,
-        user_id: Uuid::new_v5(&Uuid::NAMESPACE_DNS, user.as_bytes()).into(),
+        user_id: UserId::new(Uuid::new_v5(&Uuid::NAMESPACE_DNS, user.as_bytes())),
         model: *rng.choice(&MODELS).unwrap_or(&MODELS[0]),
         metadata,
         lines: script.filled(rng, shows_all)?,

@@ -161,7 +161,7 @@ async fn sessions_and_messages_are_shown() {
     told.add("the sessions of a user who has none", get(&server, &format!("?user_id={OTHER}"))).await;
     told.add("a session that is not there", get(&server, &format!("/{UNKNOWN}"))).await;
     told.add("the messages of one that is not there", get(&server, &format!("/{UNKNOWN}/messages"))).await;
-    for query in ["limit=0", "limit=501", "cursor=x", "status=lost", "since=now", "user_id=7", "page=2"] {
+    for query in ["limit=0", "limit=501", "cursor=x", "status=lost", "since=now", "user_id=", "page=2"] {
         told.add("a bad query", get(&server, &format!("?{query}"))).await;
     }
     told.is_as_before("reading");
@@ -186,7 +186,7 @@ async fn a_session_is_deleted_and_a_user() {
     assert_eq!(post(&server, "", &another).send().await.status, 201);
     told.add("a user goes", delete(&format!("users/{USER}"))).await;
     told.add("of whom nothing is left", delete(&format!("users/{USER}"))).await;
-    told.add("no user's id", delete("users/x")).await;
+    told.add("no user's id", delete("users/a%0Ab")).await;
     told.is_as_before("delete");
 }
 

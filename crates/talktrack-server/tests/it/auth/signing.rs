@@ -1,5 +1,6 @@
 //! Makes signing keys, and signs valid and invalid tokens with them.
 
+use std::fmt::Display;
 use std::sync::LazyLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -12,7 +13,6 @@ use rsa::Generate as _;
 use rsa::sha2::{Digest as _, Sha256};
 use rsa::traits::PublicKeyParts as _;
 use serde_json::{Value, json};
-use uuid::Uuid;
 
 /// One key for all tests, because making it takes a while.
 static RSA: LazyLock<rsa::PrivateKey> = LazyLock::new(rsa::PrivateKey::generate);
@@ -101,8 +101,8 @@ impl SigningKey {
 }
 
 /// Returns the claims of a valid token that expires in an hour.
-pub(crate) fn claims(user: Uuid) -> Value {
-    json!({"sub": user, "aud": "authenticated", "role": "authenticated", "exp": now() + 3600})
+pub(crate) fn claims(user: impl Display) -> Value {
+    json!({"sub": user.to_string(), "aud": "authenticated", "role": "authenticated", "exp": now() + 3600})
 }
 
 /// Returns the seconds since the epoch.

@@ -17,6 +17,7 @@ type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 pub(crate) struct Client {
     pub(crate) socket: Socket,
     pub(crate) session: Uuid,
+    /// The user; nil if the id is no UUID.
     pub(crate) user: Uuid,
     /// The `session.started` frame.
     pub(crate) started: Value,
@@ -93,8 +94,9 @@ impl Client {
     /// Reads the first frame, which must be `session.started`.
     pub(crate) async fn expect_started(mut self) -> Self {
         self.started = self.expect("session.started").await;
-        let id = |field: &str| self.started[field].as_str().unwrap().parse().unwrap();
-        (self.session, self.user) = (id("session_id"), id("user_id"));
+        let id = |field: &str| self.started[field].as_str().unwrap().parse::<Uuid>();
+        // The id of a user need not be a UUID.
+        (self.session, self.user) = (id("session_id").unwrap(), id("user_id").unwrap_or_default());
         self
     }
 

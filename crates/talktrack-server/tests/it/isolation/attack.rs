@@ -53,7 +53,7 @@ async fn routes(scene: &Scene) -> BTreeSet<String> {
 }
 
 /// Returns the response to each attempt on this session, with the session's id replaced.
-async fn answers(scene: &Scene, attacker: Uuid, session: Uuid) -> Vec<(String, u16, String)> {
+async fn answers(scene: &Scene, attacker: &str, session: Uuid) -> Vec<(String, u16, String)> {
     let token = token(attacker);
     let name = Uuid::from_u128(7);
     let mut attempts = Vec::new();
@@ -85,7 +85,9 @@ async fn answers(scene: &Scene, attacker: Uuid, session: Uuid) -> Vec<(String, u
     let start = json!({"session_id": session});
     answers.push(("POST /v1/sessions".into(), scene.ask(&token, "POST", "/v1/sessions", &start).await));
     let authorization = format!("Bearer {token}");
-    for query in [format!("session_id={session}"), format!("session_id={session}&user_id={attacker}")] {
+    for query in
+        [format!("session_id={session}"), format!("session_id={session}&user_id={}", in_a_query(attacker))]
+    {
         let path = format!("/v1/ws?{query}");
         let (_, answer) = upgrade(scene.server.address, &path, &[("Authorization", &authorization)]).await;
         answers.push(("GET /v1/ws".into(), answer));
@@ -99,13 +101,13 @@ async fn answers(scene: &Scene, attacker: Uuid, session: Uuid) -> Vec<(String, u
 
 /// Asserts that all of Ben's attempts have the status `refusal`, with the same text for Ann's session and for one that
 /// does not exist.
-pub(super) async fn is_refused(scene: &Scene, attacker: Uuid, session: Uuid, refusal: u16) {
+pub(super) async fn is_refused(scene: &Scene, attacker: &str, session: Uuid, refusal: u16) {
     is_refused_by_name(scene, attacker, session, refusal).await;
     lists_show_nothing(scene, attacker).await;
 }
 
 /// Asserts the same without the lists, which would wait for a locked table.
-pub(super) async fn is_refused_by_name(scene: &Scene, attacker: Uuid, session: Uuid, refusal: u16) {
+pub(super) async fn is_refused_by_name(scene: &Scene, attacker: &str, session: Uuid, refusal: u16) {
     let foreign = answers(scene, attacker, session).await;
     let absent = answers(scene, attacker, Uuid::new_v4()).await;
     assert_eq!(foreign, absent, "what is Ann's and what is absent must look the same");
@@ -120,7 +122,7 @@ pub(super) async fn is_refused_by_name(scene: &Scene, attacker: Uuid, session: U
 }
 
 /// Asserts that requests of Ben that name no session show nothing of Ann.
-async fn lists_show_nothing(scene: &Scene, attacker: Uuid) {
+async fn lists_show_nothing(scene: &Scene, attacker: &str) {
     let token = token(attacker);
     for path in ["/v1/sessions", "/v1/search?q=words", "/v1/stats"] {
         let answer = scene.server.get_with(path, &token).await;
@@ -131,7 +133,7 @@ async fn lists_show_nothing(scene: &Scene, attacker: Uuid) {
 
 /// Returns the answers to frames of Ben about this session on a feed and in a request, with the session's id replaced. All
 /// must be refused.
-async fn answers_of_a_feed(scene: &Scene, attacker: Uuid, session: Uuid) -> Vec<String> {
+async fn answers_of_a_feed(scene: &Scene, attacker: &str, session: Uuid) -> Vec<String> {
     let frames = [
         json!({"type": "message", "session_id": session, "role": "user", "content": "forged"}),
         json!({"type": "session.update", "session_id": session, "metadata": {"forged": true}}),
@@ -153,7 +155,7 @@ async fn answers_of_a_feed(scene: &Scene, attacker: Uuid, session: Uuid) -> Vec<
 }
 
 /// Asserts that each frame of Ben's own connection that names Ann's session is refused.
-async fn frames_reach_no_other_session(scene: &Scene, attacker: Uuid, session: Uuid) {
+async fn frames_reach_no_other_session(scene: &Scene, attacker: &str, session: Uuid) {
     let mut client = Client::come_with(&scene.server, "", &token(attacker)).await.expect_started().await;
     for frame in [
         json!({"type": "message", "role": "user", "content": "forged"}),
@@ -169,4 +171,8 @@ async fn frames_reach_no_other_session(scene: &Scene, attacker: Uuid, session: U
         client.send(frame).await;
         client.refused("invalid_message", Value::from("forged")).await;
     }
+}
+
+fn in_a_query(text: &str) -> String {
+    form_urlencoded::byte_serialize(text.as_bytes()).collect()
 }

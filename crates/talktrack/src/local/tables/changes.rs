@@ -1,6 +1,7 @@
 //! The tables `changes`, which holds the change feed, and `deleted_spans`, which holds the span of time of each deletion
 //! in it.
 
+use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 use talktrack_core::clock::{Seq, Timestamp};
 use talktrack_core::ids::{MessageId, UserId};
@@ -15,7 +16,7 @@ pub(crate) fn append(tx: &Transaction<'_>, changes: impl Iterator<Item = Change>
     let mut insert = tx.prepare_cached(sql)?;
     let mut added = 0;
     for Change { seq, kind, session_id, user_id, message_id } in changes {
-        let user_id = user_id.as_ref().map(UserId::as_bytes);
+        let user_id = user_id.as_ref().map(user_value);
         let message_id = message_id.as_ref().map(MessageId::as_bytes);
         insert.execute(params![seq, kind.code(), session_id.as_bytes(), user_id, message_id])?;
         added += 1;
@@ -157,12 +158,28 @@ pub(crate) fn read_span(
     Ok(span.and_then(moments))
 }
 
+/// Returns the value of the column `user_id`: the bytes of a UUID, or the user's text.
+fn user_value(user: &UserId) -> ToSqlOutput<'_> {
+    let uuid = ValueRef::Blob(user.as_bytes());
+    ToSqlOutput::Borrowed(user.text().map_or(uuid, |text| ValueRef::Text(text.as_bytes())))
+}
+
+/// Reads the column `user_id`. `None` if no change has this value.
+fn read_user(value: ValueRef<'_>) -> Option<Option<UserId>> {
+    match value {
+        ValueRef::Null => Some(None),
+        ValueRef::Blob(bytes) => Uuid::from_slice(bytes).ok().map(|uuid| Some(UserId::new(uuid))),
+        ValueRef::Text(text) => str::from_utf8(text).ok()?.parse().ok().map(Some),
+        ValueRef::Integer(_) | ValueRef::Real(_) => None,
+    }
+}
+
 fn read_change(row: &Row<'_>) -> Option<Change> {
     Some(Change {
         seq: row.get(0).ok()?,
         kind: ChangeKind::from_code(row.get(1).ok()?)?,
         session_id: Uuid::from_bytes(row.get(2).ok()?).into(),
-        user_id: row.get::<_, Option<[u8; 16]>>(3).ok()?.map(|id| Uuid::from_bytes(id).into()),
+        user_id: read_user(row.get_ref(3).ok()?)?,
         message_id: row.get::<_, Option<[u8; 16]>>(4).ok()?.map(|id| Uuid::from_bytes(id).into()),
     })
 }

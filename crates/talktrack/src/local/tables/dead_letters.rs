@@ -6,6 +6,7 @@ use talktrack_core::clock::{Clock as _, Seq, SystemClock, Timestamp};
 use talktrack_core::ids::{MessageId, SessionId, UserId};
 use talktrack_core::record::{DeadReason, Record};
 
+use crate::local::database::users::{UserText, parse_user};
 use crate::local::database::{UuidText, column_or_null, parse_id, parse_time, text, text_or_null};
 use crate::local::tables::distinct_sessions::read_distinct_sessions;
 use crate::local::tables::owner::{of_session, owner, read_records_of};
@@ -101,9 +102,9 @@ pub(crate) fn delete_of_session(
         " OR (?2 IS NULL AND session_id IS NULL AND instr(body, ?1)) RETURNING message_id IS NOT NULL"
     );
     let id = UuidText::new(session_id);
-    let owner = owner.map(UuidText::new);
+    let owner = owner.map(UserText::new);
     let mut delete = tx.prepare_cached(sql)?;
-    let mut letters = delete.query(params![id.as_str(), owner.as_ref().map(UuidText::as_str)])?;
+    let mut letters = delete.query(params![id.as_str(), owner.as_ref().map(UserText::as_str)])?;
     let mut removed = RemovedLetters::default();
     while let Some(letter) = letters.next()? {
         removed.all += 1;
@@ -220,7 +221,7 @@ pub(crate) fn sum_bytes_by_owner(connection: &Connection) -> rusqlite::Result<Ve
     let mut statement = connection.prepare_cached(BYTES_OF_OWNERS)?;
     let rows = statement.query_map([], |row| {
         let bytes: Option<i64> = row.get(1)?;
-        Ok((column_or_null(row, 0, parse_id)?, bytes.unwrap_or(0).unsigned_abs()))
+        Ok((column_or_null(row, 0, parse_user)?, bytes.unwrap_or(0).unsigned_abs()))
     })?;
     rows.collect()
 }

@@ -5,6 +5,7 @@ use talktrack_core::clock::Timestamp;
 use talktrack_core::ids::{SessionId, UserId};
 
 use crate::local::database::UuidText;
+use crate::local::database::users::UserText;
 
 /// The table with its columns in the order of a stored record. Salvaging writes whole records.
 pub(crate) const RECORD: &str = "deleted_claims (session_id, user_id, deleted_at)";
@@ -17,7 +18,7 @@ pub(crate) fn contains(
 ) -> rusqlite::Result<bool> {
     let sql = "SELECT EXISTS (SELECT 1 FROM deleted_claims WHERE session_id = ?1 AND user_id = ?2)";
     let session_id = UuidText::new(session_id);
-    let user_id = UuidText::new(user_id);
+    let user_id = UserText::new(user_id);
     connection.prepare_cached(sql)?.query_row([session_id.as_str(), user_id.as_str()], |row| row.get(0))
 }
 
@@ -31,7 +32,7 @@ pub(crate) fn insert_claim(
 ) -> rusqlite::Result<()> {
     let sql = "INSERT OR REPLACE INTO deleted_claims (session_id, user_id, deleted_at) VALUES (?1, ?2, ?3)";
     let session_id = UuidText::new(session_id);
-    let user_id = UuidText::new(user_id);
+    let user_id = UserText::new(user_id);
     let claim = params![session_id.as_str(), user_id.as_str(), deleted_at.as_micros()];
     tx.prepare_cached(sql)?.execute(claim).map(drop)
 }
@@ -41,6 +42,6 @@ pub(crate) fn insert_claim(
 pub(crate) fn delete_oldest(tx: &Transaction<'_>, user_id: &UserId, kept: u32) -> rusqlite::Result<()> {
     let sql = "DELETE FROM deleted_claims WHERE user_id = ?1 AND deleted_at < \
                (SELECT deleted_at FROM deleted_claims WHERE user_id = ?1 ORDER BY deleted_at DESC LIMIT 1 OFFSET ?2)";
-    let user_id = UuidText::new(user_id);
+    let user_id = UserText::new(user_id);
     tx.prepare_cached(sql)?.execute(params![user_id.as_str(), kept.saturating_sub(1)]).map(drop)
 }

@@ -5,7 +5,8 @@ use talktrack_core::clock::Timestamp;
 use talktrack_core::ids::{SessionId, UserId};
 use talktrack_core::store::DeletedSession;
 
-use crate::local::database::{UuidText, column_or_null, parse_id};
+use crate::local::database::users::{UserText, parse_user};
+use crate::local::database::{UuidText, column_or_null};
 
 /// The table with its columns in the order of a stored record. Salvaging writes whole records.
 pub(crate) const RECORD: &str = "deleted_sessions (session_id, deleted_at, user_id)";
@@ -24,7 +25,7 @@ pub(crate) fn read_by_ids(
     let mut one = connection.prepare_cached("SELECT user_id FROM deleted_sessions WHERE session_id = ?1")?;
     let mut found = Vec::new();
     for id in ids {
-        let user = one.query_row([UuidText::new(*id).as_str()], |row| column_or_null(row, 0, parse_id));
+        let user = one.query_row([UuidText::new(*id).as_str()], |row| column_or_null(row, 0, parse_user));
         found.extend(user.optional()?.map(|user_id| DeletedSession { session_id: *id, user_id }));
     }
     Ok(found)
@@ -40,8 +41,8 @@ pub(crate) fn insert_tombstone(
     let sql = "INSERT INTO deleted_sessions (session_id, deleted_at, user_id) VALUES (?1, ?2, ?3) \
                ON CONFLICT (session_id) DO UPDATE SET user_id = coalesce(user_id, excluded.user_id)";
     let session_id = UuidText::new(session_id);
-    let user = user.map(UuidText::new);
-    let user = user.as_ref().map(UuidText::as_str);
+    let user = user.map(UserText::new);
+    let user = user.as_ref().map(UserText::as_str);
     tx.prepare_cached(sql)?.execute(params![session_id.as_str(), deleted_at.to_string(), user]).map(drop)
 }
 

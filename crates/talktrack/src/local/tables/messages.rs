@@ -47,7 +47,7 @@ impl<'t> MessageInsert<'t> {
         let message = &stamped.message;
         self.created_at.clear();
         let _ = write!(self.created_at, "{}", stamped.created_at);
-        let user_id = user_id.map(UuidText::new);
+        let user_id = user_id.map(|user| UuidText::new(user.as_uuid()));
         let inserted = self.statement.execute(params![
             UuidText::new(stamped.id).as_str(),
             UuidText::new(message.session_id).as_str(),
@@ -83,7 +83,7 @@ pub(crate) fn revise_message(
     let sql = "UPDATE conversation_messages SET role=?2, content=?3, audio_url=?4, metadata=?5, kind=?6, \
                revision=?7, interrupted=?8, content_generated=?9, parts=?10, metrics=?11, user_id=?12, extra=?13, name=?14, status=?15 WHERE id=?1";
     let message = &stamped.message;
-    let user_id = user_id.map(UuidText::new);
+    let user_id = user_id.map(|user| UuidText::new(user.as_uuid()));
     tx.prepare_cached(sql)?.execute(params![
         UuidText::new(stamped.id).as_str(),
         message.role.as_str(),

@@ -5,7 +5,7 @@ use talktrack_core::clock::Seq;
 use talktrack_core::ids::UserId;
 use talktrack_core::record::Record;
 
-use crate::local::database::UuidText;
+use crate::local::database::users::UserText;
 
 /// Expands to the SQL for the user for whom the record in a column `body` was accepted, if the record names
 /// one.
@@ -35,14 +35,15 @@ macro_rules! is_by_user {
 pub(super) use {is_by_user, of_session, owner};
 
 /// Returns the records that were accepted for this user, each with its `seq`. `sql` selects the `seq` and the `body` of
-/// rows whose body contains the text `?1`.
+/// rows whose body, a JSON text, contains the text `?1`.
 pub(super) fn read_records_of(
     connection: &Connection,
     sql: &str,
     user_id: &UserId,
 ) -> rusqlite::Result<Vec<(Seq, Record)>> {
     let mut statement = connection.prepare(sql)?;
-    let rows = statement.query_map([UuidText::new(user_id).as_str()], |row| {
+    let quoted = serde_json::Value::from(UserText::new(user_id).as_str()).to_string();
+    let rows = statement.query_map([quoted.trim_matches('"')], |row| {
         Ok((row.get(0)?, serde_json::from_slice::<Record>(row.get_ref(1)?.as_bytes()?).ok()))
     })?;
     // The text of a message may contain the user's id too: only the owner of the record counts.

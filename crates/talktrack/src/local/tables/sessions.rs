@@ -14,12 +14,14 @@ use talktrack_core::record::{Reopened, SessionEnd, SessionStart, StartTime};
 use talktrack_core::stored::Stored;
 use uuid::Uuid;
 
+use crate::local::database::users::read_user;
 use crate::local::database::{UuidText, column, column_or_null, parse_id, parse_time, text_or_null};
 
 /// The table with its columns in the order of a stored record. Salvaging writes whole records.
 pub(crate) const RECORD: &str = "conversation_sessions (rowid, id, session_id, user_id, started_at, ended_at, \
      duration_seconds, metadata, created_at, external_id, status, end_reason, message_count, last_event_at, end_inferred, \
-     last_node, last_seq, extra, agent, agent_version, channel, environment, parent_session_id, tags)";
+     last_node, last_seq, extra, agent, agent_version, channel, environment, parent_session_id, tags, \
+     user_external_id)";
 
 /// Writes the row of a new session. `has_start` is false if no start was seen, and the session is only known
 /// from another record.
@@ -30,12 +32,12 @@ pub(crate) fn insert_session(
     has_start: bool,
 ) -> rusqlite::Result<()> {
     let sql = "INSERT INTO conversation_sessions (id, session_id, user_id, started_at, created_at, last_event_at, external_id, \
-               metadata, last_node, last_seq, extra) VALUES (?1, ?2, ?3, ?4, ?5, ?4, ?6, ?7, \
-               CASE WHEN ?8 THEN (SELECT node FROM directory) END, CASE WHEN ?8 THEN ?9 END, ?10)";
+               metadata, last_node, last_seq, extra, user_external_id) VALUES (?1, ?2, ?3, ?4, ?5, ?4, ?6, ?7, \
+               CASE WHEN ?8 THEN (SELECT node FROM directory) END, CASE WHEN ?8 THEN ?9 END, ?10, ?11)";
     tx.prepare_cached(sql)?.execute(params![
         UuidText::new(Uuid::new_v5(&start.session_id.as_uuid(), b"row")).as_str(),
         UuidText::new(start.session_id).as_str(),
-        UuidText::new(&start.user_id).as_str(),
+        UuidText::new(start.user_id.as_uuid()).as_str(),
         start.started_at.to_string(),
         seq.accepted_at().unwrap_or(start.started_at).to_string(),
         start.external_id,
@@ -43,6 +45,7 @@ pub(crate) fn insert_session(
         has_start,
         seq,
         start.start_time().noted_in(None).as_ref().map(JsonObject::as_str),
+        start.user_id.text(),
     ])?;
     if start.dimensions.is_empty() {
         Ok(())
@@ -51,13 +54,13 @@ pub(crate) fn insert_session(
     }
 }
 
-/// Returns the user of the session, or `None` if the session is not stored. A user id that is not a UUID belongs to no
-/// talktrack user. It reads as the nil UUID, which no caller can have.
+/// Returns the user of the session, or `None` if the session is not stored. Columns that name no possible user read as the
+/// nil UUID, which no caller can have.
 pub(crate) fn read_owner(connection: &Connection, session_id: SessionId) -> rusqlite::Result<Option<UserId>> {
-    let sql = "SELECT user_id FROM conversation_sessions WHERE session_id = ?1";
+    let sql = "SELECT user_id, user_external_id FROM conversation_sessions WHERE session_id = ?1";
     let owner = connection
         .prepare_cached(sql)?
-        .query_row([UuidText::new(session_id).as_str()], |row| column_or_null(row, 0, parse_id));
+        .query_row([UuidText::new(session_id).as_str()], |row| read_user(row, 0, 1));
     Ok(owner.optional()?.map(|user| user.unwrap_or(UserId::nil())))
 }
 
@@ -247,11 +250,12 @@ pub(crate) fn read_inferred_end_before(
     session_id: SessionId,
     before: Timestamp,
 ) -> rusqlite::Result<Option<Reopened>> {
-    let sql = "SELECT user_id, started_at FROM conversation_sessions WHERE session_id = ?1 AND end_inferred AND ended_at < ?2";
+    let sql = "SELECT user_id, user_external_id, started_at FROM conversation_sessions \
+               WHERE session_id = ?1 AND end_inferred AND ended_at < ?2";
     let id = UuidText::new(session_id);
     let before = before.to_string();
     let found = tx.prepare_cached(sql)?.query_row(params![id.as_str(), before], |row| {
-        let known = column_or_null(row, 0, parse_id)?.zip(column_or_null(row, 1, parse_time)?);
+        let known = read_user(row, 0, 1)?.zip(column_or_null(row, 2, parse_time)?);
         Ok(known.map(|(user_id, started_at)| Reopened { session_id, user_id, started_at }))
     });
     Ok(found.optional()?.flatten())

@@ -75,7 +75,7 @@ fn to_search_error(searcher: &DerivedReader, error: &rusqlite::Error) -> SearchE
 fn match_expression(query: &Query, user_id: Option<&UserId>, session_id: Option<SessionId>) -> String {
     // The shorter lists come first.
     let session = session_id.map(|id| search_index::session_term(&id.to_string()));
-    let user = user_id.map(|id| search_index::user_term(&id.to_string()));
+    let user = user_id.map(|id| search_index::user_term(&id.as_uuid().to_string()));
     let parts: Vec<_> = session.into_iter().chain(user).chain([query.to_fts5()]).collect();
     parts.join(" AND ")
 }

@@ -46,10 +46,10 @@ async fn a_users_queries_use_the_indexes_and_never_ask_for_each_row_who_asks() {
         "SELECT * FROM conversation_messages WHERE session_id = '{SESSION}' ORDER BY created_at, coalesce(seq, 0)"
     );
     for (query, index, rows, calls) in [
-        ("SELECT * FROM conversation_sessions", "conversation_sessions_of_user", 100, 2),
+        ("SELECT * FROM conversation_sessions", "conversation_sessions_of_owner", 100, 2),
         (
             "SELECT * FROM conversation_sessions ORDER BY started_at DESC, session_id DESC LIMIT 20",
-            "conversation_sessions_of_user",
+            "conversation_sessions_of_owner",
             20,
             2,
         ),

@@ -284,7 +284,7 @@ async fn a_pooler_that_shares_connections_between_transactions_is_no_hindrance()
     let client = address.connect().await.unwrap();
     for _ in 0..3 {
         assert_eq!(schema::migrate(&client).await.unwrap(), []);
-        assert_eq!(schema::describe(&client).await.unwrap().len(), 61);
+        assert_eq!(schema::describe(&client).await.unwrap().len(), 74);
     }
     assert!(rows(&database, SESSIONS).is_empty());
 }

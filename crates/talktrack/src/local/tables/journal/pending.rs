@@ -10,6 +10,7 @@ use talktrack_core::record::Record;
 use talktrack_core::store::CountedMessage;
 
 use crate::local::database::{UuidText, column_or_null, parse_id};
+use crate::local::database::users::UserText;
 use crate::local::tables::journal::record_row;
 use crate::local::tables::journal::sessions::read_records_of_session;
 use crate::local::tables::owner::{of_session, owner};
@@ -144,7 +145,7 @@ pub(crate) fn read_pending_counted(
                WHERE session_id = ?1 AND message_id IS NOT NULL \
                AND CASE WHEN json_valid(body) THEN coalesce(body ->> '$.body.message.owner', ?2) END = ?2 ORDER BY revision";
     let id = UuidText::new(session_id);
-    let user = UuidText::new(user_id);
+    let user = UserText::new(user_id);
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query([id.as_str(), user.as_str()])?;
     let mut latest = HashMap::new();
@@ -161,7 +162,7 @@ pub(crate) fn read_pending_sessions_of_user(
     connection: &Connection,
     user_id: &UserId,
 ) -> rusqlite::Result<Vec<SessionId>> {
-    read_sessions(connection, OF_OWNER, UuidText::new(user_id).as_str())
+    read_sessions(connection, OF_OWNER, UserText::new(user_id).as_str())
 }
 
 /// Returns the sessions of pending starts with this external id.
@@ -190,8 +191,8 @@ pub(crate) fn count_pending_of_session(
         of_session!()
     );
     let id = UuidText::new(session_id);
-    let owner = owner.map(UuidText::new);
-    let scope = params![id.as_str(), owner.as_ref().map(UuidText::as_str)];
+    let owner = owner.map(UserText::new);
+    let scope = params![id.as_str(), owner.as_ref().map(UserText::as_str)];
     connection
         .prepare_cached(waiting)?
         .query_row(scope, |row| Ok(WaitingCounts { records: row.get(0)?, bytes: row.get(1)? }))
@@ -233,7 +234,7 @@ pub(crate) fn is_user_deletion_pending(connection: &Connection, user_id: &UserId
     // Only deletions of users have no session in the column.
     let sql = "SELECT EXISTS (SELECT 1 FROM pending WHERE session_id IS NULL AND message_id IS NULL \
                AND json_valid(body) AND body ->> '$.body.delete_user.user_id' = ?1)";
-    connection.query_row(sql, [UuidText::new(user_id).as_str()], |row| row.get(0))
+    connection.query_row(sql, [UserText::new(user_id).as_str()], |row| row.get(0))
 }
 
 /// Returns the number of all pending records. Reads the whole journal.

@@ -5,6 +5,7 @@ use rusqlite::{Connection, OptionalExtension as _, Params, Transaction, params};
 use talktrack_core::clock::Seq;
 use talktrack_core::ids::{MessageId, SessionId, UserId};
 
+use crate::local::database::users::{UserText, parse_user};
 use crate::local::database::{UuidText, column_or_null, parse_id};
 use crate::local::tables::owner::{of_session, owner};
 
@@ -52,7 +53,7 @@ pub(crate) fn drop_record(tx: &Transaction<'_>, seq: Seq) -> rusqlite::Result<Op
             message_id: row.get(1)?,
             session_id: row.get(2)?,
             bytes: row.get(3)?,
-            owner: column_or_null(row, 4, parse_id)?,
+            owner: column_or_null(row, 4, parse_user)?,
         })
     });
     dropped.optional()
@@ -78,8 +79,8 @@ pub(crate) fn delete_of_session(
 ) -> rusqlite::Result<Vec<RemovedRecord>> {
     let delete = concat!("DELETE FROM journal WHERE ", of_session!(), " RETURNING seq, message_id");
     let id = UuidText::new(session_id);
-    let owner = owner.map(UuidText::new);
-    delete_returning(tx, delete, params![id.as_str(), owner.as_ref().map(UuidText::as_str)])
+    let owner = owner.map(UserText::new);
+    delete_returning(tx, delete, params![id.as_str(), owner.as_ref().map(UserText::as_str)])
 }
 
 /// Removes all revisions of a message, pending or confirmed.

@@ -4,7 +4,8 @@ use rusqlite::{Connection, Row, ToSql, Transaction, params};
 use talktrack_core::clock::{Seq, Timestamp};
 use talktrack_core::ids::{SessionId, UserId};
 
-use crate::local::database::{column, column_or_null, parse_id, parse_time, text};
+use crate::local::database::users::read_user;
+use crate::local::database::{column, parse_id, parse_time, text};
 
 /// Describes up to `limit` messages that belong to no session. Reads all messages.
 pub(crate) fn describe_orphans(connection: &Connection, limit: usize) -> rusqlite::Result<Vec<String>> {
@@ -29,11 +30,11 @@ pub(crate) struct KnownSession {
 }
 
 impl KnownSession {
-    /// Reads a row of the columns session, user and start.
+    /// Reads a row of the columns session, UUID of the user, start, and text of the user.
     pub(crate) fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
             session_id: column(row, 0, parse_id)?,
-            user_id: column_or_null(row, 1, parse_id)?,
+            user_id: read_user(row, 1, 3)?,
             started_at: column(row, 2, parse_time)?,
         })
     }
@@ -41,7 +42,7 @@ impl KnownSession {
 
 /// Returns what the messages tell of sessions that have no row. Reads all messages.
 pub(crate) fn read_orphaned_sessions(tx: &Transaction<'_>) -> rusqlite::Result<Vec<KnownSession>> {
-    let sql = "SELECT session_id, max(user_id), min(created_at) FROM conversation_messages m \
+    let sql = "SELECT session_id, max(user_id), min(created_at), NULL FROM conversation_messages m \
                WHERE NOT EXISTS (SELECT 1 FROM conversation_sessions s WHERE s.session_id = m.session_id) GROUP BY session_id";
     tx.prepare(sql)?.query_map([], KnownSession::from_row)?.collect()
 }

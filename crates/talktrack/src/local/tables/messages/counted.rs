@@ -82,11 +82,11 @@ pub(crate) fn visit_of_user(
 ) -> rusqlite::Result<()> {
     let sql = "SELECT m.created_at, m.role, m.interrupted, m.metrics, m.status FROM conversation_sessions s \
                CROSS JOIN conversation_messages m ON m.session_id = s.session_id AND m.created_at >= ?2 AND m.created_at < ?3 \
-               WHERE s.user_id = ?1";
-    let user = UuidText::new(user_id);
+               WHERE s.user_id = ?1 AND s.user_external_id IS ?4";
+    let uuid = UuidText::new(user_id.as_uuid());
     let mut statement = tx.prepare(sql)?;
-    let mut rows =
-        statement.query(params![user.as_str(), range.since().to_string(), range.until().to_string()])?;
+    let (since, until) = (range.since().to_string(), range.until().to_string());
+    let mut rows = statement.query(params![uuid.as_str(), since, until, user_id.text()])?;
     while let Some(row) = rows.next()? {
         CountedMessage::read(row, 0)?.into_iter().filter(|said| said.is_final).for_each(&mut visit);
     }

@@ -7,10 +7,12 @@ use talktrack_core::store::{MessageCursor, MessageRow, Page};
 use talktrack_core::stored::StoredTime;
 
 use crate::local::database::stored_columns::{has_id, read_json_or_null, read_time, read_word};
+use crate::local::database::users::read_user;
 use crate::local::database::{UuidText, column, column_or_null, parse_id, parse_time, text, text_or_null};
 
 const MESSAGE_COLUMNS: &str = "id, session_id, user_id, role, content, audio_url, metadata, created_at, seq, external_id, kind, \
-     revision, interrupted, content_generated, parts, metrics, extra, name, status";
+     revision, interrupted, content_generated, parts, metrics, extra, name, status, (SELECT user_external_id FROM conversation_sessions AS session \
+     WHERE session.session_id = conversation_messages.session_id AND session.user_id = conversation_messages.user_id)";
 
 const HAS_MESSAGE_ID: &str = has_id!("id");
 
@@ -162,7 +164,7 @@ fn message_row(row: &Row<'_>) -> rusqlite::Result<MessageRow> {
     Ok(MessageRow {
         id: column(row, 0, parse_id)?,
         session_id: column(row, 1, parse_id)?,
-        user_id: column_or_null(row, 2, parse_id)?,
+        user_id: read_user(row, 2, 19)?,
         role: read_word(row, 3, |word| word.parse().ok())?,
         content: text(row, 4)?,
         audio_url: text_or_null(row, 5)?,

@@ -4,10 +4,11 @@
 use std::ops::ControlFlow;
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
-use talktrack_core::ids::MessageId;
+use talktrack_core::ids::{MessageId, UserId};
 use talktrack_core::search::{Hit, Piece};
 
 use crate::local::database::stored_columns::{has_id, read_time, read_word};
+use crate::local::database::users::read_user;
 use crate::local::database::{column, parse_id, text};
 
 macro_rules! select_texts {
@@ -87,7 +88,7 @@ impl FoundMessage<'_> {
         Ok(Hit {
             message_id: column(row, 0, parse_id)?,
             session_id: column(row, 1, parse_id)?,
-            user_id: column(row, 2, parse_id)?,
+            user_id: read_user(row, 2, 8)?.unwrap_or(UserId::nil()),
             role: read_word(row, 3, |word| word.parse().ok())?,
             kind: read_word(row, 4, |word| word.parse().ok())?,
             created_at: read_time(row, 5)?,
@@ -106,7 +107,7 @@ pub(crate) fn visit_found(
     mut visit: impl FnMut(FoundMessage<'_>) -> rusqlite::Result<ControlFlow<()>>,
 ) -> rusqlite::Result<()> {
     const FOUND: &str = concat!(
-        "SELECT m.id, m.session_id, s.user_id, m.role, m.kind, m.created_at, m.content, t.rowid \
+        "SELECT m.id, m.session_id, s.user_id, m.role, m.kind, m.created_at, m.content, t.rowid, s.user_external_id \
          FROM search.texts t CROSS JOIN conversation_messages m ON m.rowid = t.rowid \
          CROSS JOIN conversation_sessions s ON s.session_id = m.session_id \
          WHERE t.texts MATCH ?1 AND t.rowid < ?2 AND ",

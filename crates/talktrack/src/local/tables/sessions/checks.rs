@@ -57,12 +57,12 @@ pub(crate) fn advance_last_event(tx: &Transaction<'_>, session_id: SessionId) ->
 /// Creates the temporary table `session_index`, for entries of the index `conversation_sessions_of_user` that were read
 /// from a damaged file.
 pub(crate) fn create_index_copy(tx: &Transaction<'_>) -> rusqlite::Result<()> {
-    tx.execute_batch("CREATE TEMP TABLE session_index (user_id, started_at, session_id)")
+    tx.execute_batch("CREATE TEMP TABLE session_index (user_id, started_at, session_id, user_external_id)")
 }
 
 /// Returns the sessions in `session_index` that have no row.
 pub(crate) fn read_missing(tx: &Transaction<'_>) -> rusqlite::Result<Vec<KnownSession>> {
-    let sql = "SELECT session_id, user_id, started_at FROM session_index i \
+    let sql = "SELECT session_id, user_id, started_at, user_external_id FROM session_index i \
                WHERE NOT EXISTS (SELECT 1 FROM conversation_sessions s WHERE s.session_id = i.session_id)";
     tx.prepare(sql)?.query_map([], KnownSession::from_row)?.collect()
 }

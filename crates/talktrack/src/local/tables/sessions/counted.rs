@@ -75,11 +75,11 @@ pub(crate) fn visit_of_user(
     mut visit: impl FnMut(Timestamp, Status, Option<f64>),
 ) -> rusqlite::Result<()> {
     let sql = "SELECT started_at, status, duration_seconds FROM conversation_sessions \
-               WHERE user_id = ?1 AND started_at >= ?2 AND started_at < ?3";
-    let user = UuidText::new(user_id);
+               WHERE user_id = ?1 AND user_external_id IS ?4 AND started_at >= ?2 AND started_at < ?3";
+    let uuid = UuidText::new(user_id.as_uuid());
     let mut statement = tx.prepare(sql)?;
-    let mut rows =
-        statement.query(params![user.as_str(), range.since().to_string(), range.until().to_string()])?;
+    let (since, until) = (range.since().to_string(), range.until().to_string());
+    let mut rows = statement.query(params![uuid.as_str(), since, until, user_id.text()])?;
     while let Some(row) = rows.next()? {
         let status = column_or_null(row, 1, |word| word.parse().ok())?.unwrap_or(Status::Active);
         let seconds = row.get(2).ok().flatten();

@@ -105,9 +105,7 @@ impl Conditions {
     fn new(list: &SessionList, position: ListPosition) -> Self {
         let SessionFilter { user_id, external_id, status, since, until, .. } = &list.filter;
         let mut conditions = Self::default();
-        let is_user = if external_id.is_some() { "+user_id = ?" } else { "user_id = ?" };
-        conditions.add(is_user, list.viewer.as_ref().map(|user| [user.to_string()]));
-        conditions.add(is_user, user_id.as_ref().map(|user| [user.to_string()]));
+        list.viewer.iter().chain(user_id).for_each(|user| conditions.add_user(user, external_id.is_none()));
         // SQLite does not know the numbers: the `+` keeps it from choosing an index. Few sessions have one external id, and one
         // user has fewer sessions than there are with one status.
         let is_one_call = external_id.is_some();
@@ -130,6 +128,15 @@ impl Conditions {
             conditions.add(condition, Some([value]));
         }
         conditions
+    }
+
+    /// Restricts the list to one user. The index on the user is used only if `by_index` is true.
+    fn add_user(&mut self, user: &UserId, by_index: bool) {
+        self.add(if by_index { "user_id = ?" } else { "+user_id = ?" }, Some([user.as_uuid().to_string()]));
+        match user.text() {
+            Some(text) => self.add("user_external_id = ?", Some([text.to_owned()])),
+            None => self.add("user_external_id IS NULL", Some([])),
+        }
     }
 
     fn add<const N: usize>(&mut self, condition: &str, values: Option<[String; N]>) {

@@ -9,11 +9,12 @@ use talktrack_core::store::SessionRow;
 use crate::local::database::stored_columns::{
     has_id, read_json_or_null, read_time, read_time_or_null, read_word,
 };
+use crate::local::database::users::read_user;
 use crate::local::database::{UuidText, column, column_or_null, parse_id, parse_time, text_or_null};
 
 /// The columns of [`SessionRow`], for [`session_row`].
 pub(super) const SESSION_COLUMNS: &str = "session_id, user_id, external_id, status, end_reason, started_at, ended_at, duration_seconds, \
-     last_event_at, message_count, metadata, agent, agent_version, channel, environment, parent_session_id, tags";
+     last_event_at, message_count, metadata, agent, agent_version, channel, environment, parent_session_id, tags, user_external_id";
 
 /// A condition: the session can be addressed.
 pub(super) const HAS_ID: &str = has_id!("session_id");
@@ -39,12 +40,12 @@ pub(crate) fn read_by_external_id(
     external_id: &str,
 ) -> rusqlite::Result<Option<SessionRow>> {
     let sql = format!(
-        "SELECT {SESSION_COLUMNS} FROM conversation_sessions WHERE user_id = ?1 AND external_id = ?2 AND {HAS_ID} \
+        "SELECT {SESSION_COLUMNS} FROM conversation_sessions WHERE user_id = ?1 AND user_external_id IS ?3 AND external_id = ?2 AND {HAS_ID} \
          ORDER BY started_at DESC, session_id DESC LIMIT 1"
     );
-    let user_id = UuidText::new(user_id);
+    let uuid = UuidText::new(user_id.as_uuid());
     let mut statement = connection.prepare_cached(&sql)?;
-    statement.query_row(params![user_id.as_str(), external_id], session_row).optional()
+    statement.query_row(params![uuid.as_str(), external_id, user_id.text()], session_row).optional()
 }
 
 /// Returns up to `limit` sessions whose id begins with this prefix, in the order of their ids. `viewer` is the only
@@ -57,11 +58,11 @@ pub(crate) fn read_by_prefix(
 ) -> rusqlite::Result<Vec<SessionRow>> {
     let sql = format!(
         "SELECT {SESSION_COLUMNS} FROM conversation_sessions WHERE session_id >= ?1 AND session_id < ?1 || 'g' \
-         AND {HAS_ID} AND (?3 IS NULL OR user_id = ?3) ORDER BY session_id LIMIT ?2"
+         AND {HAS_ID} AND (?3 IS NULL OR user_id = ?3 AND user_external_id IS ?4) ORDER BY session_id LIMIT ?2"
     );
-    let viewer = viewer.map(UuidText::new);
-    let viewer = viewer.as_ref().map(UuidText::as_str);
-    connection.prepare_cached(&sql)?.query_map(params![prefix, limit, viewer], session_row)?.collect()
+    let uuid = viewer.map(|viewer| UuidText::new(viewer.as_uuid()));
+    let params = params![prefix, limit, uuid.as_ref().map(UuidText::as_str), viewer.and_then(UserId::text)];
+    connection.prepare_cached(&sql)?.query_map(params, session_row)?.collect()
 }
 
 /// Returns the start of a session. `None` if the session is not stored or the start is not a valid time.
@@ -93,7 +94,7 @@ pub(crate) fn count(connection: &Connection) -> rusqlite::Result<u64> {
 pub(super) fn session_row(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
     Ok(SessionRow {
         session_id: column(row, 0, parse_id)?,
-        user_id: column_or_null(row, 1, parse_id)?,
+        user_id: read_user(row, 1, 17)?,
         external_id: text_or_null(row, 2)?,
         status: read_word(row, 3, |word| word.parse().ok())?,
         end_reason: text_or_null(row, 4)?,
