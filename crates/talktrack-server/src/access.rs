@@ -18,6 +18,7 @@ mod start;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use talktrack::message::program_session_id;
 use talktrack::store::{LimitedRows, Rows, SessionRow, Viewer};
 use talktrack::{Author, NewSession, NotDurable, SessionId, SessionRef, Timestamp, UserId};
 pub(crate) use talktrack_protocol::SessionName;
@@ -179,14 +180,14 @@ pub(crate) fn absent_to_delete(caller: &Caller, name: &SessionName) -> Vec<(Sess
 }
 
 /// Returns the session that a caller starts or resumes for this user. `name` is the caller's name of an existing
-/// session.
+/// session. A session that a key starts without a user is the known owner's if it exists, and otherwise a guest's.
 ///
 /// # Errors
 /// As [`to_write`], if a user's token names a session.
 pub(crate) async fn to_start(
     state: &AppState,
     caller: &Caller,
-    user_id: UserId,
+    user_id: Option<UserId>,
     name: Option<&SessionName>,
     external_id: Option<String>,
 ) -> Result<NewSession, Problem> {
@@ -203,11 +204,13 @@ pub(crate) async fn to_start(
         }
         (None, _) => (None, external_id),
     };
+    let Some(user_id) = user_id else {
+        return Ok(start_without_user(state, caller, session_id, external_id).await);
+    };
     let session = match external_id {
         Some(external_id) if caller.user().is_some() => NewSession::named_by_user(external_id, user_id),
         Some(external_id) => NewSession::named(external_id, user_id),
-        // Random from the first character on: people tell sessions apart by their first eight characters.
-        None => NewSession::new(Uuid::new_v4().into(), user_id),
+        None => NewSession::new(new_session_id(), user_id),
     };
     Ok(match session_id {
         Some(session_id) => session.with_session_id(session_id),
@@ -220,6 +223,34 @@ pub(crate) fn can_mean(caller: &Caller, name: &SessionName, session_id: SessionI
     match caller.user() {
         Some(user) => name.ids_for_user(&user.user_id).contains(&session_id),
         None => name.id_for_key() == session_id,
+    }
+}
+
+/// Random from the first character on: people tell sessions apart by their first eight characters.
+fn new_session_id() -> SessionId {
+    Uuid::new_v4().into()
+}
+
+/// Returns the session that a key starts without a user. If the store does not answer quickly whose the session is, the start
+/// is a guest's, and the store refuses it if the session is a user's.
+async fn start_without_user(
+    state: &AppState,
+    caller: &Caller,
+    session_id: Option<SessionId>,
+    external_id: Option<String>,
+) -> NewSession {
+    let named = session_id.or(external_id.as_deref().map(program_session_id));
+    let session_id = named.unwrap_or_else(new_session_id);
+    let mut session = NewSession::of_guest(session_id);
+    if named.is_some() {
+        let name = SessionName::from(session_id);
+        let known = timeout(proof::QUICK_LOOKUP_TIMEOUT, proof::find_session(state, caller, &name)).await;
+        let owner = known.ok().and_then(Result::ok).and_then(|granted| granted.owner);
+        session.user_id = owner.unwrap_or(session.user_id);
+    }
+    match external_id {
+        Some(external_id) => session.with_external_id(external_id),
+        None => session,
     }
 }
 

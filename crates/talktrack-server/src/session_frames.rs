@@ -6,7 +6,7 @@ use talktrack::store::SessionRow;
 use talktrack::{Dimensions, JsonObject, NewSession, SessionChanges, SessionId, Stored};
 use talktrack_protocol::{ClientFrame, Frame, SessionStartFrame, SessionUpdateFrame};
 
-use crate::access;
+use crate::access::{self, SessionName};
 use crate::auth::Caller;
 use crate::error::Problem;
 use crate::state::AppState;
@@ -30,14 +30,14 @@ pub(crate) enum PreparedStart {
 /// or one that the server generates.
 ///
 /// # Errors
-/// As [`access::to_start`]; 400 if the frame names no user.
+/// As [`access::to_start`]; 400 if a key that is limited to several users names none.
 pub(crate) async fn new_session(
     state: &AppState,
     caller: &Caller,
     derived: Option<SessionId>,
     frame: Frame,
 ) -> Result<NewSession, Problem> {
-    let user_id = caller.resolve_user(frame.user_id)?.ok_or_else(|| Problem::invalid("user_id: missing"))?;
+    let user_id = caller.resolve_user(frame.user_id)?;
     let ClientFrame::SessionStart(SessionStartFrame {
         external_id,
         metadata,
@@ -51,6 +51,7 @@ pub(crate) async fn new_session(
     };
     let name = frame.session_id;
     let derived = derived.filter(|_| name.is_none() && external_id.is_none());
+    let name = name.or(derived.filter(|_| caller.user().is_none()).map(SessionName::from));
     let session = access::to_start(state, caller, user_id, name.as_ref(), external_id).await?;
     let session_id = derived.unwrap_or(session.session_id);
     Ok(session

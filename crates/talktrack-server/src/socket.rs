@@ -180,8 +180,7 @@ impl ConnectParams {
         let named = self.user_id.as_deref().map(str::parse::<UserId>).transpose();
         let named =
             named.map_err(|problem| Problem::invalid(Invalid::new("user_id", problem.to_string())))?;
-        let missing = || Problem::invalid(Invalid::new("user_id", "missing"));
-        let user_id = caller.resolve_user(named)?.ok_or_else(missing)?;
+        let user_id = caller.resolve_user(named)?;
         let name = self.session_id.as_deref().map(SessionName::parse).transpose();
         let name = name.map_err(|problem| Problem::invalid(Invalid::new("session_id", problem)))?;
         let external_id = self.external_id.map(check_external_id).transpose().map_err(Problem::invalid)?;
@@ -193,7 +192,8 @@ impl ConnectParams {
 #[derive(Debug, PartialEq, Eq)]
 struct RequestedSession {
     name: Option<SessionName>,
-    user_id: UserId,
+    /// `None` for a guest.
+    user_id: Option<UserId>,
     external_id: Option<String>,
 }
 
@@ -232,17 +232,20 @@ mod tests {
     fn a_session_is_asked_for_by_its_id_or_its_name_or_not_at_all() {
         let given = asked(Some("00000000-0000-0000-0000-000000000001"), USER, Some("call 7")).unwrap();
         assert_eq!(given.name, Some(SessionName::Id(SessionId::from_u128(1))));
-        assert_eq!((given.user_id, given.external_id.as_deref()), (UserId::from_u128(2), Some("call 7")));
+        assert_eq!(
+            (given.user_id, given.external_id.as_deref()),
+            (Some(UserId::from_u128(2)), Some("call 7"))
+        );
         let named = asked(Some("external:call 7"), USER, None).unwrap();
         assert_eq!(named.name, Some(SessionName::External("call 7".into())));
         assert_eq!(asked(None, USER, None).unwrap().name, None);
+        assert_eq!(asked(None, None, None).unwrap().user_id, None);
     }
 
     #[test]
     fn what_is_wrong_with_the_query_is_named() {
         let long = "x".repeat(257);
         for (session_id, user_id, external_id, expected) in [
-            (None, None, None, "user_id: missing"),
             (None, Some(""), None, "user_id: must be a text of 1 to 256 bytes without control characters"),
             (
                 None,

@@ -22,9 +22,9 @@ pub(crate) struct SessionStart {
     /// Your own id of the session. Without `session_id`, the server derives the session's id from it.
     #[schema(min_length = 1, max_length = 256)]
     external_id: Option<String>,
-    /// The user of the session. Optional with a user's token, which names the user.
-    #[schema(value_type = String, min_length = 1, max_length = 256)]
-    user_id: UserId,
+    /// The user of the session. A user's token names the user. Without it, a session that a key starts is a guest's.
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 256)]
+    user_id: Option<UserId>,
     /// Your own data; the server stores it as it is.
     metadata: Option<Map<String, Value>>,
     /// The name of the agent.

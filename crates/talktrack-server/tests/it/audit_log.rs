@@ -20,7 +20,7 @@ async fn entries(home: &Home) -> Vec<Value> {
 
 /// Returns the entries of this operation. Waits for the first one, because the server may write the file after its
 /// response.
-async fn said(home: &Home, what: &str) -> Vec<Value> {
+pub(crate) async fn said(home: &Home, what: &str) -> Vec<Value> {
     let mut found = Vec::new();
     let look = async || {
         let entries = entries(home).await;

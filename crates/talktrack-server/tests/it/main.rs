@@ -16,6 +16,7 @@ mod messages;
 mod acknowledged;
 mod edits;
 mod understood;
+mod users;
 mod starts;
 mod feed;
 mod compressed;

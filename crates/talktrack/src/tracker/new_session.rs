@@ -46,6 +46,11 @@ impl NewSession {
         }
     }
 
+    /// Creates a session whose user is not known: its owner is a guest, who has no other session.
+    pub fn of_guest(session_id: SessionId) -> Self {
+        Self::new(session_id, UserId::guest_of(session_id))
+    }
+
     /// Creates a session that the caller knows by its own name. The session id is derived from that name.
     pub fn named(external_id: impl Into<String>, user_id: UserId) -> Self {
         let external_id = external_id.into();
@@ -61,10 +66,12 @@ impl NewSession {
         Self { external_id: Some(external_id), ..Self::new(session_id, user_id) }
     }
 
-    /// Sets the session's id.
+    /// Sets the session's id. If the owner is the guest of the session, it is the guest of the new id from then on.
     #[must_use]
     pub fn with_session_id(self, session_id: SessionId) -> Self {
-        Self { session_id, ..self }
+        let is_guests = self.user_id.is_guest_of(self.session_id);
+        let user_id = if is_guests { UserId::guest_of(session_id) } else { self.user_id };
+        Self { session_id, user_id, ..self }
     }
 
     /// Sets the caller's own id. The session's id stays as it is: [`Self::named`] derives it from the name.

@@ -25,5 +25,8 @@ fn the_documents_name_the_uuid_of_each_example() {
 #[test]
 fn a_guest_has_the_uuid_of_its_session() {
     let session: SessionId = "fda86359-0c1e-4d0c-8d1e-6964656d706f".parse().unwrap();
-    assert_eq!(UserId::guest_of(session).to_string(), "14756a84-60d4-5070-aa11-c0534bdccb26");
+    let guest = UserId::guest_of(session);
+    assert!(guest.is_guest_of(session));
+    let schema = include_str!("../../../../docs/schema.md");
+    assert!(schema.contains(&format!("`{guest}` for the session\n`{session}`")));
 }

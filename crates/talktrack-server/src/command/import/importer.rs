@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use talktrack::clock::{Clock as _, SystemClock};
+use talktrack::message::program_session_id;
 use talktrack::store::SessionRow;
 use talktrack::{
     Closing, Dimensions, JsonObject, Message, NewSession, SessionChanges, SessionId, Status, Stored,
@@ -130,29 +131,25 @@ impl Importer {
         user: Option<UserId>,
         start: SessionStartFrame,
     ) -> Result<(), ImportError> {
-        let user_id = user.ok_or_else(|| line_error("user_id: missing"))?;
         let SessionStartFrame { external_id, metadata, dimensions, started_at, resume, .. } = start;
-        let session = match (name, external_id) {
-            (Some(name), Some(external_id)) => {
-                NewSession::new(name.id_for_key(), user_id.clone()).with_external_id(external_id)
-            }
-            (Some(SessionName::Id(id)), None) => NewSession::new(id, user_id.clone()),
-            (Some(SessionName::External(name)), None) | (None, Some(name)) => {
-                NewSession::named(name, user_id.clone())
-            }
-            (None, None) => return Err(line_error("session_id: missing")),
-        };
-        let session_id = session.session_id;
+        let external_id = external_id.or_else(|| name.as_ref()?.external_id().map(str::to_owned));
+        let session_id =
+            name.map(|name| name.id_for_key()).or(external_id.as_deref().map(program_session_id));
+        let session_id = session_id.ok_or_else(|| line_error("session_id: missing"))?;
         let started = self.sessions.get(&session_id).filter(|session| session.is_new);
         let started = started.and_then(|session| session.user_id.clone());
         let stored = if started.is_none() { self.handover.session(session_id).await? } else { None };
         let owner = started.clone().or(stored.as_ref().and_then(|row| row.user_id.clone()));
-        if owner.is_some_and(|owner| owner != user_id) {
+        if owner.as_ref().zip(user.as_ref()).is_some_and(|(owner, user)| owner != user) {
             return Err(line_error("user_id: the session belongs to another user"));
         }
         if let Some(row) = stored {
             return self.resume_session(&row, metadata, dimensions).await;
         }
+        // A session without a user is a guest's.
+        let user_id = user.or(owner).unwrap_or_else(|| UserId::guest_of(session_id));
+        let mut session = NewSession::new(session_id, user_id.clone());
+        session.external_id = external_id;
         let session = session
             .with_metadata(metadata)
             .with_dimensions(dimensions)

@@ -49,7 +49,7 @@ async fn a_session_is_started() {
     told.add("the same again: it goes on", start(&server)).await;
     let another = json!({"session_id": SESSION, "user_id": OTHER});
     told.add("another user's", post(&server, "", &another)).await;
-    told.add("nobody's", post(&server, "", &json!({}))).await;
+    told.add("a guest's", post(&server, "", &json!({"session_id": UNKNOWN}))).await;
     told.add("a bad id", post(&server, "", &json!({"session_id": "7", "user_id": USER}))).await;
     let unknown = json!({"session_id": UNKNOWN, "user_id": USER, "usr": 1});
     told.add("a field that nobody knows is passed over", post(&server, "", &unknown)).await;

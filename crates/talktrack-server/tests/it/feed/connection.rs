@@ -115,7 +115,11 @@ async fn a_refusal_names_the_frame_and_the_session_and_touches_no_neighbour() {
             "invalid_message",
             json!(id),
         ),
-        (json!({"type": "session.start", "session_id": absent, "ref": 7}), "invalid_message", json!(absent)),
+        (
+            json!({"type": "session.start", "session_id": absent, "user_id": "", "ref": 7}),
+            "invalid_message",
+            json!(absent),
+        ),
         (
             json!({"type": "session.start", "session_id": absent, "user_id": user, "colour": 1, "ref": 7}),
             "invalid_message",
