@@ -16,23 +16,28 @@ use tokio_postgres::{Client, Error, Row};
 use crate::deletions::QUIET;
 use crate::deliveries::DeliveryLane;
 use crate::failure::Failure;
+use crate::owners::{self, is_owner};
 use crate::plan::{PlacedMessage, RecordRef};
 use crate::queries::{MESSAGES_BY_ID, message_columns};
 use crate::rows::{self, message_page};
 use crate::statement::{Statement, read_id};
 use crate::{messages, transaction};
 
-const LOCK_SESSION: &str =
-    "SELECT user_id FROM public.conversation_sessions WHERE session_id = $1::uuid FOR UPDATE";
+const LOCK_SESSION: &str = "SELECT session_id, user_id, user_external_id, extra->'talktrack'->>'claimed_from' \
+     FROM public.conversation_sessions WHERE session_id = $1::uuid FOR UPDATE";
 
-/// True for a message that the edit may remove. `$2` is the owner that the session must have, `$3` selects messages that a
+/// True for a message that the edit may remove. `$2` and `$6` are the owner that the session must have, `$3` selects messages that a
 /// user wrote with a token, and `$4`, if set, spares what was written later than the edit.
 macro_rules! is_removable {
     () => {
-        "message.session_id = $1::uuid AND EXISTS (SELECT FROM public.conversation_sessions session \
-           WHERE session.session_id = $1 AND ($2::uuid IS NULL OR session.user_id = $2)) \
+        concat!(
+            "message.session_id = $1::uuid AND EXISTS (SELECT FROM public.conversation_sessions session \
+           WHERE session.session_id = $1 AND ",
+            is_owner!("$2::uuid", "$6::text"),
+            ") \
          AND (NOT $3::bool OR message.extra->'talktrack'->>'by' = 'user') \
          AND ($4::int8 IS NULL OR coalesce(message.seq <= $4, true))"
+        )
     };
 }
 
@@ -48,7 +53,9 @@ macro_rules! remove {
              noted AS (INSERT INTO public.conversation_message_deletions (session_id, message_id) \
                SELECT $1, id FROM removed UNION SELECT $1, named.id FROM unnest($5::uuid[]) AS named(id) \
                WHERE EXISTS (SELECT FROM public.conversation_sessions session WHERE session.session_id = $1 \
-                   AND ($2 IS NULL OR session.user_id = $2)) \
+                   AND ",
+            is_owner!("$2::uuid", "$6::text"),
+            ") \
                  AND NOT EXISTS (SELECT FROM public.conversation_messages message WHERE message.id = named.id AND message.session_id = $1) \
                ORDER BY 2 ON CONFLICT (session_id, message_id) DO NOTHING), \
              counted AS (UPDATE public.conversation_sessions session \
@@ -65,11 +72,11 @@ const REMOVE_NAMED: &str = remove!(" AND message.id = ANY($5::uuid[])", "id");
 const REMOVE_ALL: &str = remove!("", "id");
 /// Also returns the removed rows, with the columns of a page of messages.
 const REMOVE_LAST: &str = remove!(
-    " ORDER BY message.created_at DESC, coalesce(message.seq, 0) DESC, message.id DESC LIMIT $6::int8",
+    " ORDER BY message.created_at DESC, coalesce(message.seq, 0) DESC, message.id DESC LIMIT $7::int8",
     message_columns!(read)
 );
-/// Removes all messages but those of `$6`.
-const REMOVE_OTHERS: &str = remove!(" AND message.id <> ALL($6::uuid[])", message_columns!(read));
+/// Removes all messages but those of `$7`.
+const REMOVE_OTHERS: &str = remove!(" AND message.id <> ALL($7::uuid[])", message_columns!(read));
 
 const DROP_TOMBSTONES: &str = "DELETE FROM public.conversation_message_deletions \
      WHERE session_id = $1::uuid AND message_id = ANY($2::uuid[])";
@@ -279,10 +286,11 @@ fn about_edit(
 ) -> Statement<'static> {
     Statement::new(sql)
         .uuid(edit.session_id)
-        .uuid_or_null(edit.owner.as_ref())
+        .uuid_or_null(edit.owner.as_ref().map(UserId::as_uuid))
         .with(edit.by_user, Type::BOOL)
         .with(until.map(Seq::get), Type::INT8)
         .uuids(named.iter().copied())
+        .user_text(edit.owner.as_ref())
 }
 
 fn drop_tombstones(edit: &MessagesEdit, ids: impl Iterator<Item = MessageId>) -> Statement<'static> {
@@ -291,8 +299,9 @@ fn drop_tombstones(edit: &MessagesEdit, ids: impl Iterator<Item = MessageId>) ->
 
 /// Checks the locked row of the session. Without an owner, an edit applies to the session of any user.
 fn check_owner(locked: &[Row], owner: Option<&UserId>) -> Result<Result<(), NotDurable>, Error> {
-    let Some(row) = locked.first() else { return Ok(Err(NotDurable::UnknownSession)) };
-    let user: Option<uuid::Uuid> = row.try_get(0)?;
-    let is_theirs = owner.is_none_or(|owner| user.map(UserId::from).as_ref() == Some(owner));
+    let Some(found) = owners::read_owners(locked)?.into_values().next() else {
+        return Ok(Err(NotDurable::UnknownSession));
+    };
+    let is_theirs = !found.is_other(owner);
     Ok(if is_theirs { Ok(()) } else { Err(NotDurable::OtherUser) })
 }

@@ -27,8 +27,8 @@ use crate::queries::{
     SESSIONS_OF_USER_AT, VISIBLE_MESSAGES,
 };
 use crate::rows::{
-    SESSION_COLUMNS, get, get_id, get_time, get_user, is_full, message_page, session_page, session_preview,
-    session_row, time_param,
+    SESSION_COLUMNS, get, get_id, get_id_or_null, get_time, get_user, is_full, message_page, session_page,
+    session_preview, session_row, time_param,
 };
 use crate::search::with_ids;
 use crate::statement::{Statement, moment};

@@ -9,8 +9,8 @@ use talktrack_core::ids::{MessageId, SessionId, UserId};
 use talktrack_core::record::Record;
 use talktrack_core::store::CountedMessage;
 
-use crate::local::database::{UuidText, column_or_null, parse_id};
 use crate::local::database::users::UserText;
+use crate::local::database::{UuidText, column_or_null, parse_id};
 use crate::local::tables::journal::record_row;
 use crate::local::tables::journal::sessions::read_records_of_session;
 use crate::local::tables::owner::{of_session, owner};

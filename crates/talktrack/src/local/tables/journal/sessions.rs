@@ -6,6 +6,7 @@ use rusqlite::{Connection, params};
 use talktrack_core::ids::{MessageId, SessionId, UserId};
 use talktrack_core::record::Record;
 
+use crate::local::database::users::UserText;
 use crate::local::database::{UuidText, column_or_null, parse_id};
 use crate::local::tables::distinct_sessions::read_distinct_sessions;
 use crate::local::tables::journal::pending::WaitingCounts;
@@ -76,10 +77,10 @@ pub(crate) fn read_message_ids(
         ")"
     );
     let id = UuidText::new(session_id);
-    let owner = owner.map(UuidText::new);
+    let owner = owner.map(UserText::new);
     let mut statement = connection.prepare_cached(sql)?;
     let ids = statement
-        .query_map(params![id.as_str(), owner.as_ref().map(UuidText::as_str), by_user], |row| {
+        .query_map(params![id.as_str(), owner.as_ref().map(UserText::as_str), by_user], |row| {
             column_or_null(row, 0, parse_id)
         })?;
     ids.filter_map(Result::transpose).collect()
@@ -103,8 +104,8 @@ pub(crate) fn has_record_of_others(
     );
     let session = UuidText::new(session_id);
     let message = UuidText::new(message_id);
-    let owner = owner.map(UuidText::new);
-    let scope = params![session.as_str(), owner.as_ref().map(UuidText::as_str), by_user, message.as_str()];
+    let owner = owner.map(UserText::new);
+    let scope = params![session.as_str(), owner.as_ref().map(UserText::as_str), by_user, message.as_str()];
     connection.prepare_cached(sql)?.query_row(scope, |row| row.get(0))
 }
 
