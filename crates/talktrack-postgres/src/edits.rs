@@ -63,7 +63,7 @@ macro_rules! remove {
                FROM (SELECT count(*) FILTER (WHERE status = 'final') AS messages FROM removed) gone WHERE session.session_id = $1 AND gone.messages > 0) \
              SELECT ",
             $columns,
-            " FROM removed ORDER BY created_at, coalesce(seq, 0), id"
+            " FROM removed AS weighed ORDER BY created_at, coalesce(seq, 0), id"
         )
     };
 }

@@ -13,7 +13,7 @@ macro_rules! session_columns {
     };
 }
 
-/// The same for a message and [`message_row`](crate::rows::message_row).
+/// The same for a message and [`message_row`](crate::rows::message_row). Those that are read come from rows named `weighed`.
 macro_rules! message_columns {
     (read) => {
         "id, session_id, user_id, role, content, audio_url, metadata::text, created_at, seq, external_id, kind, revision, \

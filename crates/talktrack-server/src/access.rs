@@ -25,7 +25,7 @@ pub(crate) use talktrack_protocol::SessionName;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-pub(crate) use message_list::MessageFilter;
+pub(crate) use message_list::{ListedStatus, MessageFilter};
 pub(crate) use name::{MessageInPath, UserInPath};
 pub(crate) use pending_messages::ListOrder;
 pub(crate) use proof::Denied;

@@ -144,8 +144,8 @@ pub(super) const TABLES: [Table; 10] = [
                 .note("true if the end was inferred, not requested"),
             Column::new("agent", "text").note("the name of the agent"),
             Column::new("agent_version", "text"),
-            Column::new("channel", "text").note("phone | web | …"),
-            Column::new("environment", "text").note("production | staging | …"),
+            Column::new("channel", "text").note("phone, web, ..."),
+            Column::new("environment", "text").note("production, staging, ..."),
             Column::new("parent_session_id", "uuid").note("the session from which this one was transferred"),
             Column::new("tags", "text[]").note("at most 32"),
             Column::new("last_node", "uuid")

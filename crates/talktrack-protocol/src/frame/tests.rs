@@ -4,7 +4,7 @@ use talktrack_core::ids::SessionId;
 
 use super::*;
 use talktrack_core::ids::MessageId;
-use talktrack_core::{Kind, Message, Role};
+use talktrack_core::{Kind, Message, MessageStatus, Role};
 
 fn message(text: &str) -> Message {
     match Frame::parse(text).unwrap().body {
@@ -216,16 +216,16 @@ fn what_a_message_has_no_column_for_is_kept_with_a_warning() {
     let ClientFrame::Message(message) = frame.body else { panic!("not a message") };
     let message = message.in_session(SessionId::from_u128(7));
     assert_eq!((message.role, message.content.as_str()), (Role::Assistant, "Hi"));
+    assert_eq!((message.name.as_deref(), message.status), (Some("Ann"), MessageStatus::Final));
     assert_eq!(
         message.extra.unwrap().as_str(),
-        r#"{"meta":{ "a" : 1.0 },"name":"Ann","own":1,"started_at":"noon","status":"completed"}"#
+        r#"{"meta":{ "a" : 1.0 },"own":1,"started_at":"noon","status":"completed"}"#
     );
     assert_eq!(
         frame.warnings.into_texts(),
         [
             "role: BOT is recorded as assistant",
             "meta: unknown field, kept in extra",
-            "name: unknown field, kept in extra",
             "started_at: unknown field, kept in extra",
             "status: unknown field, kept in extra",
         ]

@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use serde::Deserialize;
 use talktrack::clock::Seq;
 use talktrack::message::Kind;
 use talktrack::store::{MessageCursor, MessageRow};
-use talktrack::{MessageId, ReadError, Timestamp};
+use talktrack::{MessageId, MessageStatus, ReadError, Stored, Timestamp};
 
 use super::SessionView;
 use super::pending_messages::ListOrder;
@@ -25,6 +26,34 @@ pub(crate) struct MessageFilter {
     pub(crate) until: Option<Timestamp>,
     /// Only entries of this kind.
     pub(crate) kind: Option<Kind>,
+    /// Which messages are listed by how far they have come.
+    pub(crate) status: ListedStatus,
+}
+
+/// Selects messages by their status.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ListedStatus {
+    /// All but discarded messages.
+    #[default]
+    #[serde(skip_deserializing)]
+    Shown,
+    All,
+    InProgress,
+    Final,
+    Discarded,
+}
+
+impl ListedStatus {
+    fn selects(self, status: &Stored<MessageStatus>) -> bool {
+        match self {
+            Self::Shown => *status != MessageStatus::Discarded,
+            Self::All => true,
+            Self::InProgress => *status == MessageStatus::InProgress,
+            Self::Final => *status == MessageStatus::Final,
+            Self::Discarded => *status == MessageStatus::Discarded,
+        }
+    }
 }
 
 /// A page of a list.
@@ -37,7 +66,8 @@ pub(crate) struct MessageList {
 
 impl MessageFilter {
     fn is_empty(&self) -> bool {
-        self.since.is_none() && self.until.is_none() && self.kind.is_none()
+        let is_of_shown = matches!(self.status, ListedStatus::Shown | ListedStatus::All);
+        is_of_shown && self.since.is_none() && self.until.is_none() && self.kind.is_none()
     }
 
     fn selects(&self, row: &MessageRow) -> bool {
@@ -45,6 +75,7 @@ impl MessageFilter {
         self.since.is_none_or(|since| said_at.is_some_and(|at| at >= since))
             && self.until.is_none_or(|until| said_at.is_some_and(|at| at < until))
             && self.kind.is_none_or(|kind| row.kind == kind)
+            && self.status.selects(&row.status)
     }
 
     /// Returns the place at which a list has to begin: the cursor, or the first place in the range of time.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use talktrack::record::{Body, Record};
 use talktrack::store::sqlite::OutboxReader;
 use talktrack::store::{CountedMessage, MessageCursor, MessageRow, Page, Read, Rows, SessionRow};
-use talktrack::{MessageId, ReadError, SessionId, SessionRef, UserId};
+use talktrack::{MessageId, ReadError, ReadErrorKind, SessionId, SessionRef, UserId};
 
 use super::pending_edits::PendingEdits;
 use super::pending_messages::{ListOrder, RowsById, fold_messages, merge_page};
@@ -83,7 +83,9 @@ impl SessionView {
         let is_stored = matches!(stored, Ok(Some(_)));
         let (mut row, mut is_in_journal) =
             fold_records(stored.as_ref().ok().cloned().flatten(), &waiting, owner.as_ref());
-        if let (Some(journal), Err(_)) = (&journal, &stored)
+        // A row that cannot be read is no reason to answer with an older one.
+        if let (Some(journal), Err(Denied::Unavailable(error))) = (&journal, &stored)
+            && error.kind == ReadErrorKind::Unavailable
             && !is_in_journal
         {
             row = find_in_journal(journal, session_id, owner.as_ref()).await?;

@@ -30,7 +30,7 @@ const PAGE: usize = 100;
 /// part of it: `audio_url` of the messages leads to them. If there is nothing of the user, the file is empty. If the store fails
 /// in the middle, the answer breaks off without its end, which HTTP clients report as an error.
 #[utoipa::path(
-    get, path = "/v1/users/{user_id}/export", operation_id = "export_user", tag = "reading", params(("user_id" = Uuid, Path)),
+    get, path = "/v1/users/{user_id}/export", operation_id = "export_user", tag = "reading", params(("user_id" = String, Path, min_length = 1, max_length = 256, description = "The user's id, percent-encoded.")),
     responses(
         (status = 200, description = "The sessions and messages of the user.", content_type = "application/jsonl", body = String),
         Problem,

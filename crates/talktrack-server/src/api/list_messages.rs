@@ -12,7 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::query::{Cursor, Limit, QueryParams};
 use super::rows::Message;
-use crate::access::{ListOrder, MessageFilter, SessionName, SessionView};
+use crate::access::{ListOrder, ListedStatus, MessageFilter, SessionName, SessionView};
 use crate::auth::Caller;
 use crate::error::Problem;
 use crate::state::AppState;
@@ -35,6 +35,10 @@ pub(crate) struct ListMessagesQuery {
     /// Only entries of this kind: `message`, `tool_call`, `tool_result`, `event` or `handoff`.
     #[param(value_type = Option<String>, pattern = "^(message|tool_call|tool_result|event|handoff)$")]
     kind: Option<Kind>,
+    /// Only messages with this status: `in_progress`, `final`, `discarded`, or `all`. By default all but the discarded ones.
+    #[serde(default)]
+    #[param(value_type = Option<String>, pattern = "^(all|in_progress|final|discarded)$")]
+    status: ListedStatus,
     /// The maximum number of messages in the page. Defaults to 50. A page of large rows ends earlier.
     #[serde(default)]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
@@ -73,8 +77,8 @@ pub(crate) struct Messages {
 /// Lists the messages of a session
 ///
 /// The messages are in the order of `created_at`, then of acceptance. Messages that arrive while you read the pages come at the
-/// end. With `order=desc` the last message comes first, and the last N messages cost one page. A list with `since`, `until` or
-/// `kind` examines at most 20,000 messages for a page: the page may be short, and `next_cursor` continues the list.
+/// end. With `order=desc` the last message comes first, and the last N messages cost one page. A list with `since`, `until`,
+/// `kind` or `status` examines at most 20,000 messages for a page: the page may be short, and `next_cursor` continues the list.
 #[utoipa::path(
     get, path = "/v1/sessions/{session_id}/messages", operation_id = "list_messages", tag = "reading",
     params(("session_id" = String, Path, pattern = "^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|external:[A-Za-z0-9._~@+-]{1,200})$", description = "The session's UUID, or `external:NAME` (percent-encoded) with its `external_id`."), ListMessagesQuery),
@@ -90,8 +94,8 @@ pub(crate) async fn list_messages(
     QueryParams(query): QueryParams<ListMessagesQuery>,
 ) -> Result<Json<Messages>, Problem> {
     let view = SessionView::open(&state, &caller, &name).await?;
-    let ListMessagesQuery { order, since, until, kind, limit: Limit(limit), cursor } = query;
-    let filter = MessageFilter { since, until, kind };
+    let ListMessagesQuery { order, since, until, kind, status, limit: Limit(limit), cursor } = query;
+    let filter = MessageFilter { since, until, kind, status };
     let place = cursor.map(|Cursor(place)| place);
     let found = view.list(order.into(), &filter, place, limit).await;
     let found = found.map_err(|error| Problem::read_failed(&error))?;

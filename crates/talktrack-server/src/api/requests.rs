@@ -42,7 +42,7 @@ pub(crate) struct SessionStart {
     #[schema(value_type = Option<String>, format = Uuid, min_length = 36, max_length = 36)]
     parent_session_id: Option<SessionId>,
     /// At most 32 tags.
-    #[schema(value_type = Option<Vec<String>>, max_items = 32)]
+    #[schema(max_items = 32)]
     tags: Option<Vec<Tag>>,
     /// When the session began. Defaults to now.
     started_at: Option<SentTime>,
@@ -71,7 +71,7 @@ pub(crate) struct SessionUpdate {
     #[schema(value_type = Option<String>, format = Uuid, min_length = 36, max_length = 36)]
     parent_session_id: Option<SessionId>,
     /// At most 32 tags, which replace all earlier ones.
-    #[schema(value_type = Option<Vec<String>>, max_items = 32)]
+    #[schema(max_items = 32)]
     tags: Option<Vec<Tag>>,
 }
 
@@ -155,7 +155,7 @@ pub(crate) struct NewMessage {
     kind: Option<String>,
     /// `in_progress` while the message is still being said; `final`, the default; or `discarded`: it was never said. A revision changes
     /// it, and the end of the session makes a message final that is in progress. Any other value is kept in `extra`, with a warning.
-    status: Option<String>,
+    status: Option<Value>,
     /// A message with a higher revision replaces the stored message with the same id. Defaults to 0.
     #[schema(minimum = 0, maximum = 2147483647)]
     revision: Option<i32>,

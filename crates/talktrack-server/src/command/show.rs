@@ -47,7 +47,7 @@ async fn show_session(args: ShowArgs) -> Result<(), Stop> {
     let mut cursor = None;
     loop {
         let page = source.messages(session.session_id, cursor, PAGE).await?;
-        for row in &page {
+        for row in page.iter().filter(|row| row.status != MessageStatus::Discarded) {
             if args.json { output.write_json(row) } else { print_message(&mut output, row, view) }?;
         }
         cursor = page.last().map(MessageRow::cursor);

@@ -281,10 +281,14 @@ mod tests {
         );
         assert!(key.allows_address("::ffff:10.1.2.3".parse().unwrap()), "an IPv4 address in IPv6 clothes");
         assert!(!key.allows_address("11.1.2.3".parse().unwrap()));
+        let line = format!("a:read:{HASH};users=user_2abc+%2B4917");
+        let key: ApiKey = line.parse().unwrap();
+        let users: Vec<_> = key.users.iter().flat_map(|users| users.iter()).map(UserId::to_string).collect();
+        assert_eq!((users, key.to_string()), (vec!["user_2abc".to_owned(), "+4917".to_owned()], line));
         for bad in [
             "expires=soon",
             "users=",
-            "users=me",
+            "users=a%01",
             "addresses=",
             "addresses=home",
             "expires",

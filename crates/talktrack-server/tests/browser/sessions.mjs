@@ -41,7 +41,7 @@ await browse(async (visit) => {
   await visit.open('/?from=2200-01-01')
   assert.ok(await page.getByText('No conversation matches.').isVisible())
   await visit.axe('nothing is found')
-  await visit.open('/?user=nobody', 400)
+  await visit.open('/?user=%07', 400)
   assert.match(await page.getByRole('alert').innerText(), /user id/)
   await visit.complained(400)
   await visit.axe('a filter that is wrong')

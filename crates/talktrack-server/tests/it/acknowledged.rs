@@ -243,3 +243,35 @@ async fn lists_of_messages_can_be_narrowed_by_time_and_kind_while_some_wait() {
     scene.server.drained().await;
     filters_narrow_the_list(&scene, &session).await;
 }
+
+#[tokio::test]
+async fn lists_show_messages_in_progress_and_discarded_ones_only_if_asked() {
+    let scene = Scene::new().await;
+    let session = scene.start("call").await;
+    let say = async |content: &str, status: &str| {
+        let body = json!({"role": "assistant", "content": content, "status": status});
+        scene.say(&session, body).await;
+    };
+    let held = scene.hold_up_writes().await;
+    for (content, status) in
+        [("said", "final"), ("half", "in_progress"), ("never", "discarded"), ("other", "completed")]
+    {
+        say(content, status).await;
+    }
+    let listed = async |query: &str| {
+        let list = scene.server.get(&format!("/v1/sessions/{session}/messages?{query}")).await.json();
+        let rows = list["messages"].as_array().unwrap().clone();
+        rows.iter().map(|row| row["content"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let are_shown = async || {
+        assert_eq!(listed("").await, ["said", "half", "other"]);
+        assert_eq!(listed("status=all&order=desc").await, ["other", "never", "half", "said"]);
+        assert_eq!(listed("status=in_progress").await, ["half"]);
+        assert_eq!(listed("status=final").await, ["said", "other"]);
+        assert_eq!(listed("status=discarded").await, ["never"]);
+    };
+    are_shown().await;
+    drop(held);
+    scene.server.drained().await;
+    are_shown().await;
+}

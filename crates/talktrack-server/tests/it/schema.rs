@@ -40,7 +40,7 @@ async fn migrate_mends_and_shows_the_final_schema_and_doctor_is_silent_then() {
     ] {
         assert!(lines.iter().any(|shown| shown == line), "{line}: {}", shown.stdout);
     }
-    assert_eq!(lines.len(), 1 + 23 + 20 + 7 + 3 + 3 + 3 + 3 + 2 + 2 + 4 + 1);
+    assert_eq!(lines.len(), 1 + 24 + 20 + 8 + 4 + 4 + 3 + 3 + 2 + 2 + 4 + 1);
     let silent = run(&home, &database, &["doctor"]).await.succeeded();
     assert_eq!((silent.stdout.as_str(), silent.stderr.as_str()), ("", ""));
     assert_eq!(run(&home, &database, &["migrate"]).await.succeeded(), shown, "again");

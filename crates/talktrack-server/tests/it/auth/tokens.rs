@@ -147,6 +147,7 @@ async fn each_claim_is_checked_and_named_where_it_is_wrong() {
     admits(&server, &key.token(&with("nbf", now()))).await;
     admits(&server, &key.token(&with("aud", json!(["other", "authenticated"])))).await;
     admits(&server, &key.token(&with("exp", now() - 10))).await;
+    admits(&server, &key.token(&with("sub", "auth0|me"))).await;
     for (claims, why) in [
         (with("exp", now() - 60), "the token has expired"),
         (with("exp", Value::Null), "exp: missing"),
@@ -161,7 +162,9 @@ async fn each_claim_is_checked_and_named_where_it_is_wrong() {
         (with("aud", Value::Null), "aud: missing"),
         (with("iss", "https://y.supabase.co/auth/v1"), "iss: "),
         (with("iss", Value::Null), "iss: missing"),
-        (with("sub", "me"), "sub: must be the UUID of a user"),
+        (with("sub", 7), "sub: must be a text of 1 to 256 bytes without control characters"),
+        (with("sub", ""), "sub: must be a text of 1 to 256 bytes without control characters"),
+        (with("sub", "a\u{7}b"), "sub: must be a text of 1 to 256 bytes without control characters"),
         (with("sub", Value::Null), "sub: missing"),
         (json!([1]), "the token is not a JWT"),
     ] {

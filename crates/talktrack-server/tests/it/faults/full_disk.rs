@@ -252,7 +252,7 @@ async fn an_import_waits_for_room_and_says_so() {
     until("the import says that it waits", || {
         fs::read_to_string(&said)
             .unwrap()
-            .contains("the journal is full; waiting until there is room")
+            .contains("there is no room now; waiting until there is some")
             .then_some(())
     })
     .await;
