@@ -82,6 +82,13 @@ async fn a_feed_carries_many_sessions_in_postgresql() {
     }
 }
 
+/// A message with the `ref` 7 and these fields.
+fn message(fields: &Value) -> Value {
+    let mut frame = json!({"type": "message", "role": "user", "content": "x", "ref": 7});
+    frame.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    frame
+}
+
 #[tokio::test]
 async fn a_refusal_names_the_frame_and_the_session_and_touches_no_neighbour() {
     let home = Home::new();
@@ -90,20 +97,15 @@ async fn a_refusal_names_the_frame_and_the_session_and_touches_no_neighbour() {
     let mut feed = open(&server).await;
     begin(&mut feed, session, user).await;
     let id = session.to_string();
-    let message = |fields: Value| {
-        let mut frame = json!({"type": "message", "role": "user", "content": "x", "ref": 7});
-        frame.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
-        frame
-    };
     for (frame, code, named) in [
-        (message(json!({})), "invalid_message", Value::Null),
-        (message(json!({"session_id": "7"})), "invalid_message", Value::Null),
-        (message(json!({"session_id": "external:"})), "invalid_message", Value::Null),
-        (message(json!({"session_id": id, "role": "nobody"})), "invalid_message", json!(id)),
-        (message(json!({"session_id": id, "metadata": 7})), "invalid_message", json!(id)),
-        (message(json!({"session_id": id, "user_id": absent})), "invalid_message", json!(id)),
-        (message(json!({"session_id": absent})), "session_not_found", json!(absent)),
-        (message(json!({"session_id": "external:call 9"})), "session_not_found", json!("external:call 9")),
+        (message(&json!({})), "invalid_message", Value::Null),
+        (message(&json!({"session_id": "7"})), "invalid_message", Value::Null),
+        (message(&json!({"session_id": "external:"})), "invalid_message", Value::Null),
+        (message(&json!({"session_id": id, "role": "nobody"})), "invalid_message", json!(id)),
+        (message(&json!({"session_id": id, "metadata": 7})), "invalid_message", json!(id)),
+        (message(&json!({"session_id": id, "user_id": absent})), "invalid_message", json!(id)),
+        (message(&json!({"session_id": absent})), "session_not_found", json!(absent)),
+        (message(&json!({"session_id": "external:call 9"})), "session_not_found", json!("external:call 9")),
         (
             json!({"type": "session.update", "session_id": absent, "metadata": {}, "ref": 7}),
             "session_not_found",
