@@ -7,7 +7,7 @@ use std::sync::Arc;
 use talktrack::record::{Body, Record};
 use talktrack::store::sqlite::OutboxReader;
 use talktrack::store::{CountedMessage, MessageCursor, MessageRow, Page, Read, Rows, SessionRow};
-use talktrack::{MessageId, ReadError, ReadErrorKind, SessionId, SessionRef, UserId};
+use talktrack::{MessageId, ReadError, ReadErrorKind, SessionId, SessionRef, StoredTime, UserId};
 
 use super::pending_edits::PendingEdits;
 use super::pending_messages::{ListOrder, RowsById, fold_messages, merge_page};
@@ -101,6 +101,7 @@ impl SessionView {
         let reader = state.tracker().reader();
         let mut view = Self { session, rows, reader, journal, edits, is_in_journal, is_stored };
         view.session.message_count = view.count_messages().await.map_err(Denied::Unavailable)?;
+        view.advance_last_event().await.map_err(Denied::Unavailable)?;
         Ok(view)
     }
 
@@ -240,6 +241,16 @@ impl SessionView {
         let removed = self.edits.removed().filter(|id| found.get(id).is_some_and(|known| known.is_final));
         let removed = i64::try_from(removed.count()).unwrap_or(i64::MAX);
         Ok(stored.saturating_add(added.sum()).saturating_sub(removed))
+    }
+
+    /// Moves the last event of the session forward to the last message that waits.
+    async fn advance_last_event(&mut self) -> Result<(), ReadError> {
+        if let (Some(journal), Some(user_id)) = (&self.journal, &self.session.user_id) {
+            let waiting = journal.pending_last_event(self.session.session_id, user_id).await?;
+            let last = &mut self.session.last_event_at;
+            *last = last.take().max(waiting.map(StoredTime::Known));
+        }
+        Ok(())
     }
 
     /// Returns all messages of the session in the journal, also those that the store has confirmed.

@@ -15,9 +15,9 @@ use crate::local::database::{UuidText, text_or_null};
 pub(crate) use pending::{
     WaitingCounts, count_pending, count_pending_messages, count_pending_of_message, count_pending_of_session,
     has_pending_without_owner, is_pending, is_user_deletion_pending, measure_pending_messages,
-    read_newest_pending, read_oldest_pending, read_pending_counted, read_pending_messages,
-    read_pending_session_records, read_pending_sessions_named, read_pending_sessions_of_user,
-    sum_pending_bytes, visit_pending, visit_rows,
+    read_newest_pending, read_oldest_pending, read_pending_counted, read_pending_last_event,
+    read_pending_messages, read_pending_session_records, read_pending_sessions_named,
+    read_pending_sessions_of_user, sum_pending_bytes, visit_pending, visit_rows,
 };
 pub(crate) use removal::{
     DroppedRecord, RemovedRecord, RemovedRow, delete, delete_confirmed, delete_confirmed_of_session,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use rusqlite::Connection;
-use talktrack_core::clock::Seq;
+use talktrack_core::clock::{Seq, Timestamp};
 use talktrack_core::error::ReadError;
 use talktrack_core::ids::{SessionId, UserId};
 use talktrack_core::record::{Body, Record};
@@ -161,6 +161,21 @@ impl OutboxReader {
         let user_id = user_id.clone();
         self.connections
             .run_query(move |connection| journal::read_pending_counted(connection, session_id, &user_id))
+            .await
+    }
+
+    /// Returns the time of the last event among the waiting messages of this session that were accepted for this user.
+    ///
+    /// # Errors
+    /// If SQLite cannot read the file.
+    pub async fn pending_last_event(
+        &self,
+        session_id: SessionId,
+        user_id: &UserId,
+    ) -> Result<Option<Timestamp>, ReadError> {
+        let user_id = user_id.clone();
+        self.connections
+            .run_query(move |connection| journal::read_pending_last_event(connection, session_id, &user_id))
             .await
     }
 

@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use rusqlite::{Connection, params};
-use talktrack_core::clock::Seq;
+use talktrack_core::clock::{Seq, Timestamp};
 use talktrack_core::ids::{MessageId, SessionId, UserId};
 use talktrack_core::record::Record;
 use talktrack_core::store::CountedMessage;
 
 use crate::local::database::users::UserText;
-use crate::local::database::{UuidText, column_or_null, parse_id};
+use crate::local::database::{UuidText, column_or_null, parse_id, parse_time};
 use crate::local::tables::journal::record_row;
 use crate::local::tables::journal::sessions::read_records_of_session;
 use crate::local::tables::owner::{of_session, owner};
@@ -155,6 +155,29 @@ pub(crate) fn read_pending_counted(
         }
     }
     Ok(latest.into_values().collect())
+}
+
+/// Returns the time of the last event among a session's pending messages that were accepted for this user or name no user.
+/// `None` if no message waits.
+pub(crate) fn read_pending_last_event(
+    connection: &Connection,
+    session_id: SessionId,
+    user_id: &UserId,
+) -> rusqlite::Result<Option<Timestamp>> {
+    let sql = "SELECT seq, body ->> '$.body.message.created_at' FROM pending \
+               WHERE session_id = ?1 AND message_id IS NOT NULL AND json_valid(body) \
+               AND coalesce(body ->> '$.body.message.owner', ?2) = ?2";
+    let id = UuidText::new(session_id);
+    let user = UserText::new(user_id);
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([id.as_str(), user.as_str()])?;
+    let mut last = None;
+    while let Some(row) = rows.next()? {
+        let accepted = row.get::<_, Seq>(0)?.accepted_at();
+        let said_at = column_or_null(row, 1, parse_time)?;
+        last = last.max(said_at.map(|at| accepted.map_or(at, |accepted| accepted.min(at))));
+    }
+    Ok(last)
 }
 
 /// Returns the sessions of pending records, except messages, that were accepted for this user.
