@@ -28,7 +28,8 @@ pub(super) async fn resolve<'r>(
         return Ok(messages);
     }
     messages.sort_by_key(|placed| placed.place);
-    let mut stored = read_stored(client, &messages).await?;
+    let ids = messages.iter().map(|placed| placed.stamped.id).collect();
+    let mut stored = read_stored(client, ids).await?;
     let mut newer: HashMap<MessageId, PlacedMessage<'r>> = HashMap::new();
     let mut older: HashMap<MessageId, PlacedMessage<'r>> = HashMap::new();
     let mut missing = Vec::new();
@@ -75,21 +76,20 @@ pub(super) async fn resolve<'r>(
     Ok(missing)
 }
 
-async fn read_stored(
+/// Returns those of the messages with these ids that are stored.
+pub(super) async fn read_stored(
     client: &Client,
-    messages: &[PlacedMessage<'_>],
+    mut ids: Vec<MessageId>,
 ) -> Result<HashMap<MessageId, MessageRow>, Failure> {
-    let mut ids: Vec<MessageId> = messages.iter().map(|placed| placed.stamped.id).collect();
     let mut stored = HashMap::new();
-    loop {
+    while !ids.is_empty() {
         let rows = Statement::new(MESSAGES_BY_ID).uuids(ids.iter().copied()).query(client).await?;
         let page = message_page(&rows, None).map_err(|error| Failure::unreadable(&error))?;
         let last = page.last_before_more().map(|row| row.id);
         stored.extend(page.into_iter().map(|row| (row.id, row)));
-        let Some(last) = last.and_then(|last| ids.iter().rposition(|id| *id == last)) else {
-            return Ok(stored);
-        };
+        let Some(last) = last.and_then(|last| ids.iter().rposition(|id| *id == last)) else { break };
         ids.drain(..=last);
         ids.retain(|id| !stored.contains_key(id));
     }
+    Ok(stored)
 }

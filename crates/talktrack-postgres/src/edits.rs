@@ -3,8 +3,6 @@
 //! An edit locks the row of its session first. Edits of one session then run one after the other, and each sees what the
 //! one before it left: of several that remove the last messages, no two remove the same.
 
-use std::collections::HashMap;
-
 use talktrack_core::clock::Seq;
 use talktrack_core::error::{NotDurable, ReadError};
 use talktrack_core::ids::{MessageId, UserId};
@@ -15,11 +13,12 @@ use tokio_postgres::{Client, Error, Row};
 
 use crate::deletions::QUIET;
 use crate::deliveries::DeliveryLane;
+use crate::duplicate_ids::read_stored;
 use crate::failure::Failure;
 use crate::owners::{self, is_owner};
 use crate::plan::{PlacedMessage, RecordRef};
-use crate::queries::{MESSAGES_BY_ID, message_columns};
-use crate::rows::{self, message_page};
+use crate::queries::message_columns;
+use crate::rows;
 use crate::statement::{Statement, read_id};
 use crate::{messages, transaction};
 
@@ -255,22 +254,6 @@ fn place_messages(planned: &[StampedMessage], accepted: Seq) -> Vec<PlacedMessag
         PlacedMessage { place, seq, stamped, attempt: Attempt::Retry }
     };
     planned.iter().zip(1_i64..).enumerate().map(place).collect()
-}
-
-async fn read_stored(
-    client: &Client,
-    mut ids: Vec<MessageId>,
-) -> Result<HashMap<MessageId, MessageRow>, Failure> {
-    let mut stored = HashMap::new();
-    while !ids.is_empty() {
-        let rows = Statement::new(MESSAGES_BY_ID).uuids(ids.iter().copied()).query(client).await?;
-        let page = message_page(&rows, None).map_err(|error| Failure::unreadable(&error))?;
-        let last = page.last_before_more().map(|row| row.id);
-        stored.extend(page.into_iter().map(|row| (row.id, row)));
-        let looked_up = last.and_then(|last| ids.iter().position(|id| *id == last));
-        ids.drain(..looked_up.map_or(ids.len(), |last| last + 1));
-    }
-    Ok(stored)
 }
 
 fn read_rows(found: &[Row]) -> Result<Vec<MessageRow>, ReadError> {
